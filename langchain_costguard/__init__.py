@@ -1,0 +1,1 @@
+"""Budgets that hold for LangChain and LangGraph agents."""

@@ -1,0 +1,112 @@
+"""What a store of balances must do: three atomic verbs over accounts, and a short list of flags.
+
+An account is what one budget measure has *spent* for one scope value in one window, and the *holds* on it. A hold
+carries no id: it sits in the bucket of the second it expires in, so the hold of a crashed worker vanishes with its
+bucket and nobody has to clean up after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_AMOUNT = 2**53 - 1
+"""Largest amount an account holds exactly: Redis' Lua counts in doubles. In nano-USD that is 9,007,199 USD."""
+
+
+class StoreError(Exception):
+    """The store did not answer, or not in time. The ledger turns it into the policy ``on_store_failure`` names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One account's part of a reservation.
+
+    The amount is ``fixed + per_unit * units``, where ``units`` (output tokens) is granted by the store: one number
+    for all the claims of a call, so that a ceiling nobody stated becomes what the tightest budget still affords.
+
+    A ``clock`` claim is no amount: its account keeps the epoch millisecond of the first reservation, and refuses
+    when ``now`` is ``cap`` milliseconds or more after it.
+    """
+
+    account: str
+    cap: int
+    fixed: int
+    per_unit: int = 0
+    clock: bool = False
+    ttl: int = 86_400
+    """Seconds without a reserve or settle after which the account may be forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The first claim that did not fit; nothing was reserved.
+
+    ``by_holds`` is true when it would have fitted had nothing been held: waiting may help.
+    """
+
+    index: int
+    needed: int
+    spent: int
+    held: int
+    by_holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What was reserved: the output units granted, and when each clock claim's account started (epoch ms)."""
+
+    units: int
+    started: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One account as it stands: spent and held (in the account's own unit), and the cap it was last asked with."""
+
+    spent: int
+    held: int
+    cap: int = 0
+
+    @property
+    def left(self) -> int:
+        """What is neither spent nor held; negative after an overrun."""
+        return self.cap - self.spent - self.held
+
+
+class Store(Protocol):
+    """Shared balances. Amounts are integers; ``now`` and ``until`` are epoch seconds."""
+
+    shared: bool
+    """True where other processes see the same balances."""
+
+    def reserve(
+        self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float
+    ) -> Grant | Refusal:
+        """Hold every claim's amount until ``until``, or none; grants between ``units[0]`` and ``units[1]`` units.
+
+        Raises:
+            StoreError: the store did not answer in time.
+        """
+
+    def settle(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
+    ) -> list[int]:
+        """Release ``held`` (where its bucket has not expired) and add ``actual``; returns each new total spent.
+
+        Amounts go to ``claims[i].account``; a clock claim is skipped and its total is 0. ``actual`` may be negative:
+        a correction of what was settled by estimate.
+        """
+
+    def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
+        """The balances of these accounts; an unknown one is all zeros."""
+
+    def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
+        """Every account there is, for a person to look at."""
+
+    def flags(self) -> Mapping[str, str]:
+        """The flags set on this store: name to text (the kill switch keeps its reasons here)."""
+
+    def flag(self, name: str, text: str | None) -> None:
+        """Set a flag, or with None remove it."""
