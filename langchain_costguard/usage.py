@@ -21,7 +21,7 @@ class Usage:
     """Token counts of one call, in inclusive buckets as in LangChain's ``usage_metadata``.
 
     ``cache_read``, ``cache_write`` and ``input_audio`` are parts of ``input_tokens``; ``cache_write_1h`` is a part
-    of ``cache_write``; ``reasoning`` and ``output_audio`` are parts of ``output_tokens``.
+    of ``cache_write``; ``reasoning``, ``output_audio`` and ``output_image`` are parts of ``output_tokens``.
     """
 
     input_tokens: int = 0
@@ -32,6 +32,7 @@ class Usage:
     reasoning: int = 0
     input_audio: int = 0
     output_audio: int = 0
+    output_image: int = 0
     web_searches: int = 0
     tier: str | None = None
     """Service tier as the price tables name it (``flex``, ``priority``, ``batch``); None is the standard one."""

@@ -1,0 +1,1 @@
+"""Budgets, the ledger that applies them, and the kill switch."""

@@ -1,0 +1,1 @@
+"""What was spent, told to people and programs."""

@@ -7,9 +7,10 @@ bucket and nobody has to clean up after it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MAX_AMOUNT = 2**53 - 1
 """Largest amount an account holds exactly: Redis' Lua counts in doubles. In nano-USD that is 9,007,199 USD."""
@@ -19,8 +20,7 @@ class StoreError(Exception):
     """The store did not answer, or not in time. The ledger turns it into the policy ``on_store_failure`` names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One account's part of a reservation.
 
     The amount is ``fixed + per_unit * units``, where ``units`` (output tokens) is granted by the store: one number
@@ -28,6 +28,8 @@ class Claim:
 
     A ``clock`` claim is no amount: its account keeps the epoch millisecond of the first reservation, and refuses
     when ``now`` is ``cap`` milliseconds or more after it.
+
+    A named tuple, for a call makes a dozen of them: building one takes a third of a frozen dataclass's time.
     """
 
     account: str
@@ -110,3 +112,10 @@ class Store(Protocol):
 
     def flag(self, name: str, text: str | None) -> None:
         """Set a flag, or with None remove it."""
+
+
+def checked_timeout(timeout: float) -> float:
+    """The timeout, if it is a positive number of seconds."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+    return float(timeout)

@@ -1,0 +1,49 @@
+"""``guard.watch()``: the same handler on every callback manager of the process, through LangChain's configure hook."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.tracers.context import register_configure_hook
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import BaseCallbackHandler
+
+
+class _Slot:
+    """What a configure hook reads its handler from: here the same in every thread and task.
+
+    LangChain only ever calls ``get()`` on it, and adds what it returns unless that very object is attached already.
+    https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/callbacks/manager.py (_configure)
+    """
+
+    def __init__(self) -> None:
+        self.handler: BaseCallbackHandler | None = None
+
+    def get(self) -> BaseCallbackHandler | None:
+        return self.handler
+
+
+_slots: list[_Slot] = []
+_lock = threading.Lock()
+
+
+@contextmanager
+def watching(handler: BaseCallbackHandler) -> Iterator[None]:
+    """Attach ``handler`` to everything LangChain and LangGraph do in this process while the block runs."""
+    with _lock:
+        slot = next((slot for slot in _slots if slot.handler is None), None)
+        if slot is None:
+            # Hooks cannot be unregistered, so a slot is used again; there are as many as guards ever watched at once.
+            slot = _Slot()
+            register_configure_hook(cast("ContextVar[Any]", slot), inheritable=True)
+            _slots.append(slot)
+        slot.handler = handler
+    try:
+        yield
+    finally:
+        slot.handler = None

@@ -1,0 +1,25 @@
+"""Which thresholds a charge passed. Exactly once without any state: only one charge moves a total across a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+DEFAULT_THRESHOLDS = (0.7, 1.0, 1.2)
+"""Shares of the cap at which the field alerts."""
+
+
+def checked(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """Validate the thresholds, and sort them.
+
+    Raises:
+        ValueError: names the value that is no share above zero.
+    """
+    for share in thresholds:
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
+            raise ValueError(f"alerts: {share!r} must be a share of the cap above zero, such as 0.7")
+    return tuple(sorted(set(thresholds)))
+
+
+def passed(before: int, after: int, cap: int, thresholds: Sequence[float]) -> list[float]:
+    """The thresholds of ``cap`` that lie above ``before`` and at or below ``after``, lowest first."""
+    return [share for share in thresholds if before < share * cap <= after]

@@ -1,0 +1,188 @@
+"""A budget: caps on what one scope may use, optionally per calendar window. Pure: no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Literal
+from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ..money import Money, nano
+from ..scope import Scope
+from ..stores.base import MAX_AMOUNT
+
+Per = Literal["call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all"]
+Window = Literal["hour", "day", "week", "month"]
+
+MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls", "steps", "seconds")
+"""What a budget can cap. Accounts count nano-USD for ``usd`` and milliseconds for ``seconds``."""
+
+SCOPES = ("call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all")
+_WINDOWS = ("hour", "day", "week", "month")
+_HOUR, _DAY = 3600, 86_400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Caps on what one scope may use; give at least one of the limits.
+
+    Args:
+        per: Whose spending is counted together: one of ``call``, ``step``, ``session``, ``agent``, ``user``,
+            ``feature``, ``task``, ``trace``, ``model``, ``all``, or a tuple of them for each combination.
+        usd: Money, as ``"0.50"`` (never a float).
+        tokens: Input and output tokens together.
+        input_tokens: Input tokens, cached ones included.
+        output_tokens: Output tokens, reasoning included.
+        model_calls: Calls to any model.
+        tool_calls: Calls to any tool.
+        steps: Executions of a LangGraph node; outside a graph, model calls.
+        seconds: Wall-clock time from the scope's first call.
+        window: Start afresh each calendar ``hour``, ``day``, ``week`` (Monday) or ``month``; None never does.
+        tz: The calendar's time zone, an IANA name.
+        only: Apply to these scopes alone: ``{"agent": "research"}`` or ``{"agent": {"research", "writer"}}``.
+        lockout: Refuse at this multiple of the caps: with ``1.2``, alert at 100 % and refuse at 120 %.
+        name: What messages and reports call it; needed when two budgets would count into one account.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    per: Per | tuple[Per, ...] = "session"
+    usd: Money | None = None
+    tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    model_calls: int | None = None
+    tool_calls: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    window: Window | None = None
+    tz: str = "UTC"
+    only: Mapping[str, str | Collection[str]] = field(default_factory=dict)
+    lockout: float = 1.0
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        per = (self.per,) if isinstance(self.per, str) else tuple(self.per)
+        if not per or any(dimension not in SCOPES for dimension in per):
+            raise ValueError(f"per: {self.per!r} is not one of {', '.join(SCOPES)}, or a tuple of them")
+        if len(per) > 1 and ("call" in per or "all" in per or len(set(per)) < len(per)):
+            raise ValueError(f"per: {self.per!r} combines scopes that cannot be combined")
+        if self.window is not None and self.window not in _WINDOWS:
+            raise ValueError(f"window: {self.window!r} is not one of {', '.join(_WINDOWS)} or None")
+        if per == ("call",) and self.window is not None:
+            raise ValueError(f"window: {self.window!r} means nothing for a budget per call")
+        zone(self.tz)
+        if isinstance(self.lockout, bool) or not isinstance(self.lockout, (int, float, Decimal)):
+            raise ValueError(f"lockout: {self.lockout!r} must be a number, 1.0 or more")
+        if not 1.0 <= self.lockout <= 100:
+            raise ValueError(f"lockout: {self.lockout!r} must be between 1.0 and 100")
+        if not isinstance(self.name, str):
+            raise ValueError(f"name: {self.name!r} must be a text")
+        object.__setattr__(self, "per", self.per if isinstance(self.per, str) else per)
+        object.__setattr__(self, "only", _only(self.only))
+        if not self.caps():
+            raise ValueError(f"Budget(per={self.per!r}) has no limit: give at least one of {', '.join(MEASURES)}")
+
+    def caps(self) -> dict[str, int]:
+        """The limits that are set, as integers of their account's unit."""
+        caps = {m: _cap(m, value) for m in MEASURES if (value := getattr(self, m)) is not None}
+        for measure, cap in caps.items():
+            if cap * self.lockout > MAX_AMOUNT:
+                raise ValueError(f"{measure}: {getattr(self, measure)!r} is more than an account can hold")
+        return caps
+
+    def dimensions(self) -> tuple[str, ...]:
+        """``per`` as a tuple."""
+        return (self.per,) if isinstance(self.per, str) else self.per
+
+    def key(self) -> str:
+        """What the budget's accounts begin with; budgets with the same key count into the same accounts."""
+        if self.name:
+            return quote(self.name, safe="")
+        only = ",".join(f"{k}={'+'.join(sorted(map(quoted, v)))}" for k, v in sorted(self.only.items()))
+        parts = ["+".join(self.dimensions()), self.window or "", f"[{only}]" if only else ""]
+        return ".".join(part for part in parts if part)
+
+    @property
+    def label(self) -> str:
+        """What messages and reports call the budget."""
+        return self.name or self.key()
+
+    def idle(self) -> int:
+        """Seconds after which an account nobody used may be forgotten."""
+        if self.window:
+            return {"hour": 2 * _HOUR, "day": 2 * _DAY, "week": 8 * _DAY, "month": 32 * _DAY}[self.window]
+        short = {"step": _HOUR, "call": _HOUR, "trace": _DAY, "session": 30 * _DAY, "task": 30 * _DAY}
+        return min((short.get(d, 400 * _DAY) for d in self.dimensions()), default=400 * _DAY)
+
+    @classmethod
+    def production(cls, **changes: Any) -> Budget:
+        """The field's day-one default: 20,000 tokens, 15 tool calls, 0.50 USD and 120 s per session."""
+        return cls(**{"per": "session", "tokens": 20_000, "tool_calls": 15, "usd": "0.50", "seconds": 120, **changes})
+
+
+def zone(tz: str) -> tzinfo:
+    """The time zone of an IANA name.
+
+    Raises:
+        ValueError: there is no such zone.
+    """
+    try:
+        return ZoneInfo(tz)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise ValueError(f"tz: {tz!r} is no time zone; give an IANA name such as Europe/Berlin") from None
+
+
+def window_at(window: Window, tz: str, now: float) -> tuple[str, float]:
+    """The label of the calendar window that ``now`` (epoch seconds) lies in, and when it ends."""
+    local = datetime.fromtimestamp(now, zone(tz))
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if window == "hour":
+        hour = local.replace(minute=0, second=0, microsecond=0)
+        # Through UTC: in the night the clocks go back, one wall-clock hour comes twice.
+        return hour.strftime("%Y-%m-%dT%H%z"), hour.timestamp() + _HOUR
+    if window == "day":
+        return day.strftime("%Y-%m-%d"), (day + timedelta(days=1)).timestamp()
+    if window == "week":
+        monday = day - timedelta(days=day.weekday())
+        return monday.strftime("%G-W%V"), (monday + timedelta(days=7)).timestamp()
+    first = day.replace(day=1)
+    return first.strftime("%Y-%m"), (first + timedelta(days=32)).replace(day=1).timestamp()
+
+
+def _cap(measure: str, value: Any) -> int:
+    if measure == "usd":
+        return nano(value, "usd")
+    if measure == "seconds":
+        if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not 0 < value < 1e9:
+            raise ValueError(f"seconds: {value!r} must be a number of seconds above zero")
+        return max(1, round(value * 1000))
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{measure}: {value!r} must be a whole number above zero")
+    return value
+
+
+def _only(only: Mapping[str, str | Collection[str]]) -> Mapping[str, frozenset[str]]:
+    if not isinstance(only, Mapping):
+        raise ValueError(f'only: {only!r} must be a mapping such as {{"agent": "research"}}')
+    chosen: dict[str, frozenset[str]] = {}
+    for dimension, values in only.items():
+        if dimension not in Scope._fields:
+            raise ValueError(f"only: {dimension!r} is not one of {', '.join(Scope._fields)}")
+        members = frozenset([values]) if isinstance(values, str) else frozenset(values)
+        if not members or not all(isinstance(member, str) for member in members):
+            raise ValueError(f"only: {dimension}={values!r} must be a text or a non-empty set of texts")
+        chosen[dimension] = members
+    return MappingProxyType(chosen)
+
+
+def quoted(text: str) -> str:
+    """A scope's value as part of an account's name, free of the separators used there."""
+    if text.isalnum() and text.isascii():
+        return text
+    return quote(text, safe="-_.~: /") or "-"

@@ -1,0 +1,63 @@
+"""Waiting for holds to settle: first come first served, for threads and tasks alike."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+
+
+class Ticket:
+    """One caller's place in line. ``turn`` is done when it may try."""
+
+    __slots__ = ("turn",)
+
+    def __init__(self) -> None:
+        self.turn: Future[None] = Future()
+
+
+class Line:
+    """The callers that wait because of holds on one account, in the order they came. Only the head of it tries."""
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+        self._lock = threading.Lock()
+        self._waiting: deque[Ticket] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self) -> Ticket:
+        """Take the last place."""
+        ticket = Ticket()
+        with self._lock:
+            self._waiting.append(ticket)
+            self._wake()
+        return ticket
+
+    def leads(self, ticket: Ticket) -> bool:
+        """Whether it is this caller's turn."""
+        with self._lock:
+            return bool(self._waiting) and self._waiting[0] is ticket
+
+    def wait_again(self, ticket: Ticket) -> None:
+        """Call it before a try: a settlement during the try is then not missed."""
+        with self._lock:
+            if ticket.turn.done():
+                ticket.turn = Future()
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give the place up, served or not; the next one gets its turn."""
+        with self._lock:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            self._wake()
+
+    def wake(self) -> None:
+        """Something settled: the head may try again."""
+        with self._lock:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting[0].turn.done():
+            self._waiting[0].turn.set_result(None)

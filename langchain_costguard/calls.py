@@ -1,0 +1,118 @@
+"""One call under way: made once at its start, carried by ``run_id``, and closed once at its end."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from .budgets.ledger import Amounts, Hold
+from .pricing.rates import Rates
+from .scope import Scope
+from .usage import ModelRef
+
+OPEN, PROVISIONAL = "open", "provisional"
+
+
+class Call:
+    """A model or tool call between its start and its end.
+
+    Attributes:
+        tokens, upper: the input estimate, and the same with the estimator's stated error (tokens).
+        asked: the most output tokens a reply may have, as the request says; None where it does not.
+        ceiling: the same as it was held: what was asked for, or less, or what the budgets afford.
+        state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref", "run_id", "scope",
+        "started", "state", "step_id", "stream", "strict", "task", "times", "tokens", "tool", "upper", "writes_cache",
+    )
+    # fmt: on
+
+    def __init__(
+        self, run_id: UUID, parent: UUID | None, kind: str, name: str, scope: Scope, step_id: str, started: float
+    ) -> None:
+        self.run_id = run_id
+        self.parent = parent
+        self.kind = kind
+        self.name = name
+        self.scope = scope
+        self.step_id = step_id
+        self.started = started
+        self.hold: Hold | None = None
+        self.state = OPEN
+        self.stream: Stream | None = None
+        self.strict = False
+        self.task = 0
+        self.held = 0
+        self.charged: Amounts | None = None
+
+    ref: ModelRef
+    rates: Rates
+    tokens: int
+    upper: int
+    ceiling: int
+    asked: int | None
+    writes_cache: bool | Literal["1h"]
+    times: int
+    """How many replies were asked for (``n``)."""
+    tool: Any
+    """What a tool's price is computed from."""
+
+
+class Stream:
+    """What has come of a streamed reply so far."""
+
+    __slots__ = ("chars", "check_at", "chunks", "first_at", "last_chunk", "next_check", "parts", "stopped")
+
+    def __init__(self, now: float, check_at: int) -> None:
+        self.parts: list[str] = []
+        self.chunks = 0
+        self.chars = 0
+        self.check_at = check_at
+        self.first_at = now
+        self.last_chunk: Any = None
+        self.next_check = 0.0
+        self.stopped = False
+
+    def add(self, text: str) -> None:
+        """Count one piece."""
+        self.parts.append(text)
+        self.chunks += 1
+        self.chars += len(text)
+
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self.parts)
+
+    def at_most(self) -> int:
+        """Tokens so far, counted cheaply and high: providers send a token or more a chunk, text has 2 characters or
+        more to a token on the average."""
+        return max(self.chunks, self.chars // 2)
+
+
+def pieces(token: Any, chunk: Any) -> str:
+    """The text of one streamed chunk that is billed as output: content, reasoning, and the arguments of tool calls."""
+    if isinstance(token, str) and token:
+        return token
+    message = getattr(chunk, "message", None)
+    calls = getattr(message, "tool_call_chunks", None)
+    if calls:
+        return "".join(f"{call.get('name') or ''}{call.get('args') or ''}" for call in calls)
+    if isinstance(token, list):
+        return "".join(map(_block, token))
+    extra = getattr(message, "additional_kwargs", None)
+    return str(extra.get("reasoning_content") or "") if extra else ""
+
+
+def _block(block: Any) -> str:
+    if isinstance(block, str):
+        return block
+    if not isinstance(block, dict):
+        return ""
+    for key in ("text", "thinking", "reasoning", "partial_json", "input_json_delta", "args"):
+        value = block.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return "".join(str(item.get("text") or "") for item in block.get("summary") or () if isinstance(item, dict))

@@ -1,0 +1,93 @@
+"""Where in the user's own code a call is made, and by which model: read from the frames on the stack."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+_PACKAGE = str(Path(__file__).parents[2]) + os.sep
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+_CALLS = {"invoke", "ainvoke", "stream", "astream", "generate", "agenerate", "_generate", "_agenerate"}
+_EMBEDS = {"embed_documents", "embed_query", "aembed_documents", "aembed_query"}
+
+
+def stack() -> Iterator[FrameType]:
+    """The frames of this thread, innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def suspended() -> Iterator[list[FrameType]]:
+    """The frames of each asyncio task that waits, innermost first. A graph runs its nodes in tasks of their own."""
+    for task in [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]:
+        frames: list[FrameType] = []
+        awaited: Any = task.get_coro() if not task.done() else None
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+            if frame is not None:
+                frames.insert(0, frame)
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+        if frames:
+            yield frames
+
+
+def here(own: str) -> str:
+    """``file:line`` of the innermost frame in the user's code; the one task that waits in it, where none is."""
+    found = _innermost(stack(), own)
+    if found is None and "asyncio" in sys.modules:
+        waiting = {site for frames in suspended() if (site := _innermost(frames, own))}
+        found = waiting.pop() if len(waiting) == 1 else None
+    return found or ""
+
+
+def site_in(frames: list[FrameType], own: str) -> str:
+    """``file:line`` of the innermost frame in the user's code among these."""
+    return _innermost(frames, own) or ""
+
+
+def _innermost(frames: Iterator[FrameType] | list[FrameType], own: str) -> str | None:
+    for frame in frames:
+        file = frame.f_code.co_filename
+        if is_own(file, own):
+            near = os.path.relpath(file)
+            return f"{file if near.startswith('..') else near}:{frame.f_lineno}"
+    return None
+
+
+def is_own(file: str, own: str) -> bool:
+    """Whether a file is the user's: in the folder of the program, or at least in no library."""
+    if file.startswith(("<", _PACKAGE)):
+        return False
+    if "site-packages" in file or "dist-packages" in file or file.startswith(_STDLIB):
+        return bool(own) and file.startswith(own)
+    return True
+
+
+def model_in(frames: Iterator[FrameType] | list[FrameType]) -> tuple[Any, str] | None:
+    """The language model that makes a call, and the name of the method that was called on it."""
+    from langchain_core.language_models import BaseLanguageModel
+
+    found = None
+    for frame in frames:
+        if frame.f_code.co_name in _CALLS:
+            model = frame.f_locals.get("self")
+            if isinstance(model, BaseLanguageModel) and (found is None or found[0] is model):
+                found = (model, frame.f_code.co_name)
+    return found
+
+
+def embeddings_in(frames: Iterator[FrameType] | list[FrameType]) -> list[Any]:
+    """The ``Embeddings`` that make a call, innermost first."""
+    from langchain_core.embeddings import Embeddings
+
+    selves = [frame.f_locals.get("self") for frame in frames if frame.f_code.co_name in _EMBEDS]
+    return [found for found in selves if isinstance(found, Embeddings)]

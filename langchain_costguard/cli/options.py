@@ -1,0 +1,145 @@
+"""The words of the command line: which commands there are, and what each takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from langchain_costguard.cli.program import Program
+
+Command = Callable[[argparse.Namespace], int]
+
+_FLAGS = {"-h", "--help", "--quiet", "--verbose"}
+"""Options of ``run`` and ``doctor`` that take no value: what is left of a command line begins after the values."""
+_RUN_HELP = """\
+Runs a script or module exactly as python would, with every LangChain and LangGraph call in it metered, and refused
+when it does not fit the limits. The limits are for this run as a whole. With --store, runs that give the same --scope
+share one account: together they stay within the limits; without --scope a run has an account of its own.
+
+Put the options before the program; everything after it is the program's own. Child processes are not guarded.
+
+exit status: 75 when the guard stopped the program, 2 when costguard was called wrongly, else the program's own
+"""
+_DOCTOR_HELP = """\
+Runs a program in trial, twice: once with no budget for model calls, once with none for tool calls. Nothing is sent to
+a model provider. Says for each place in the program whether the guard refused the call, and what would slip past it.
+A program without a guard of its own is judged as it would run under `costguard run`.
+
+exit status: 0 when everything was refused, 1 when something got through or bypasses the guard, 2 when it was no trial
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as a ValueError: one line, not a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+    """The command asked for, and its options.
+
+    Raises:
+        ValueError: says what is wrong with the command line.
+    """
+    ours, program = list(argv), None
+    if ours[:1] in (["run"], ["doctor"]):
+        ours, rest = _split(ours)
+        program = _program(ours[0], rest) if rest or not {"-h", "--help"} & set(ours) else None
+    options = _parser().parse_args(ours)
+    options.program = program
+    home, name = options.command
+    return getattr(import_module(f"langchain_costguard.cli.{home}"), name), options
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Our words, and the program with its own."""
+    at = 1
+    while at < len(argv) and (word := argv[at]).startswith("-") and not word.startswith("-m"):
+        if word == "--":
+            return argv[:at], argv[at + 1 :]
+        at += 1 if word in _FLAGS or "=" in word else 2
+    return argv[:at], argv[at:]
+
+
+def _program(command: str, words: list[str]) -> Program:
+    if words and words[0].startswith("-m"):
+        words = ["-m", *([words[0][2:]] if words[0] != "-m" else []), *words[1:]]
+        if len(words) > 1:
+            return Program(words[1], tuple(words[2:]), module=True)
+        words = []
+    if not words:
+        raise ValueError(f"{command}: which program? costguard {command} [options] script.py [args], or -m module")
+    return Program(words[0], tuple(words[1:]), module=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="costguard", description="Budgets that hold for LangChain and LangGraph agents.")
+    commands = parser.add_subparsers(metavar="command", required=True, title="commands", parser_class=_Parser)
+    _run(_add(commands, "run", "run:run", "run a program under a budget", _RUN_HELP))
+    _add(commands, "demo", "demo:demo", "watch a stuck agent being stopped: no key, no network")
+    _doctor(_add(commands, "doctor", "doctor:doctor", "prove that the guard binds in your program", _DOCTOR_HELP))
+    _switch(_add(commands, "kill", "switch:kill", "stop agents in every process that shares a store, within 5 s"))
+    _switch(_add(commands, "revive", "switch:revive", "take a kill back"))
+    _store(_add(commands, "status", "switch:status", "show what is halted, and what every account has left"))
+    prices = _add(commands, "prices", "prices:prices", "show what a model would be charged at, and where that is from")
+    prices.add_argument("models", nargs="+", metavar="MODEL", help="gpt-4o, anthropic:claude-sonnet-4-5, ...")
+    prices.add_argument("--at", metavar="YYYY-MM-DD", help="the day to price for (default: today)")
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction[_Parser], name: str, home: str, text: str, more: str = "") -> _Parser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=more or f"{text[0].upper()}{text[1:]}.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=tuple(home.split(":")))
+    return parser
+
+
+def _run(parser: _Parser) -> None:
+    parser.usage = "costguard run [options] script.py [args]\n       costguard run [options] -m module [args]"
+    limits = parser.add_argument_group("limits (none: meter only)")
+    limits.add_argument("--usd", metavar="USD", help="money, such as 0.50")
+    limits.add_argument("--tokens", metavar="N", help="input and output tokens together")
+    limits.add_argument("--model-calls", metavar="N", help="calls to any model")
+    limits.add_argument("--tool-calls", metavar="N", help="calls to any tool")
+    limits.add_argument("--steps", metavar="N", help="executions of a graph's nodes")
+    limits.add_argument("--seconds", metavar="S", help="time from the first call")
+    parser.add_argument(
+        "--scope", metavar="NAME=VALUE", action="append", default=[],
+        help="who is spending: user, session, agent, feature or task; may be repeated",
+    )  # fmt: skip
+    _store(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the report to this file")
+    parser.add_argument("--quiet", action="store_true", help="no live status and no table; say only what was refused")
+
+
+def _doctor(parser: _Parser) -> None:
+    parser.usage = "costguard doctor [options] script.py [args]\n       costguard doctor [options] -m module [args]"
+    parser.add_argument("--seconds", metavar="S", default="60", help="give each trial up after this time (default: 60)")
+    parser.add_argument("--verbose", action="store_true", help="show what the program itself prints")
+
+
+def _switch(parser: _Parser) -> None:
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--agent", metavar="NAME", help="this agent")
+    who.add_argument("--all", action="store_true", help="every agent")
+    if parser.prog.endswith("kill"):
+        parser.add_argument("--reason", default="", help="told to whoever is stopped")
+    _store(parser)
+
+
+def _store(parser: _Parser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        default=os.environ.get("COSTGUARD_STORE"),
+        help="balances shared with other processes: sqlite:PATH or redis://HOST:PORT/DB (default: $COSTGUARD_STORE)",
+    )

@@ -1,0 +1,56 @@
+"""``--scope``: tags for everything a program does, in its bare threads, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+from langchain_costguard import scope as scopes
+from langchain_costguard.ambient import watching
+
+
+def parsed(given: Sequence[str]) -> dict[str, str]:
+    """The tags of ``user=u1`` and the like.
+
+    Raises:
+        ValueError: names what is no tag.
+    """
+    tags = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise ValueError(f"--scope: {text!r} is not NAME=VALUE, such as user=u1")
+        tags[name] = value
+    return scopes.checked(tags)
+
+
+@contextmanager
+def tagged(tags: Mapping[str, str]) -> Iterator[None]:
+    """Tag everything in the block. Enter it before the guard watches, so that threads are tagged before it looks."""
+    if not tags:
+        yield
+        return
+    token = scopes.ambient.set(tags)
+    try:
+        with watching(_Tagger(tags)):
+            yield
+    finally:
+        scopes.ambient.reset(token)
+
+
+class _Tagger(BaseCallbackHandler):
+    """A new thread starts without its parent's context variables: sets the tags at the first event there."""
+
+    run_inline = True
+
+    def __init__(self, tags: Mapping[str, str]) -> None:
+        self._tags = tags
+
+    def _tag(self, *args: Any, **kwargs: Any) -> None:
+        if not scopes.ambient.get():
+            scopes.ambient.set(self._tags)
+
+    on_chain_start = on_chat_model_start = on_llm_start = on_tool_start = _tag

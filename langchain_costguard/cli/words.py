@@ -1,0 +1,33 @@
+"""Amounts as people say them."""
+
+from __future__ import annotations
+
+from langchain_costguard.money import show
+
+_UNITS = {
+    "tokens": "tokens",
+    "input_tokens": "input tokens",
+    "output_tokens": "output tokens",
+    "model_calls": "calls",
+    "tool_calls": "tool calls",
+    "steps": "steps",
+}
+
+
+def amount(measure: str, value: int) -> str:
+    """An account's amount without its unit, unless that is money or time."""
+    if measure == "usd":
+        return show(value)
+    if measure == "seconds":
+        return f"{value / 1000:,.0f} s" if value >= 10_000 else f"{value / 1000:.1f} s"
+    return f"{value:,}"
+
+
+def unit(measure: str) -> str:
+    """The unit of a measure; money and time carry theirs."""
+    return _UNITS.get(measure, "")
+
+
+def count(number: int, noun: str) -> str:
+    """``1 call``, ``2 calls``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,217 @@
+"""``CostGuard``: one object that meters what an agent does, and refuses what does not fit its budgets."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, TypeVar
+
+from . import scope as scopes
+from .budgets import alerts as thresholds
+from .budgets.budget import Budget
+from .budgets.ledger import Account, Ledger
+from .budgets.line import Line
+from .budgets.switch import KillSwitch, halt, revive
+from .events import Sink
+from .handler import Handler
+from .meter import Meter
+from .money import Money, nano
+from .observe.report import Report
+from .pricing.estimate import Estimator, TokenCounter
+from .pricing.prices import Price, PriceBook
+from .stores.base import Store
+from .stores.failover import FailoverStore
+from .stores.memory import MemoryStore
+from .usage import ModelRef
+
+T = TypeVar("T")
+ToolPrice = Money | Callable[[str, Any, Any], Money]
+"""A fee per call, or what computes it from the tool's name, its arguments and (None before the call) its output."""
+
+
+class CostGuard(Handler):
+    """Meters every chain, tool and model event, and refuses what does not fit the budgets before it is spent.
+
+    Attach it to any Runnable (``config={"callbacks": [guard]}``), to a graph
+    (``graph.with_config(callbacks=[guard])``), to everything in a block (``with guard.watch():``) or to one model
+    (``guard.wrap(model)``). It may be attached more than once, and used from any number of threads and event loops.
+
+    Args:
+        budgets: What may be spent, all of them together. None meters only.
+        store: Where balances are kept: ``MemoryStore()`` (the default), ``SQLiteStore(path)``, ``RedisStore(url)``.
+        prices: Your own prices by model name; they win over the public table.
+        tool_prices: Fees by tool name, in USD a call: ``{"web_search": "0.01"}``, or a callable.
+        unpriced: What a model of unknown price costs: ``"estimate"`` (as the dearest known of its provider),
+            ``"refuse"``, or ``"free"``.
+        assume_output_tokens: For requests that state no maximum: the least output (tokens) that must be affordable.
+        session: The session of calls that name none. Default: one of its own for this guard.
+        switch: The kill switch. Default: the store's, where the store is shared; ``guard.kill()`` works either way.
+        sinks: Callables that receive every event.
+        alerts: Shares of a cap at which an ``Alert`` is emitted, once.
+        on_store_failure: While the store does not answer: ``"refuse"`` calls, or count ``"local"``-ly in this process.
+        hold_seconds: How long a hold lasts that nobody settles, because its process died or its call was cancelled.
+        wait: Seconds ``guard.wrap(model)`` waits for holds of other calls to settle before it refuses.
+        token_counter: Your own counter of input tokens; it is believed as it is.
+        clock: Epoch seconds; a test passes its own.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    def __init__(
+        self,
+        *budgets: Budget,
+        store: Store | None = None,
+        prices: Mapping[str, Price] | None = None,
+        tool_prices: Mapping[str, ToolPrice] | None = None,
+        unpriced: Literal["estimate", "refuse", "free"] = "estimate",
+        assume_output_tokens: int = 256,
+        session: str | None = None,
+        switch: KillSwitch | None = None,
+        sinks: Sequence[Sink] = (),
+        alerts: Sequence[float] = thresholds.DEFAULT_THRESHOLDS,
+        on_store_failure: Literal["refuse", "local"] = "refuse",
+        hold_seconds: float = 600.0,
+        wait: float = 10.0,
+        token_counter: TokenCounter | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        from . import errors  # noqa: F401 - takes most of a second without a graph: now rather than at a refusal
+
+        super().__init__()
+        budgets = (*budgets, *_extra_budgets)
+        for budget in budgets:
+            if not isinstance(budget, Budget):
+                raise ValueError(f"budgets: {budget!r} is not a Budget")
+        if (
+            isinstance(assume_output_tokens, bool)
+            or not isinstance(assume_output_tokens, int)
+            or assume_output_tokens < 1
+        ):
+            raise ValueError(f"assume_output_tokens: {assume_output_tokens!r} must be a whole number above zero")
+        for name, value in (("hold_seconds", hold_seconds), ("wait", wait)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e7:
+                raise ValueError(f"{name}: {value!r} must be a number of seconds")
+        if on_store_failure not in ("refuse", "local"):
+            raise ValueError(f"on_store_failure: {on_store_failure!r} is not 'refuse' or 'local'")
+        self.session = session or f"session-{uuid.uuid4().hex[:12]}"
+        self.wait = float(wait)
+        self.floor = assume_output_tokens
+        self.sinks: list[Sink] = [*sinks, *_extra_sinks]
+        self._complained: set[str] = set()
+        self._policy = on_store_failure
+        inner = store if store is not None else MemoryStore()
+        self.store: Store = FailoverStore(inner, on_store_failure, self._store_failed) if inner.shared else inner
+        self._switch = switch or (KillSwitch(inner) if inner.shared else None)
+        self._killed: dict[str, str] = {}
+        self._tool_prices = _checked_fees(tool_prices or {})
+        self.estimator = Estimator(token_counter)
+        self._clock = clock
+        self._traces: dict[int, str] = {}
+        self._models: dict[tuple[str, str], tuple[ModelRef, int]] = {}
+        self.lines: dict[str, Line] = {}
+        self.lines_lock = threading.Lock()
+        self.meter = Meter(
+            Ledger(budgets, self.store, hold_seconds=hold_seconds),
+            PriceBook(prices, unpriced=unpriced),
+            self.estimator,
+            emit=self._emit if self.sinks else None,
+            alerts=thresholds.checked(alerts),
+            floor=self.floor,
+            clock=clock,
+            settled=self._wake,
+        )
+
+    # What a user calls
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets, in the order given."""
+        return self.meter.ledger.budgets
+
+    def report(self) -> Report:
+        """Who spent what in this process, as a table by any dimension: ``guard.report().by("agent", "model")``."""
+        return self.meter.tallies.report()
+
+    @contextmanager
+    def scope(self, **tags: str) -> Iterator[None]:
+        """Tag everything inside: ``user``, ``feature``, ``task``, ``session``, ``agent``. Blocks nest.
+
+        Raises:
+            ValueError: an unknown tag, or an empty value.
+        """
+        token = scopes.ambient.set({**scopes.ambient.get(), **scopes.checked(tags)})
+        try:
+            yield
+        finally:
+            scopes.ambient.reset(token)
+
+    def watch(self) -> AbstractContextManager[None]:
+        """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change."""
+        from .ambient import watching
+
+        return watching(self)
+
+    def wrap(self, model: T) -> T:
+        """A copy of a chat model (or ``Embeddings``) that this guard admits call by call, strictly.
+
+        The copy keeps its class. It is admitted after LangChain's cache, waits for holds to settle, lowers
+        ``max_tokens`` to what the budgets afford, and settles what is cancelled.
+
+        Raises:
+            ValueError: ``model`` is neither.
+        """
+        from .strict import wrap
+
+        return wrap(self, model)
+
+    def kill(self, agent: str | None = None, reason: str = "stopped by an operator") -> None:
+        """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s."""
+        self._killed[agent or "*"] = reason
+        if self.store.shared:
+            halt(self.store, agent, reason)
+
+    def revive(self, agent: str | None = None) -> None:
+        """Take a ``kill`` back."""
+        self._killed.pop(agent or "*", None)
+        if self.store.shared:
+            revive(self.store, agent)
+
+    def add_sink(self, sink: Sink) -> None:
+        """Send every event from now on to ``sink``, too."""
+        self.sinks.append(sink)
+        self.meter.emit = self._emit
+
+    def _wake(self, accounts: Sequence[Account]) -> None:
+        """Something settled: whoever waits for one of these accounts may try again."""
+        if self.lines:
+            for account in accounts:
+                line = self.lines.get(account.name)
+                if line is not None:
+                    line.wake()
+
+
+def _checked_fees(fees: Mapping[str, ToolPrice]) -> dict[str, ToolPrice]:
+    for name, price in fees.items():
+        if not callable(price):
+            nano(price, f"tool_prices[{name!r}]", zero=True)
+    return dict(fees)
+
+
+_extra_budgets: tuple[Budget, ...] = ()
+_extra_sinks: tuple[Sink, ...] = ()
+
+
+@contextmanager
+def drill(budgets: Sequence[Budget], sinks: Sequence[Sink]) -> Iterator[None]:
+    """Give every guard constructed in the block these budgets and sinks; ``costguard doctor`` uses it."""
+    global _extra_budgets, _extra_sinks
+    before = _extra_budgets, _extra_sinks
+    _extra_budgets, _extra_sinks = tuple(budgets), tuple(sinks)
+    try:
+        yield
+    finally:
+        _extra_budgets, _extra_sinks = before

@@ -1,0 +1,395 @@
+"""The meter: admits a call against the budgets, and settles it. Knows nothing of LangChain's callbacks.
+
+One call, top to bottom: ``open`` it; ``admit`` it (estimate → hold → reserve, or a denial); count what ``streams``;
+then ``settle`` by the usage the provider reports, ``settle_partly`` by what was seen of a reply, or ``void`` it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import _get_running_loop
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from . import events
+from .budgets.alerts import passed
+from .budgets.budget import MEASURES
+from .budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
+from .calls import OPEN, PROVISIONAL, Call, Stream
+from .observe.report import Tallies
+from .pricing.estimate import Estimator
+from .pricing.prices import PriceBook
+from .scope import Scope
+from .usage import ModelRef, Usage
+
+UNKNOWN_OUTPUT = 32_768
+"""Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
+EXTENSION = 256
+"""Output tokens a stream asks for when its hold is used up."""
+_MAX_OPEN = 20_000
+_MAX_PROVISIONAL = 1_000
+"""Calls settled by estimate that may still be heard of."""
+_SWEEP_EVERY = 64
+
+Emit = Callable[[events.Event], None]
+
+
+class Meter:
+    """Calls under way, and what becomes of them. One per guard; entered from many threads."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        book: PriceBook,
+        estimator: Estimator,
+        *,
+        emit: Emit | None,
+        alerts: Sequence[float],
+        floor: int,
+        clock: Callable[[], float],
+        settled: Callable[[Sequence[Account]], None],
+    ) -> None:
+        self.ledger = ledger
+        self.book = book
+        self.estimator = estimator
+        self.tallies = Tallies()
+        self.emit = emit
+        self.clock = clock
+        self.open_calls: dict[int, Call] = {}
+        self._children: dict[int, set[int]] = {}
+        self._of_task: dict[int, set[int]] = {}
+        self._provisional: deque[Call] = deque()
+        self._alerts = alerts
+        self._lowest_alert = alerts[0] if alerts else float("inf")
+        self._floor = floor
+        self._settled = settled
+        self._starts = 0
+        self._sweeping = threading.Lock()
+
+    # Start
+
+    def begin(self, call: Call) -> None:
+        """Enter a call into the books."""
+        key = call.run_id.int
+        self.open_calls[key] = call
+        if call.parent is not None:
+            self._children.setdefault(call.parent.int, set()).add(key)
+        if _get_running_loop() is not None:
+            self._belongs_to_task(call, key)
+        self._starts += 1
+        if self._starts % _SWEEP_EVERY == 0:
+            self._sweep(call.started)
+
+    def admit(self, call: Call, *, units: int | None = None) -> Denial | None:
+        """Reserve what a model call can cost at the most; the denial where it does not fit.
+
+        With ``units`` the output ceiling is that many tokens, whatever the request says.
+        """
+        if units is not None:
+            call.ceiling = units
+        usd, rate = call.held, 0
+        output, upper, steps = call.ceiling * call.times, call.upper, 0 if call.scope.step else 1
+        if call.asked is not None or units is not None:
+            usd = call.rates.ceiling(upper, output, cache_write=call.writes_cache)
+            fixed = (usd, upper + output, upper, output, 1, 0, steps, 0)
+            answer = self.ledger.reserve(call.scope, call.step_id, fixed, now=call.started)
+        else:
+            usd, n = call.rates.ceiling(upper, 0, cache_write=call.writes_cache), call.times
+            rate = call.rates.output_rate(upper)
+            answer = self.ledger.reserve(
+                call.scope,
+                call.step_id,
+                (usd, upper, upper, 0, 1, 0, steps, 0),
+                (rate * n, n, 0, n, 0, 0, 0, 0),
+                units=(min(self._floor, call.ceiling), call.ceiling),
+                now=call.started,
+            )
+        if isinstance(answer, Denial):
+            return answer
+        call.hold = answer
+        if rate or answer.units:
+            call.ceiling = answer.units
+        call.held = usd + rate * call.times * answer.units
+        return None
+
+    def admit_tool(self, call: Call, fee: int) -> Denial | None:
+        """Reserve one tool call and its fee (nano-USD)."""
+        call.held = fee
+        answer = self.ledger.reserve(call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), now=call.started)
+        if isinstance(answer, Denial):
+            return answer
+        call.hold = answer
+        return None
+
+    def step(self, scope: Scope, step_id: str, now: float) -> Denial | None:
+        """Count one step: spent as it starts."""
+        amounts = (0, 0, 0, 0, 0, 0, 1, 0)
+        answer = self.ledger.reserve(scope, step_id, amounts, now=now)
+        if isinstance(answer, Denial):
+            return answer
+        totals = self.ledger.settle(answer, amounts, now)
+        if self.emit is not None:
+            self._alert(scope, answer.accounts, amounts, totals, now)
+        return None
+
+    # Under way
+
+    def overflows(self, call: Call, stream: Stream) -> bool:
+        """Whether a stream has used up its hold, and no more can be had."""
+        hold = call.hold
+        if hold is None or not hold.claims:
+            stream.check_at = 2**62
+            return False
+        ceiling = call.ceiling * call.times
+        if stream.at_most() < ceiling:
+            stream.check_at = stream.chunks + max(1, (ceiling - stream.at_most()) // 8)
+            return False
+        used = self.seen(call, stream)
+        while used > ceiling:
+            rate = call.rates.output_rate(call.upper)
+            more = max(EXTENSION, used - ceiling)
+            if not self.ledger.extend(hold, (rate, 1, 0, 1, 0, 0, 0, 0), more, self.clock()):
+                more = used - ceiling
+                if not self.ledger.extend(hold, (rate, 1, 0, 1, 0, 0, 0, 0), more, self.clock()):
+                    return True
+            call.held += rate * more
+            call.ceiling += -(-more // call.times)
+            ceiling = call.ceiling * call.times
+        stream.check_at = stream.chunks + max(1, (ceiling - used) // 8)
+        return False
+
+    def seen(self, call: Call, stream: Stream) -> int:
+        """Output tokens received so far: by the tokenizer, and no fewer than the chunks, which hold one or more."""
+        return max(stream.chunks, self.estimator.count_output(stream.text(), call.ref))
+
+    # End
+
+    def take(self, run_id: UUID) -> Call | None:
+        """Take a call out of the books; None where it is not, or no longer, in them."""
+        key = run_id.int
+        call = self.open_calls.pop(key, None)
+        if call is None:
+            return None
+        if call.parent is not None:
+            siblings = self._children.get(call.parent.int)
+            if siblings is not None:
+                siblings.discard(key)
+                if not siblings:
+                    self._children.pop(call.parent.int, None)
+        if call.task:
+            of_task = self._of_task.get(call.task)
+            if of_task is not None:
+                of_task.discard(key)
+        return call
+
+    def settle(self, call: Call, usage: Usage, reported: str | None, *, estimated: bool = False) -> None:
+        """Replace the hold by what the provider says was used; its word on the model wins, too."""
+        book = self.book
+        ref = call.ref if reported is None else book.billed(call.ref, reported, call.started)
+        rates = call.rates if ref is call.ref and usage.tier is None else book.quote(ref, call.started, usage.tier)
+        charge = rates.charge(usage)
+        saved = rates.saved_by_cache(usage) if usage.cache_read else 0
+        self._pay(call, usage, charge, saved, estimated=estimated)
+        emit = self.emit
+        if emit is not None and rates.estimated and book.unpriced == "estimate":
+            emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
+        if charge > call.held:
+            self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, charge - call.held))
+            if emit is not None:
+                emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
+
+    def settle_partly(self, call: Call, output: int | None) -> None:
+        """Settle a reply whose usage nobody said.
+
+        With ``output`` (tokens seen): at the input estimate and that much output. With None: at the whole hold.
+        """
+        usage, charge = self._guess(call, output)
+        self._pay(call, usage, charge, 0, estimated=True)
+        if self.emit is not None:
+            self.emit(events.UsageMissing(self.clock(), call.scope, call.run_id, call.ref, charge))
+
+    def settle_tool(self, call: Call, fee: int, *, failed: bool) -> None:
+        """Settle a tool call at its fee (nano-USD)."""
+        now, before = self.clock(), call.charged
+        self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
+        spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
+        self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0))
+        if self.emit is not None:
+            self.emit(events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed))
+
+    def hit(self, call: Call, usage: Usage | None) -> None:
+        """A response cache answered: nothing was spent, and ``usage`` is what was saved."""
+        saved = call.rates.charge(usage) if usage is not None else 0
+        now = self.clock()
+        self._release(call, NONE, now)
+        self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0))
+        if self.emit is not None:
+            self.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
+
+    def void(self, call: Call) -> None:
+        """Release the hold: nothing was spent."""
+        self._release(call, NONE, self.clock())
+
+    def orphan(self, parent: UUID) -> None:
+        """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
+        self._settle_provisionally(self._children.pop(parent.int, ()))
+
+    def _belongs_to_task(self, call: Call, key: int) -> None:
+        """LangChain tells nothing of a cancelled ``ainvoke``; that its task is over does.
+
+        https://github.com/langchain-ai/langchain/issues/38469
+        """
+        task = asyncio.current_task()
+        if task is None:
+            return
+        call.task = id(task)
+        of_task = self._of_task.get(call.task)
+        if of_task is None:
+            of_task = self._of_task[call.task] = set()
+            task.add_done_callback(self._task_over)
+        of_task.add(key)
+
+    def _task_over(self, task: asyncio.Task[Any]) -> None:
+        self._settle_provisionally(self._of_task.pop(id(task), ()))
+
+    def _settle_provisionally(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            call = self.open_calls.get(key)
+            if call is None or call.state != OPEN or call.hold is None:
+                continue
+            self._provisional.append(call)
+            if len(self._provisional) > _MAX_PROVISIONAL:
+                self.take(self._provisional.popleft().run_id)
+            call.state = PROVISIONAL
+            if call.kind == "tool":
+                self.settle_tool(call, call.held, failed=True)
+                call.charged = (call.held, 0, 0, 0, 0, 1, 0, 0)
+            else:
+                seen = self.seen(call, call.stream) if call.stream else None
+                usage, charge = self._guess(call, seen)
+                call.charged = self._pay(call, usage, charge, 0, estimated=True)
+            if call.parent is None and self.ledger.by_trace:
+                self.ledger.forget(call.scope.trace)
+
+    def _guess(self, call: Call, output: int | None) -> tuple[Usage, int]:
+        if output is not None:
+            usage = Usage(input_tokens=call.tokens, output_tokens=output)
+            return usage, call.rates.charge(usage)
+        held = call.ceiling * call.times if call.asked is not None else 0
+        usage = Usage(input_tokens=call.upper, output_tokens=held)
+        return usage, max(call.held, call.rates.charge(usage))
+
+    def _pay(self, call: Call, usage: Usage, charge: int, saved: int, *, estimated: bool) -> Amounts:
+        now, before = self.clock(), call.charged
+        tokens, output = usage.input_tokens, usage.output_tokens
+        actual = (charge, tokens + output, tokens, output, 1, 0, 0 if call.scope.step else 1, 0)
+        self._release(call, actual, now)
+        read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
+        if before is None:
+            counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0)
+        else:
+            tokens, output, spent = tokens - before[INPUT], output - before[OUTPUT], charge - before[USD]
+            counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0)
+        self.tallies.count(call.scope, counts)
+        if self.emit is not None:
+            first = call.stream.first_at - call.started if call.stream else None
+            self.emit(
+                events.CallSettled(
+                    at=now,
+                    scope=call.scope,
+                    run_id=call.run_id,
+                    model=call.ref,
+                    usage=usage,
+                    charge=charge,
+                    held=call.held,
+                    saved=saved,
+                    estimated=estimated,
+                    seconds=now - call.started,
+                    first_token_seconds=first,
+                )
+            )
+        return actual
+
+    def _release(self, call: Call, actual: Amounts, now: float) -> None:
+        hold = call.hold
+        if hold is None:
+            return
+        if call.charged is not None:
+            actual = [new - old for new, old in zip(actual, call.charged, strict=True)]
+        totals = self.ledger.settle(hold, actual, now)
+        if self.emit is not None:
+            self._alert(call.scope, hold.accounts, actual, totals, now)
+        self._settled(hold.accounts)
+
+    def _alert(
+        self, scope: Scope, accounts: Sequence[Account], actual: Amounts, totals: Sequence[int], now: float
+    ) -> None:
+        assert self.emit is not None
+        for account, total in zip(accounts, totals, strict=True):
+            amount = actual[account.measure]
+            if amount <= 0 or total < self._lowest_alert * account.base:
+                continue
+            for threshold in passed(total - amount, total, account.base, self._alerts):
+                budget, measure = account.budget, MEASURES[account.measure]
+                self.emit(events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base))
+
+    def _sweep(self, now: float) -> None:
+        """Let go of calls never heard of again: their holds have expired, or there are absurdly many of them."""
+        if not self._sweeping.acquire(blocking=False):
+            return
+        try:
+            oldest = now - self.ledger.hold_seconds
+            while self.open_calls:
+                key = next(iter(self.open_calls), None)
+                call = self.open_calls.get(key) if key is not None else None
+                if call is None or (call.started >= oldest and len(self.open_calls) <= _MAX_OPEN):
+                    return
+                self.take(call.run_id)
+                if call.state == OPEN and self.emit is not None:
+                    self.emit(events.HoldExpired(now, call.scope, call.run_id, call.name, call.held))
+        finally:
+            self._sweeping.release()
+
+
+def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:
+    """What a tool's price says for this call: a fixed amount, or computed from arguments and (afterwards) output."""
+    if callable(price):
+        return price(tool, arguments, output)
+    return price
+
+
+def params_tools(params: Mapping[str, Any]) -> list[Any] | None:
+    """The schemas that travel with a request and are billed as input."""
+    tools = params.get("tools") or params.get("functions")
+    schema = params.get("response_format")
+    if schema is None or not isinstance(schema, dict):
+        return tools
+    return [*(tools or ()), schema]
+
+
+_ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
+"""Providers whose prompt cache is written to on request only."""
+
+
+def may_write_cache(ref: ModelRef, prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
+    """Whether the request could write to the provider's prompt cache, which costs more than plain input.
+
+    Anthropic's is written where a block asks for it (``cache_control``), for five minutes or ``"1h"``:
+    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching. Others write by themselves.
+    """
+    provider = ref.provider
+    if not any(name in provider for name in _ASK_TO_WRITE):
+        return True
+    marks = [params.get("cache_control")]
+    for message in prompt:
+        content = getattr(message, "content", None)
+        if isinstance(content, list):
+            marks += [block.get("cache_control") for block in content if isinstance(block, dict)]
+    marks += [tool.get("cache_control") for tool in params.get("tools") or () if isinstance(tool, dict)]
+    found = [mark for mark in marks if mark]
+    if not found:
+        return False
+    return "1h" if any(isinstance(mark, dict) and mark.get("ttl") == "1h" for mark in found) else True

@@ -1,0 +1,121 @@
+"""What one model charges: integer rates per token, and the arithmetic on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from langchain_costguard.usage import Usage
+
+PICO_PER_NANO = 1_000
+"""Rates are pico-USD (1e-12 USD) per token, money is nano-USD (1e-9 USD)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Rates of one model in pico-USD (1e-12 USD) a token, as they hold at one time and service tier.
+
+    A bucket without a price of its own carries the price of the bucket it is a part of, so that every field can be
+    multiplied. ``tiers`` are cliffs: beyond ``start`` input tokens *all* tokens cost the rates given there.
+    """
+
+    provider: str = ""
+    model: str = ""
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    input_audio: int = 0
+    output_audio: int = 0
+    output_image: int = 0
+    reasoning: int = 0
+    web_search: int = 0
+    """Nano-USD a search."""
+    request: int = 0
+    """Nano-USD a request."""
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    source: str = ""
+    """Where the price is from, in words."""
+    estimated: bool = False
+    """True where the price is not the one of this model at this provider, but a stand-in."""
+
+    def at(self, input_tokens: int) -> Rates:
+        """The rates for a call of that many input tokens: the highest tier it is beyond."""
+        for start, rates in reversed(self.tiers):
+            if input_tokens > start:
+                return rates
+        return self
+
+    def charge(self, usage: Usage) -> int:
+        """What the usage costs, in nano-USD, rounded half to even."""
+        tokens = usage.input_tokens
+        rates = self.at(tokens) if self.tiers else self
+        read, write, audio = usage.cache_read, usage.cache_write, usage.input_audio
+        if read or write or audio:
+            hour = usage.cache_write_1h
+            plain = tokens - read - write - audio
+            # Cached audio is in both buckets; what overlaps is billed once, at the cached rate.
+            pico = (
+                (plain if plain > 0 else 0) * rates.input
+                + read * rates.cache_read
+                + (write - hour) * rates.cache_write
+                + hour * rates.cache_write_1h
+                + (audio if plain >= 0 else max(0, audio + plain)) * rates.input_audio
+            )
+        else:
+            pico = tokens * rates.input
+        out = usage.output_tokens
+        spoken, drawn, thought = usage.output_audio, usage.output_image, usage.reasoning
+        if spoken or drawn or (thought and rates.reasoning != rates.output):
+            pico += spoken * rates.output_audio + drawn * rates.output_image + thought * rates.reasoning
+            out = max(0, out - spoken - drawn - thought)
+        pico += out * rates.output
+        nano, rest = pico // PICO_PER_NANO, pico % PICO_PER_NANO
+        if rest >= 500 and (rest > 500 or nano & 1):
+            nano += 1
+        searches = usage.web_searches
+        return nano + rates.request + (searches * rates.web_search if searches else 0)
+
+    def ceiling(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        cache_write: bool | Literal["1h"] = True,
+        audio: bool = False,
+    ) -> int:
+        """The most such a call can cost, in nano-USD, rounded up.
+
+        ``cache_write`` says that the request could write to the prompt cache (``"1h"``: for an hour), ``audio`` that
+        its input holds audio. Every tier that so many tokens can reach is looked at, and the dearest one counts.
+        """
+        dearest = 0
+        for rates in self._reachable(input_tokens):
+            each = rates.input
+            if cache_write:
+                each = max(each, rates.cache_write, rates.cache_write_1h if cache_write == "1h" else 0)
+            if audio:
+                each = max(each, rates.input_audio)
+            dearest = max(dearest, input_tokens * each + output_tokens * rates._dearest_output)
+        return -(-dearest // PICO_PER_NANO) + self.request
+
+    def output_rate(self, input_tokens: int = 0) -> int:
+        """The most one more output token costs, in nano-USD, rounded up."""
+        return -(-max(rates._dearest_output for rates in self._reachable(input_tokens)) // PICO_PER_NANO)
+
+    def saved_by_cache(self, usage: Usage) -> int:
+        """What the tokens read from the provider's cache saved against the plain input price, in nano-USD."""
+        rates = self.at(usage.input_tokens)
+        return max(0, usage.cache_read * (rates.input - rates.cache_read)) // PICO_PER_NANO
+
+    @property
+    def _dearest_output(self) -> int:
+        return max(self.output, self.output_audio, self.output_image, self.reasoning)
+
+    def _reachable(self, input_tokens: int) -> Iterator[Rates]:
+        yield self
+        for start, rates in self.tiers:
+            if input_tokens > start:
+                yield rates

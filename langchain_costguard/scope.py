@@ -1,0 +1,130 @@
+"""Who is spending: resolved once, at a call's start, from everything the host says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+
+class Scope(NamedTuple):
+    """Who is spending. An unknown dimension is empty, and its budgets are shared by all that is unknown.
+
+    ``step`` is the name of the LangGraph node, ``trace`` the root run's id.
+    """
+
+    user: str = ""
+    session: str = ""
+    agent: str = ""
+    step: str = ""
+    feature: str = ""
+    task: str = ""
+    trace: str = ""
+    model: str = ""
+
+
+TAGS = ("user", "session", "agent", "feature", "task")
+"""The dimensions a user may set with ``guard.scope`` and with metadata; the others follow from the run."""
+
+_ALIASES = {
+    "user": ("user_id", "user"),
+    "session": ("session_id", "thread_id", "session"),
+    "agent": ("agent_id", "agent"),
+    "feature": ("feature",),
+    "task": ("task",),
+}
+_METADATA = {tag: (f"costguard_{tag}", *_ALIASES[tag]) for tag in TAGS}
+_TELLING = frozenset(
+    [
+        "langgraph_node",
+        "langgraph_checkpoint_ns",
+        "lc_agent_name",
+        *(key for keys in _METADATA.values() for key in keys),
+    ]
+)
+_NOTHING: Mapping[str, str] = {}
+
+ambient: ContextVar[Mapping[str, str]] = ContextVar("costguard_scope", default=_NOTHING)
+"""What ``guard.scope(...)`` set around the running code."""
+
+
+def checked(tags: Mapping[str, object]) -> dict[str, str]:
+    """Validate the arguments of ``guard.scope``.
+
+    Raises:
+        ValueError: names an unknown dimension, or a value that is no text.
+    """
+    for name, value in tags.items():
+        if name not in TAGS:
+            raise ValueError(f"scope: {name!r} is not one of {', '.join(TAGS)}")
+        if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
+            raise ValueError(f"scope: {name}={value!r} must be a non-empty text")
+    return {name: str(value) for name, value in tags.items()}
+
+
+def resolve(
+    metadata: Mapping[str, Any],
+    tags: Iterable[str] | None,
+    config: Mapping[str, Any] | None,
+    *,
+    trace: str,
+    model: str,
+    session: str,
+) -> Scope:
+    """Say who is spending.
+
+    In this order: ``guard.scope``; metadata (``costguard_user``, then ``user_id`` and the like); the enclosing graph's
+    ``configurable`` and runtime context; LangGraph's ``thread_id``, ``lc_agent_name`` and node; tags (``user:u1``).
+
+    ``config`` is the enclosing runnable's, where there is one; ``session`` stands in where nothing names one.
+    """
+    said = ambient.get()
+    configurable: Mapping[str, Any] = (config.get("configurable") or _NOTHING) if config else _NOTHING
+    node = metadata.get("langgraph_node") or ""
+    if said is _NOTHING and not configurable and not tags and _TELLING.isdisjoint(metadata):
+        return Scope("", session, "", "", "", "", trace, model)
+    runtime = configurable.get("__pregel_runtime") if configurable else None
+    context = _fields(getattr(runtime, "context", None)) if runtime is not None else _NOTHING
+    layers = (said, metadata, configurable, context)
+    user, named, agent, feature, task = (_first(tag, layers, tags) for tag in TAGS)
+    return Scope(user, named or session, agent or _agent(metadata), node, feature, task, trace, model)
+
+
+def _pick(tag: str, layer: Mapping[str, Any]) -> str:
+    for key in _METADATA[tag]:
+        if key in layer and (value := layer[key]) is not None:
+            return str(value)
+    return ""
+
+
+def _first(tag: str, layers: tuple[Mapping[str, Any], ...], tags: Iterable[str] | None) -> str:
+    said = layers[0].get(tag)
+    if said:
+        return str(said)
+    for layer in layers[1:]:
+        if layer and (value := _pick(tag, layer)):
+            return value
+    prefix = f"{tag}:"
+    for text in tags or ():
+        if text.startswith(prefix):
+            return text[len(prefix) :]
+    return ""
+
+
+def _agent(metadata: Mapping[str, Any]) -> str:
+    """The innermost named agent, else the outermost node: ``research:<uuid>|model:<uuid>`` is ``research``."""
+    name = metadata.get("lc_agent_name")
+    if name:
+        return str(name)
+    path = metadata.get("langgraph_checkpoint_ns") or ""
+    return str(path).split("|", 1)[0].split(":", 1)[0]
+
+
+def _fields(context: object) -> Mapping[str, Any]:
+    if context is None:
+        return _NOTHING
+    if isinstance(context, Mapping):
+        return context
+    return getattr(context, "__dict__", None) or {
+        name: getattr(context, name, None) for name in getattr(context, "__slots__", ())
+    }

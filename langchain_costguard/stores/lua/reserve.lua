@@ -1,0 +1,67 @@
+-- KEYS[1]: the accounts. ARGV[1]: doubles: least, most units, second of expiry, now; then for each claim: cap, fixed,
+-- per_unit (-1: a clock), ttl. ARGV[2..]: the claims' accounts, no two the same.
+-- Returns the units granted (and when each clock started), or -1 and the refusal.
+local request = arguments[1]
+local least, most, second, now = read('<dddd', request)
+local clock = math.floor(now * 1000)
+local stored = call('HMGET', key, unpack(arguments, 2))
+local units, out, new, outlive, started, refused
+
+repeat -- a second time only where a claim affords fewer units than those before it were written with
+  units, out, new, outlive, started = most, {}, 0, 0, nil
+  local at = 33
+  for i = 1, #stored do
+    local cap, fixed, per_unit, ttl
+    cap, fixed, per_unit, ttl, at = read('<dddd', request, at)
+    local record, spent, held, idle, holds, _ = stored[i], 0, 0, 0, nil
+    if not record then
+      new = new + 1
+    elseif #record == 32 then
+      spent, held, _, idle = read('<dddd', record)
+    else
+      spent, held, _, idle, _ = read('<ddddd', record)
+      holds = cut(record, 33)
+      if _ <= now then held, holds = living(holds, now) end
+    end
+    local amount, needed, by_holds = 0
+    if per_unit < 0 then
+      if not record then spent = clock end
+      started = started or {units}
+      started[#started + 1] = spent
+      if clock - spent >= cap then needed, by_holds = 0, 0 end
+    else
+      local room = cap - spent - held - fixed
+      if room < per_unit * most then
+        if room < per_unit * least then
+          needed = fixed + per_unit * least
+          by_holds = spent + needed <= cap and 1 or 0
+        else
+          most = math.floor(room / per_unit)
+        end
+      end
+      amount = fixed + per_unit * units
+    end
+    -- A refusal that waiting cannot cure says more than one that it might.
+    if needed and (not refused or refused[6] > by_holds) then
+      refused = {-1, i - 1, needed, per_unit < 0 and clock - spent or spent, held, by_holds}
+    end
+    local due = now + ttl
+    if due < second then due = second end
+    if idle < due then
+      idle = due + ttl / 8
+      if idle - now > outlive then outlive = math.ceil(idle - now) + 1 end
+    end
+    out[2 * i - 1] = arguments[i + 1]
+    if holds then
+      out[2 * i] = write('<dddd', spent, held + amount, cap, idle) .. changed(holds, second, amount)
+    elseif amount > 0 then
+      out[2 * i] = write('<dddddd', spent, amount, cap, idle, second, amount)
+    else
+      out[2 * i] = write('<dddd', spent, 0, cap, idle)
+    end
+  end
+until refused or most == units
+
+if refused then return refused end
+keep(out, new, outlive, now)
+return started or units

@@ -1,0 +1,41 @@
+-- KEYS[1]: the accounts. ARGV[1]: doubles: second of expiry, now; then for each claim: cap, ttl, held, actual.
+-- ARGV[2..]: the claims' accounts, no two the same, none of them a clock. Returns each account's new total.
+local request = arguments[1]
+local second, now, at = read('<dd', request)
+local stored = call('HMGET', key, unpack(arguments, 2))
+local out, totals, new, outlive = {}, {}, 0, 0
+for i = 1, #stored do
+  local cap, ttl, release, actual
+  cap, ttl, release, actual, at = read('<dddd', request, at)
+  local record, spent, held, idle, holds, _ = stored[i], 0, 0, 0, ''
+  if not record then
+    new = new + 1
+  elseif #record == 32 then
+    spent, held, _, idle = read('<dddd', record)
+  else
+    local expiry, amount
+    spent, held, _, idle, expiry, amount = read('<dddddd', record)
+    if #record == 48 and expiry == second and amount <= release then
+      held = 0 -- most often: the only hold, all of it
+    else
+      holds = cut(record, 33)
+      if expiry <= now then held, holds = living(holds, now) end
+      if second > now then
+        local change
+        holds, change = changed(holds, second, -release)
+        held = held + change
+      end
+    end
+  end
+  spent = spent + actual
+  totals[i] = spent
+  local due = now + ttl
+  if idle < due then
+    idle = due + ttl / 8
+    if idle - now > outlive then outlive = math.ceil(idle - now) + 1 end
+  end
+  out[2 * i - 1] = arguments[i + 1]
+  out[2 * i] = write('<dddd', spent, held, cap, idle) .. holds
+end
+keep(out, new, outlive, now)
+return totals

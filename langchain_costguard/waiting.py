@@ -1,0 +1,123 @@
+"""Admission that may wait: for a wrapped model, where waiting is safe, until holds of other calls have settled.
+
+Written once, as a generator that yields what it waits for; ``drive`` and ``adrive`` are its two worlds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import time
+from collections.abc import Generator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from .budgets.budget import MEASURES
+from .budgets.ledger import Denial
+from .budgets.line import Line, Ticket
+from .refusals import over_budget
+
+if TYPE_CHECKING:
+    from .calls import Call
+    from .guard import CostGuard
+
+_POLL_SHARED = 0.05
+_POLL_HERE = 0.5
+"""Seconds between tries of the head of a line: other processes settle without telling us; here only expiry does."""
+
+Wait = tuple["Future[None]", float]
+Admission = Generator[Wait, None, None]
+
+
+def admission(guard: CostGuard, call: Call) -> Admission:
+    """Admit ``call``, waiting for its turn while only holds stand in the way; lowers ``call.ceiling`` where money does.
+
+    Raises:
+        CostGuardError: it does not fit, or did not within ``guard.wait`` seconds.
+    """
+    deadline = time.monotonic() + guard.wait
+    poll = _POLL_SHARED if guard.store.shared else _POLL_HERE
+    floor, ceiling = min(guard.floor, call.ceiling), call.ceiling
+    place = _behind_others(guard, call)
+    try:
+        while True:
+            if place is not None:
+                left = deadline - time.monotonic()
+                yield place[1].turn, max(0.0, min(poll, left))
+                guard.check_halt(call)
+                if not place[0].leads(place[1]) and left > 0:
+                    continue
+                place[0].wait_again(place[1])
+            denial = guard.try_admit(call, ceiling)
+            if denial is None:
+                return
+            affordable = _affordable(call, denial)
+            if affordable < floor or (denial.refusal.by_holds and time.monotonic() >= deadline):
+                raise guard.refused(call, over_budget(denial, f"a call to {call.name}", call.scope))
+            if not denial.refusal.by_holds:
+                ceiling = min(ceiling - 1, affordable)
+            elif place is None or guard.lines.get(denial.account.name) is not place[0]:
+                _leave(guard, place)
+                place = _join(guard, denial.account.name)
+    finally:
+        _leave(guard, place)
+
+
+def drive(flow: Admission) -> None:
+    """Run an admission on this thread."""
+    try:
+        for turn, seconds in flow:
+            concurrent.futures.wait([turn], timeout=seconds)
+    finally:
+        flow.close()
+
+
+async def adrive(flow: Admission) -> None:
+    """Run an admission on this event loop, without blocking it."""
+    try:
+        for turn, seconds in flow:
+            await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds)
+    finally:
+        flow.close()
+
+
+def _affordable(call: Call, denial: Denial) -> int:
+    """Output tokens the refusing account could pay for if nothing were held."""
+    account, refusal, times = denial.account, denial.refusal, call.times
+    left = account.cap - refusal.spent
+    rate = call.rates.output_rate(call.upper)
+    measure = MEASURES[account.measure]
+    if measure == "usd":
+        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
+        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
+    if measure == "tokens":
+        return (left - call.upper) // times
+    if measure == "output_tokens":
+        return left // times
+    return call.ceiling if refusal.by_holds else -1
+
+
+def _behind_others(guard: CostGuard, call: Call) -> tuple[Line, Ticket] | None:
+    if not guard.lines:
+        return None
+    for account in guard.meter.ledger.accounts(call.scope, call.step_id, call.started):
+        line = guard.lines.get(account.name)
+        if line is not None and len(line):
+            return line, line.join()
+    return None
+
+
+def _join(guard: CostGuard, account: str) -> tuple[Line, Ticket]:
+    with guard.lines_lock:
+        line = guard.lines.setdefault(account, Line(account))
+        return line, line.join()
+
+
+def _leave(guard: CostGuard, place: tuple[Line, Ticket] | None) -> None:
+    if place is None:
+        return
+    line, ticket = place
+    with guard.lines_lock:
+        line.leave(ticket)
+        if not len(line) and guard.lines.get(line.account) is line:
+            del guard.lines[line.account]

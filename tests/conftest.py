@@ -1,0 +1,92 @@
+"""What every test has: both worlds from one body, a clean slate, and a provider that bills what it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain_core.globals import set_llm_cache
+
+from langchain_costguard import Price
+from langchain_costguard.testing import FakeProvider, Recorder
+
+PRICES = {"gpt-4o": Price(input="2.50", output="10.00")}
+"""The list price, fixed here so that a change of the public table moves no test."""
+
+Caller = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No tracing, no cache, and no warning a refusal from LangChain's manager, which logs each one."""
+    for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "COSTGUARD_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)
+    yield
+    set_llm_cache(None)
+
+
+@pytest.fixture(params=["sync", "async"])
+def world(request: pytest.FixtureRequest) -> str:
+    """The two worlds each test lives in."""
+    return str(request.param)
+
+
+@pytest.fixture
+def call(world: str) -> Caller:
+    """``invoke`` or ``ainvoke``."""
+
+    def run(runnable: Any, value: Any, config: Any = None, **kwargs: Any) -> Any:
+        if world == "sync":
+            return runnable.invoke(value, config, **kwargs)
+        return asyncio.run(runnable.ainvoke(value, config, **kwargs))
+
+    return run
+
+
+@pytest.fixture
+def stream(world: str) -> Caller:
+    """``stream`` or ``astream``, read up to ``most`` pieces with text and then closed."""
+
+    def run(runnable: Any, value: Any, config: Any = None, *, most: int | None = None, **kwargs: Any) -> list[Any]:
+        def full(got: list[Any]) -> bool:
+            return most is not None and sum(bool(getattr(piece, "content", piece)) for piece in got) >= most
+
+        async def aread() -> list[Any]:
+            got: list[Any] = []
+            pieces = runnable.astream(value, config, **kwargs)
+            async for piece in pieces:
+                got.append(piece)
+                if full(got):
+                    break
+            await pieces.aclose()
+            return got
+
+        if world == "async":
+            return asyncio.run(aread())
+        got: list[Any] = []
+        pieces = runnable.stream(value, config, **kwargs)
+        for piece in pieces:
+            got.append(piece)
+            if full(got):
+                break
+        pieces.close()
+        return got
+
+    return run
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """A sink that remembers."""
+    return Recorder()
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A provider that says four words."""
+    with FakeProvider("four little words here") as running:
+        yield running
