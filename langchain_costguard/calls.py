@@ -20,12 +20,13 @@ class Call:
         tokens, upper: the input estimate, and the same with the estimator's stated error (tokens).
         asked: the most output tokens a reply may have, as the request says; None where it does not.
         ceiling: the same as it was held: what was asked for, or less, or what the budgets afford.
+        alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
     """
 
     # fmt: off
     __slots__ = (
-        "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref", "run_id", "scope",
+        "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref", "run_id", "scope",
         "started", "state", "step_id", "stream", "strict", "task", "times", "tokens", "tool", "upper", "writes_cache",
     )
     # fmt: on
@@ -47,6 +48,7 @@ class Call:
         self.task = 0
         self.held = 0
         self.charged: Amounts | None = None
+        self.alone = False
 
     ref: ModelRef
     rates: Rates

@@ -111,7 +111,7 @@ class CostGuard(Handler):
         self.estimator = Estimator(token_counter)
         self._clock = clock
         self._traces: dict[int, str] = {}
-        self._models: dict[tuple[str, str], tuple[ModelRef, int]] = {}
+        self._models: dict[tuple[str, str], tuple[ModelRef, int, bool]] = {}
         self.lines: dict[str, Line] = {}
         self.lines_lock = threading.Lock()
         self.meter = Meter(

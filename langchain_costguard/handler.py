@@ -17,9 +17,10 @@ from .budgets.switch import KillSwitch
 from .calls import Call, Stream, pieces
 from .events import CallStarted, Event, Refused, Sink, StoreFailed
 from .failures import Fate, fate
-from .meter import UNKNOWN_OUTPUT, Meter, may_write_cache, params_tools, tool_fee
+from .meter import UNKNOWN_OUTPUT, Meter, asks_to_write_cache, may_write_cache, params_tools, tool_fee
 from .money import nano
 from .pricing.estimate import Estimator, output_limit
+from .pricing.plain import plain_usage
 from .pricing.reading import is_cache_hit, reported_model, usage_of
 from .refusals import halted, over_budget, store_down, unpriced
 from .scope import Scope
@@ -38,6 +39,9 @@ _STREAM_CHECK = 0.25
 _KEPT_TRACES = 50_000
 _KEPT_MODELS = 1_000
 
+_CEILINGS = frozenset(
+    ["max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"]
+)
 STRICT = "costguard_strict"
 """Metadata key by which a call of a wrapped model is known: its wrapper admits it, not the callback."""
 started: ContextVar[Call | None] = ContextVar("costguard_started", default=None)
@@ -61,7 +65,7 @@ class Handler(BaseCallbackHandler):
     _tool_prices: Mapping[str, Any]
     _clock: Callable[[], float]
     _traces: dict[int, str]
-    _models: dict[tuple[str, str], tuple[ModelRef, int]]
+    _models: dict[tuple[str, str], tuple[ModelRef, int, bool]]
     _complained: set[str]
     _policy: str
 
@@ -111,13 +115,13 @@ class Handler(BaseCallbackHandler):
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
-        self._chain_over(run_id)
+        self.safely(self._chain_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.safely(self._end_decision, run_id, outputs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
-        self._chain_over(run_id)
+        self.safely(self._chain_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.safely(self._end_with_error, run_id, error, None)
 
@@ -217,6 +221,7 @@ class Handler(BaseCallbackHandler):
             scope = self._scope(metadata or {}, tags, trace)
             self._check_halt("tool", name, run_id, scope)
             call = Call(run_id, parent_run_id, "tool", name, scope, _step_id(metadata or {}, trace), self._clock())
+            call.alone = parent_run_id is None and trace == str(run_id)
             price = self._tool_prices.get(name)
             call.tool = (price, kwargs.get("inputs") or input_str)
             fee = (
@@ -260,6 +265,10 @@ class Handler(BaseCallbackHandler):
 
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
+        plain = plain_usage(response)
+        if plain is not None:
+            self.meter.settle(call, *plain)
+            return
         usage = usage_of(response)
         if is_cache_hit(response):
             self.meter.hit(call, usage)
@@ -298,13 +307,14 @@ class Handler(BaseCallbackHandler):
             CostGuardError: the kill switch is on, or the model has no price and may have none.
         """
         name = metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "unknown"
-        ref, limit = self._model(metadata.get("ls_provider") or "", name)
+        ref, limit, asks = self._model(metadata.get("ls_provider") or "", name)
         config = var_child_runnable_config.get()
-        trace = self._trace(run_id, parent, config)
+        trace = str(run_id) if parent is None and config is None else self._trace(run_id, parent, config)
         scope = scopes.resolve(metadata, tags, config, trace=trace, model=ref.name, session=self.session)
         call = Call(run_id, parent, "model", ref.name, scope, _step_id(metadata, trace), self._clock())
         call.ref = ref
-        if self._killed or self._switch is not None:
+        call.alone = parent is None and config is None
+        if self._killed or (self._switch is not None and self._switch.halts()):
             self._check_halt("model", ref.name, run_id, scope)
         tier = "priority" if params.get("service_tier") == "priority" else None
         try:
@@ -317,18 +327,19 @@ class Handler(BaseCallbackHandler):
             call.tokens, call.upper = self.estimator.estimate(ref, prompt, tools=params_tools(params))
         times = params.get("n")
         call.times = times if isinstance(times, int) and times > 1 else 1
-        asked = metadata.get("ls_max_tokens") or _asked(params)
+        asked = metadata.get("ls_max_tokens") or (None if _CEILINGS.isdisjoint(params) else _asked(params))
         call.asked = asked if isinstance(asked, int) and asked > 0 else None
         call.ceiling = call.asked or limit
-        call.writes_cache = may_write_cache(ref, prompt, params)
+        call.writes_cache = may_write_cache(prompt, params) if asks else True
         return call
 
-    def _model(self, provider: str, name: str) -> tuple[ModelRef, int]:
-        """The model, and the most output tokens it can give as far as is known."""
+    def _model(self, provider: str, name: str) -> tuple[ModelRef, int, bool]:
+        """The model, the most output tokens it can give as far as is known, and whether its prompt cache is written to
+        on request only."""
         found = self._models.get((provider, name))
         if found is None:
             ref = ModelRef(provider, str(name))
-            found = ref, output_limit(ref) or UNKNOWN_OUTPUT
+            found = ref, output_limit(ref) or UNKNOWN_OUTPUT, asks_to_write_cache(ref)
             if len(self._models) > _KEPT_MODELS:
                 self._models.clear()
             self._models[provider, name] = found
@@ -551,7 +562,7 @@ def _step_id(metadata: Mapping[str, Any], trace: str) -> str:
 
 
 def _asked(params: Mapping[str, Any]) -> int | None:
-    for key in ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"):
+    for key in _CEILINGS:
         value = params.get(key)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value

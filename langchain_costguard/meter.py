@@ -23,6 +23,7 @@ from .observe.report import Tallies
 from .pricing.estimate import Estimator
 from .pricing.prices import PriceBook
 from .scope import Scope
+from .stores.base import MAX_AMOUNT
 from .usage import ModelRef, Usage
 
 UNKNOWN_OUTPUT = 32_768
@@ -90,35 +91,37 @@ class Meter:
         """
         if units is not None:
             call.ceiling = units
-        usd, rate = call.held, 0
-        output, upper, steps = call.ceiling * call.times, call.upper, 0 if call.scope.step else 1
+        n, upper, steps = call.times, call.upper, 0 if call.scope.step else 1
+        rate = call.rates.output_rate(upper)
+        per_unit = (rate * n, n, 0, n, 0, 0, 0, 0)
         if call.asked is not None or units is not None:
-            usd = call.rates.ceiling(upper, output, cache_write=call.writes_cache)
-            fixed = (usd, upper + output, upper, output, 1, 0, steps, 0)
-            answer = self.ledger.reserve(call.scope, call.step_id, fixed, now=call.started)
+            output, bounds = call.ceiling * n, (0, 0)
         else:
-            usd, n = call.rates.ceiling(upper, 0, cache_write=call.writes_cache), call.times
-            rate = call.rates.output_rate(upper)
-            answer = self.ledger.reserve(
-                call.scope,
-                call.step_id,
-                (usd, upper, upper, 0, 1, 0, steps, 0),
-                (rate * n, n, 0, n, 0, 0, 0, 0),
-                units=(min(self._floor, call.ceiling), call.ceiling),
-                now=call.started,
-            )
+            output, bounds = 0, (min(self._floor, call.ceiling), call.ceiling)
+        usd = call.rates.ceiling(upper, output, cache_write=call.writes_cache)
+        answer = self.ledger.reserve(
+            call.scope,
+            call.step_id,
+            (usd, upper + output, upper, output, 1, 0, steps, 0),
+            per_unit,
+            units=bounds,
+            alone=call.alone,
+            now=call.started,
+        )
         if isinstance(answer, Denial):
             return answer
         call.hold = answer
-        if rate or answer.units:
+        if bounds[1]:
             call.ceiling = answer.units
-        call.held = usd + rate * call.times * answer.units
+        call.held = usd + rate * n * answer.units
         return None
 
     def admit_tool(self, call: Call, fee: int) -> Denial | None:
         """Reserve one tool call and its fee (nano-USD)."""
         call.held = fee
-        answer = self.ledger.reserve(call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), now=call.started)
+        answer = self.ledger.reserve(
+            call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), alone=call.alone, now=call.started
+        )
         if isinstance(answer, Denial):
             return answer
         call.hold = answer
@@ -140,7 +143,7 @@ class Meter:
     def overflows(self, call: Call, stream: Stream) -> bool:
         """Whether a stream has used up its hold, and no more can be had."""
         hold = call.hold
-        if hold is None or not hold.claims:
+        if hold is None or (not hold.claims and hold.deadline == float("inf") and hold.room == MAX_AMOUNT):
             stream.check_at = 2**62
             return False
         ceiling = call.ceiling * call.times
@@ -278,7 +281,7 @@ class Meter:
         if output is not None:
             usage = Usage(input_tokens=call.tokens, output_tokens=output)
             return usage, call.rates.charge(usage)
-        held = call.ceiling * call.times if call.asked is not None else 0
+        held = call.ceiling * call.times if call.hold is not None and call.hold.claims else 0
         usage = Usage(input_tokens=call.upper, output_tokens=held)
         return usage, max(call.held, call.rates.charge(usage))
 
@@ -371,18 +374,18 @@ def params_tools(params: Mapping[str, Any]) -> list[Any] | None:
 
 
 _ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
-"""Providers whose prompt cache is written to on request only."""
 
 
-def may_write_cache(ref: ModelRef, prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
-    """Whether the request could write to the provider's prompt cache, which costs more than plain input.
+def asks_to_write_cache(ref: ModelRef) -> bool:
+    """Whether the provider's prompt cache is written to on request only; others write by themselves.
 
-    Anthropic's is written where a block asks for it (``cache_control``), for five minutes or ``"1h"``:
-    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching. Others write by themselves.
+    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
     """
-    provider = ref.provider
-    if not any(name in provider for name in _ASK_TO_WRITE):
-        return True
+    return any(name in ref.provider for name in _ASK_TO_WRITE)
+
+
+def may_write_cache(prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
+    """Whether a request asks for a write to the prompt cache (``cache_control``), for five minutes or ``"1h"``."""
     marks = [params.get("cache_control")]
     for message in prompt:
         content = getattr(message, "content", None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from operator import add
 from typing import Any, NamedTuple
 
 from ..scope import Scope
-from ..stores.base import Claim, Grant, Refusal, Store
+from ..stores.base import MAX_AMOUNT, Claim, Refusal, Store
 from ..stores.memory import MemoryStore
 from .budget import MEASURES, Budget, quoted, window_at
 
@@ -21,7 +21,9 @@ Amounts = Sequence[int]
 """One integer per measure, in the order of ``MEASURES``."""
 NONE: Amounts = (0,) * len(MEASURES)
 
-_new = tuple.__new__
+_new: Any = tuple.__new__
+"""A named tuple's own constructor takes three times as long, and a call makes a dozen."""
+_FOREVER = float("inf")
 
 
 class Account(NamedTuple):
@@ -46,8 +48,10 @@ class Hold:
     held: list[int]
     until: int
     units: int = 0
-    deadline: float = float("inf")
+    deadline: float = _FOREVER
     """Epoch seconds at which the tightest ``seconds`` budget runs out."""
+    room: int = MAX_AMOUNT
+    """Units that budgets of this call alone would bear on top."""
 
 
 @dataclass(slots=True)
@@ -71,19 +75,20 @@ class Ledger:
         self._lasting = [c for c in compiled if not c.fleeting and c.budget.per != "call"]
         self._fleeting = [c for c in compiled if c.fleeting]
         self._known: dict[tuple[str, ...], tuple[float, list[Account]]] = {}
+        self._private = self._per_call + self._fleeting
         self._of_trace: dict[str, list[str]] = {}
         self.by_trace = bool(self._fleeting)
         self.counts_steps = any(budget.steps is not None for budget in self.budgets)
         _refuse_shared_accounts(self.budgets)
 
-    def accounts(self, scope: Scope, step_id: str, now: float) -> list[Account]:
-        """Every account the scope counts into at ``now``."""
+    def accounts(self, scope: Scope, step_id: str, now: float, *, alone: bool = False) -> list[Account]:
+        """Every account of the store that the scope counts into at ``now``."""
         # A call's trace is its own, the rest of its scope is that of the calls before it.
         key = scope[:_TRACE] + scope[_TRACE + 1 :]
         known = self._known.get(key)
         if known is None or now >= known[0]:
             known = self._name(key, scope, now)
-        if not self._fleeting:
+        if alone or not self._fleeting:
             return known[1]
         accounts = known[1].copy()
         for compiled in self._fleeting:
@@ -115,19 +120,24 @@ class Ledger:
         per_unit: Amounts = NONE,
         *,
         units: tuple[int, int] = (0, 0),
+        alone: bool = False,
         now: float,
     ) -> Hold | Denial:
-        """Hold ``fixed + per_unit * units`` on every account that counts the call, or on none."""
-        deadline = float("inf")
-        if self._per_call:
-            answer = self._within_call(scope, step_id, fixed, per_unit, units, now)
+        """Hold ``fixed + per_unit * units`` on every account that counts the call, or on none.
+
+        ``alone`` says that the call is a trace of its own, so that budgets per step and trace are budgets of this call.
+        """
+        deadline, room = _FOREVER, MAX_AMOUNT
+        private = self._private if alone else self._per_call
+        if private:
+            answer = _within_call(private, scope, step_id, fixed, per_unit, units, now)
             if isinstance(answer, Denial):
                 return answer
-            units, deadline = answer
+            units, deadline, room = answer
         accounts: list[Account] = []
         claims: list[Claim] = []
         clocks = False
-        for account in self.accounts(scope, step_id, now):
+        for account in self.accounts(scope, step_id, now, alone=alone):
             measure, name, cap, _, ttl, _ = account
             if measure == SECONDS:
                 clocks = True
@@ -139,18 +149,20 @@ class Ledger:
             accounts.append(account)
         until = self._until(now)
         if not claims:
-            return Hold(accounts, claims, [], until, units[1], deadline)
+            return Hold(accounts, claims, [], until, units[1], deadline, room)
         granted = self.store.reserve(claims, units=units, until=until, now=now)
         if isinstance(granted, Refusal):
             return Denial(accounts[granted.index], granted)
         if clocks:
-            deadline = min(deadline, _deadline(claims, granted))
+            deadline = min(deadline, _deadline(claims, granted.started))
         n = granted.units
         held = [claim[2] + claim[3] * n for claim in claims] if n else [claim[2] for claim in claims]
-        return Hold(accounts, claims, held, until, n, deadline)
+        return Hold(accounts, claims, held, until, n, deadline, room)
 
     def extend(self, hold: Hold, per_unit: Amounts, more: int, now: float) -> bool:
         """Hold ``more`` units on top; False, with nothing changed, where they do not fit."""
+        if more > hold.room:
+            return False
         index = [i for i, account in enumerate(hold.accounts) if per_unit[account.measure]]
         claims = [hold.claims[i]._replace(fixed=per_unit[hold.accounts[i].measure] * more, per_unit=0) for i in index]
         if claims and isinstance(self.store.reserve(claims, units=(0, 0), until=hold.until, now=now), Refusal):
@@ -158,6 +170,7 @@ class Ledger:
         for i, claim in zip(index, claims, strict=True):
             hold.held[i] += claim.fixed
         hold.units += more
+        hold.room -= more
         return True
 
     def settle(self, hold: Hold, actual: Amounts, now: float) -> list[int]:
@@ -168,24 +181,6 @@ class Ledger:
         totals = self.store.settle(hold.claims, hold.held, amounts, until=hold.until, now=now)
         hold.held = [0] * len(amounts)
         return totals
-
-    def _within_call(
-        self, scope: Scope, step_id: str, fixed: Amounts, per_unit: Amounts, units: tuple[int, int], now: float
-    ) -> Denial | tuple[tuple[int, int], float]:
-        """Budgets per call need no store: what one call may take is compared on the spot."""
-        most, deadline = units[1], float("inf")
-        for compiled in self._per_call:
-            for account in compiled.accounts(scope, step_id, now)[1]:
-                measure = account.measure
-                if measure == SECONDS:
-                    deadline = min(deadline, now + account.cap / 1000)
-                    continue
-                needed = fixed[measure] + per_unit[measure] * units[0]
-                if needed > account.cap:
-                    return Denial(account, Refusal(0, needed, 0, 0, by_holds=False))
-                if per_unit[measure]:
-                    most = min(most, (account.cap - fixed[measure]) // per_unit[measure])
-        return (units[0], most), deadline
 
     def _name(self, key: tuple[str, ...], scope: Scope, now: float) -> tuple[float, list[Account]]:
         until, accounts = float("inf"), []
@@ -200,7 +195,7 @@ class Ledger:
 
     def _until(self, now: float) -> int:
         """When a hold made now expires, on a grain that keeps an account at about a dozen buckets."""
-        return ceil((now + self.hold_seconds) / self._grain) * self._grain
+        return (int(now + self.hold_seconds) // self._grain + 1) * self._grain
 
 
 class _Compiled:
@@ -220,11 +215,14 @@ class _Compiled:
         self.fleeting = bool({_STEP, _TRACE} & {*self.where}) or any(i == _TRACE for i, _ in self.only)
         self.recent: tuple[Any, float, list[Account]] = (None, 0.0, [])
 
+    def applies(self, scope: Scope) -> bool:
+        """Whether ``only`` lets the scope in."""
+        return all(scope[index] in allowed for index, allowed in self.only)
+
     def accounts(self, scope: Scope, step_id: str, now: float) -> tuple[float, list[Account]]:
         """The budget's accounts for this scope, and until when they are the ones."""
-        for index, allowed in self.only:
-            if scope[index] not in allowed:
-                return _NOBODYS
+        if self.only and not self.applies(scope):
+            return _NOBODYS
         value = "\x1f".join([step_id if index == _STEP else scope[index] for index in self.where])
         recent, until, accounts = self.recent
         if recent == value and now < until:
@@ -247,9 +245,38 @@ class _Compiled:
 _NOBODYS: tuple[float, list[Account]] = (float("inf"), [])
 
 
-def _deadline(claims: Sequence[Claim], grant: Grant) -> float:
-    clocks = [claim for claim in claims if claim.clock]
-    return min((started + claim.cap) / 1000 for claim, started in zip(clocks, grant.started, strict=True))
+def _within_call(
+    private: Sequence[_Compiled],
+    scope: Scope,
+    step_id: str,
+    fixed: Amounts,
+    per_unit: Amounts,
+    units: tuple[int, int],
+    now: float,
+) -> Denial | tuple[tuple[int, int], float, int]:
+    """Budgets that count nothing but this call need no store: what it may take is compared on the spot."""
+    least, most = units
+    deadline, room = _FOREVER, MAX_AMOUNT
+    for compiled in private:
+        if compiled.only and not compiled.applies(scope):
+            continue
+        for measure, _, cap, base, idle in compiled.caps:
+            if measure == SECONDS:
+                deadline = min(deadline, now + cap / 1000)
+                continue
+            needed, rate = fixed[measure] + per_unit[measure] * least, per_unit[measure]
+            if needed > cap:
+                account = Account(measure, compiled.key, cap, base, idle, compiled.budget)
+                return Denial(account, Refusal(0, needed, 0, 0, by_holds=False))
+            if rate:
+                affordable = (cap - fixed[measure]) // rate
+                most, room = min(most, affordable), min(room, affordable)
+    return (least, most), deadline, room if units == (0, 0) else room - most
+
+
+def _deadline(claims: Sequence[Claim], started: Sequence[int]) -> float:
+    caps = [claim[1] for claim in claims if claim[4]]
+    return min(map(add, started, caps)) / 1000
 
 
 def _refuse_shared_accounts(budgets: Sequence[Budget]) -> None:

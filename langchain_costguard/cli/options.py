@@ -12,7 +12,7 @@ from langchain_costguard.cli.program import Program
 
 Command = Callable[[argparse.Namespace], int]
 
-_FLAGS = {"-h", "--help", "--quiet", "--verbose"}
+_FLAGS = {"-h", "--help", "--quiet", "--verbose", "--tools"}
 """Options of ``run`` and ``doctor`` that take no value: what is left of a command line begins after the values."""
 _RUN_HELP = """\
 Runs a script or module exactly as python would, with every LangChain and LangGraph call in it metered, and refused
@@ -26,7 +26,8 @@ exit status: 75 when the guard stopped the program, 2 when costguard was called 
 _DOCTOR_HELP = """\
 Runs a program in trial, twice: once with no budget for model calls, once with none for tool calls. Nothing is sent to
 a model provider. Says for each place in the program whether the guard refused the call, and what would slip past it.
-A program without a guard of its own is judged as it would run under `costguard run`.
+A program without a guard of its own is judged as it would run under `costguard run`. All else the program does, it
+does: it runs for real, up to the point where its calls are refused.
 
 exit status: 0 when everything was refused, 1 when something got through or bypasses the guard, 2 when it was no trial
 """
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", required=True, title="commands", parser_class=_Parser)
     _run(_add(commands, "run", "run:run", "run a program under a budget", _RUN_HELP))
     _add(commands, "demo", "demo:demo", "watch a stuck agent being stopped: no key, no network")
-    _doctor(_add(commands, "doctor", "doctor:doctor", "prove that the guard binds in your program", _DOCTOR_HELP))
+    _doctor(_add(commands, "doctor", "doctor.visit:doctor", "prove that the guard binds in your program", _DOCTOR_HELP))
     _switch(_add(commands, "kill", "switch:kill", "stop agents in every process that shares a store, within 5 s"))
     _switch(_add(commands, "revive", "switch:revive", "take a kill back"))
     _store(_add(commands, "status", "switch:status", "show what is halted, and what every account has left"))
@@ -124,6 +125,11 @@ def _run(parser: _Parser) -> None:
 def _doctor(parser: _Parser) -> None:
     parser.usage = "costguard doctor [options] script.py [args]\n       costguard doctor [options] -m module [args]"
     parser.add_argument("--seconds", metavar="S", default="60", help="give each trial up after this time (default: 60)")
+    parser.add_argument(
+        "--tools",
+        action="store_true",
+        help="a third trial that runs the tools for real, with made-up arguments, to see the model calls inside them",
+    )
     parser.add_argument("--verbose", action="store_true", help="show what the program itself prints")
 
 

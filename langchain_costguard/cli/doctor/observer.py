@@ -15,7 +15,6 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_costguard.ambient import watching
 from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.doctor import records, sites
-from langchain_costguard.cli.doctor.canned import prepare
 from langchain_costguard.cli.doctor.records import Log
 from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import CallStarted, Event, Refused
@@ -31,6 +30,7 @@ class Drill(Budget):
     """What every guard of the program gets on top of its own budgets: no model call, no tool call, or just an ear."""
 
     def caps(self) -> dict[str, int]:
+        """One cap: nothing, or more than anybody needs."""
         return {self.name.rpartition(" ")[2]: 0 if self.name.startswith("doctor") else _PLENTY}
 
 
@@ -99,6 +99,8 @@ class Observer(BaseCallbackHandler):
         facts = {"offers_tools": bool(params.get("tools")), **self._client("model")}
         state = self._call("model", name, event, facts)
         if self._log.stage != "model":
+            from langchain_costguard.cli.doctor.canned import prepare
+
             prepare(messages, params)
         elif state != records.STRICT:
             self._refuse(f"a call to {name}")

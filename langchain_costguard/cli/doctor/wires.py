@@ -51,7 +51,9 @@ class Wires:
             return
         name = ""
         if kind == "model" and (found := sites.model_in(frames)):
-            name = str(getattr(found[0], "model_name", None) or getattr(found[0], "model", None) or type(found[0]).__name__)
+            name = str(
+                getattr(found[0], "model_name", None) or getattr(found[0], "model", None) or type(found[0]).__name__
+            )
         elif kind == "embeddings":
             name = type(sites.embeddings_in(frames)[0]).__name__
         elif kind == "sdk":
@@ -73,7 +75,8 @@ class Wires:
 
 
 def _of(frames: list[FrameType]) -> str:
-    if any(type(found).__name__ == "GuardedEmbeddings" for found in (embedders := sites.embeddings_in(frames))):
+    embedders = sites.embeddings_in(frames)
+    if any(type(found).__name__ == "GuardedEmbeddings" for found in embedders):
         return "guarded"
     if embedders:
         return "embeddings"

@@ -1,0 +1,73 @@
+"""Advice: one sentence or two for each thing the trials found, with the place in the program it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langchain_costguard.cli.doctor.records import CALL, MISSED, WIRE, Record
+
+_WATCH = "attach with `with guard.watch():`, which no call can leave"
+_LOST = {
+    "callbacks": "sets `callbacks` anew, and so loses the guard given from outside. Leave `callbacks` out of its "
+    f"config, or {_WATCH}.",
+    "thread": "runs in a thread that was started without its context, and so loses the guard given from outside. "
+    f"Start it with contextvars.copy_context().run, or {_WATCH}.",
+    "": f"has no guard attached. Pass config={{'callbacks': [guard]}} to the outermost call, or {_WATCH}.",
+}
+_WIRES = {
+    "sdk": "calls {name} without LangChain, which no callback sees. Make the call through a LangChain model.",
+    "embeddings": "embeddings have no callbacks in LangChain. Wrap them: guard.wrap({name}(...)).",
+    "model": "{name} is called past its callbacks. Call it with invoke or stream, or use guard.wrap(model).",
+}
+
+
+def cures(records: Sequence[Record], *, own: bool) -> tuple[list[str], int]:
+    """What to do about everything that got through, and how many models stream without telling their usage."""
+    said: dict[str, None] = {}
+    for record in records:
+        if record.what == CALL and record.state == MISSED and own:
+            said[f"{_place(record)} {_LOST[record.facts.get('lost', '')]}"] = None
+        elif record.what == WIRE and record.kind in _WIRES and (record.kind != "model" or record.stage == "model"):
+            place = record.site or "A place that could not be found"
+            said[f"{place}: {_WIRES[record.kind].format(name=record.name)}"] = None
+    mute = {(r.site, r.name): r for r in _models(records) if r.facts.get("streams") and not r.facts["tells_usage"]}
+    for record in mute.values():
+        said[
+            f"{_place(record)} streams with `stream_usage` off: its provider does not say what a stream used, so the "
+            "guard has to estimate it. Set stream_usage=True."
+        ] = None
+    return list(said), len(mute)
+
+
+def notes(records: Sequence[Record], *, own: bool) -> list[str]:
+    """What gets past nothing, but a person should know."""
+    said: dict[str, None] = {}
+    for record in records:
+        lost = record.facts.get("lost") if record.what == CALL and record.state == MISSED else ""
+        if lost and not own:
+            how = "sets `callbacks` anew" if lost == "callbacks" else "runs in a bare thread"
+            said[
+                f"{_place(record)} {how}: `costguard run` and `guard.watch()` see it, a guard in config={{'callbacks': "
+                "[guard]} would not."
+            ] = None
+    for record in _models(records):
+        if not record.facts["tells_usage"] and not record.facts.get("streams"):
+            said[f"{record.name} has `stream_usage` off: should it ever stream, its cost can only be estimated."] = None
+    for record in _models(records):
+        retries = record.facts.get("retries", 0)
+        if retries:
+            said[
+                f"{record.name}: its client retries by itself, so each call the guard admits may be sent up to "
+                f"{retries + 1} times. With max_retries=0 and LangChain's own with_retry, the guard sees every attempt."
+            ] = None
+    return list(said)
+
+
+def _models(records: Sequence[Record]) -> list[Record]:
+    """Model calls as the program makes them: in the first trial, before clients were given another address."""
+    return [r for r in records if r.what == CALL and r.stage == "model" and "tells_usage" in r.facts]
+
+
+def _place(record: Record) -> str:
+    details = ", ".join(part for part in (record.name, record.where) if part)
+    return f"{record.site} ({details})" if record.site else f"The call of {details}"
