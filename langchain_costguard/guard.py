@@ -109,6 +109,7 @@ class CostGuard(Handler):
         self._killed: dict[str, str] = {}
         self._tool_prices = _checked_fees(tool_prices or {})
         self.estimator = Estimator(token_counter)
+        self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
         self._clock = clock
         self._traces: dict[int, str] = {}
         self._models: dict[tuple[str, str], tuple[ModelRef, int, bool]] = {}

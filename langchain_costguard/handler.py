@@ -17,7 +17,7 @@ from .budgets.switch import KillSwitch
 from .calls import Call, Stream, pieces
 from .events import CallStarted, Event, Refused, Sink, StoreFailed
 from .failures import Fate, fate
-from .meter import UNKNOWN_OUTPUT, Meter, asks_to_write_cache, may_write_cache, params_tools, tool_fee
+from .meter import UNKNOWN_OUTPUT, Meter, asks_to_write_cache, may_write_cache, tool_fee
 from .money import nano
 from .pricing.estimate import Estimator, output_limit
 from .pricing.plain import plain_usage
@@ -324,7 +324,12 @@ class Handler(BaseCallbackHandler):
         if isinstance(prompt, str):
             call.tokens, call.upper = self.estimator.estimate_text(ref, prompt)
         else:
-            call.tokens, call.upper = self.estimator.estimate(ref, prompt, tools=params_tools(params))
+            call.tokens, call.upper = self.estimator.estimate(
+                ref,
+                prompt,
+                tools=params.get("tools") or params.get("functions"),
+                response_format=params.get("response_format"),
+            )
         times = params.get("n")
         call.times = times if isinstance(times, int) and times > 1 else 1
         asked = metadata.get("ls_max_tokens") or (None if _CEILINGS.isdisjoint(params) else _asked(params))

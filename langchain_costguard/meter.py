@@ -364,15 +364,6 @@ def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:
     return price
 
 
-def params_tools(params: Mapping[str, Any]) -> list[Any] | None:
-    """The schemas that travel with a request and are billed as input."""
-    tools = params.get("tools") or params.get("functions")
-    schema = params.get("response_format")
-    if schema is None or not isinstance(schema, dict):
-        return tools
-    return [*(tools or ()), schema]
-
-
 _ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, DecimalException, InvalidOperation
 
 NANO = 1_000_000_000
 
@@ -25,7 +25,10 @@ def nano(amount: Money, field: str, *, zero: bool = False) -> int:
         raise ValueError(f'{field}: {amount!r} is no amount of USD; write it like "0.50"') from None
     if not value.is_finite() or value < 0 or (value == 0 and not zero):
         raise ValueError(f"{field}: {amount!r} must be a finite amount above zero")
-    return int((value * NANO).to_integral_value(ROUND_CEILING))
+    try:
+        return int((value * NANO).to_integral_value(ROUND_CEILING))
+    except DecimalException:
+        raise ValueError(f"{field}: {amount!r} is more money than there is") from None
 
 
 def usd(amount: int) -> Decimal:

@@ -22,6 +22,7 @@ Caller = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No tracing, no cache, and no warning a refusal from LangChain's manager, which logs each one."""
+    monkeypatch.setenv("COSTGUARD_TIKTOKEN_DOWNLOAD", "0")
     for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "COSTGUARD_STORE"):
         monkeypatch.delenv(name, raising=False)
     logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from types import MappingProxyType
+from inspect import signature
+from math import isnan
 from typing import Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..money import Money, nano
-from ..scope import Scope
-from ..stores.base import MAX_AMOUNT
+from langchain_costguard.money import Money, nano
+from langchain_costguard.scope import Scope
+from langchain_costguard.stores.base import MAX_AMOUNT
 
 Per = Literal["call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all"]
 Window = Literal["hour", "day", "week", "month"]
@@ -62,29 +63,31 @@ class Budget:
     seconds: float | None = None
     window: Window | None = None
     tz: str = "UTC"
-    only: Mapping[str, str | Collection[str]] = field(default_factory=dict)
+    only: Mapping[str, str | Collection[str]] = field(default_factory=dict, hash=False)
     lockout: float = 1.0
     name: str = ""
 
+    def __new__(cls, *args: Any, **fields: Any) -> Budget:
+        """Object to an unknown measure as to any other bad value: Python's own words for it are a TypeError's."""
+        for name, value in fields.items():
+            if name not in cls.__dataclass_fields__:
+                raise ValueError(f"{name}={value!r}: a Budget has no {name!r}{_meant(name, cls.__dataclass_fields__)}")
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
-        per = (self.per,) if isinstance(self.per, str) else tuple(self.per)
-        if not per or any(dimension not in SCOPES for dimension in per):
-            raise ValueError(f"per: {self.per!r} is not one of {', '.join(SCOPES)}, or a tuple of them")
-        if len(per) > 1 and ("call" in per or "all" in per or len(set(per)) < len(per)):
-            raise ValueError(f"per: {self.per!r} combines scopes that cannot be combined")
+        object.__setattr__(self, "per", _per(self.per))
+        object.__setattr__(self, "only", _only(self.only))
         if self.window is not None and self.window not in _WINDOWS:
             raise ValueError(f"window: {self.window!r} is not one of {', '.join(_WINDOWS)} or None")
-        if per == ("call",) and self.window is not None:
+        if self.per == "call" and self.window is not None:
             raise ValueError(f"window: {self.window!r} means nothing for a budget per call")
         zone(self.tz)
         if isinstance(self.lockout, bool) or not isinstance(self.lockout, (int, float, Decimal)):
             raise ValueError(f"lockout: {self.lockout!r} must be a number, 1.0 or more")
-        if not 1.0 <= self.lockout <= 100:
+        if isnan(self.lockout) or not 1.0 <= self.lockout <= 100:
             raise ValueError(f"lockout: {self.lockout!r} must be between 1.0 and 100")
         if not isinstance(self.name, str):
             raise ValueError(f"name: {self.name!r} must be a text")
-        object.__setattr__(self, "per", self.per if isinstance(self.per, str) else per)
-        object.__setattr__(self, "only", _only(self.only))
         if not self.caps():
             raise ValueError(f"Budget(per={self.per!r}) has no limit: give at least one of {', '.join(MEASURES)}")
 
@@ -92,9 +95,13 @@ class Budget:
         """The limits that are set, as integers of their account's unit."""
         caps = {m: _cap(m, value) for m in MEASURES if (value := getattr(self, m)) is not None}
         for measure, cap in caps.items():
-            if cap * self.lockout > MAX_AMOUNT:
+            if self.ceiling(cap) > MAX_AMOUNT:
                 raise ValueError(f"{measure}: {getattr(self, measure)!r} is more than an account can hold")
         return caps
+
+    def ceiling(self, cap: int) -> int:
+        """Where a cap refuses: the cap times ``lockout``, exactly (1.15 times 100 is 115)."""
+        return int(cap * Decimal(str(self.lockout)))
 
     def dimensions(self) -> tuple[str, ...]:
         """``per`` as a tuple."""
@@ -103,9 +110,12 @@ class Budget:
     def key(self) -> str:
         """What the budget's accounts begin with; budgets with the same key count into the same accounts."""
         if self.name:
-            return quote(self.name, safe="")
+            return quote(self.name, safe="", errors="surrogatepass")
+        window: str = self.window or ""
+        if window and self.tz != "UTC":
+            window += f"@{self.tz}"  # another zone's days are other days
         only = ",".join(f"{k}={'+'.join(sorted(map(quoted, v)))}" for k, v in sorted(self.only.items()))
-        parts = ["+".join(self.dimensions()), self.window or "", f"[{only}]" if only else ""]
+        parts = ["+".join(self.dimensions()), window, f"[{only}]" if only else ""]
         return ".".join(part for part in parts if part)
 
     @property
@@ -126,6 +136,11 @@ class Budget:
         return cls(**{"per": "session", "tokens": 20_000, "tool_calls": 15, "usd": "0.50", "seconds": 120, **changes})
 
 
+_init = signature(Budget.__init__)
+# What editors and notebooks show: the fields, not what `__new__` takes.
+type.__setattr__(Budget, "__signature__", _init.replace(parameters=[*_init.parameters.values()][1:]))
+
+
 def zone(tz: str) -> tzinfo:
     """The time zone of an IANA name.
 
@@ -141,11 +156,12 @@ def zone(tz: str) -> tzinfo:
 def window_at(window: Window, tz: str, now: float) -> tuple[str, float]:
     """The label of the calendar window that ``now`` (epoch seconds) lies in, and when it ends."""
     local = datetime.fromtimestamp(now, zone(tz))
-    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
     if window == "hour":
-        hour = local.replace(minute=0, second=0, microsecond=0)
-        # Through UTC: in the night the clocks go back, one wall-clock hour comes twice.
-        return hour.strftime("%Y-%m-%dT%H%z"), hour.timestamp() + _HOUR
+        # By the offset in force: in the night the clocks go back, one wall-clock hour comes twice.
+        offset = local.strftime("%z")
+        start = local.replace(minute=0, second=0, microsecond=0, tzinfo=None) - (local.utcoffset() or timedelta())
+        return local.strftime("%Y-%m-%dT%H") + offset, start.replace(tzinfo=UTC).timestamp() + _HOUR
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
     if window == "day":
         return day.strftime("%Y-%m-%d"), (day + timedelta(days=1)).timestamp()
     if window == "week":
@@ -159,30 +175,52 @@ def _cap(measure: str, value: Any) -> int:
     if measure == "usd":
         return nano(value, "usd")
     if measure == "seconds":
-        if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not 0 < value < 1e9:
+        if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
             raise ValueError(f"seconds: {value!r} must be a number of seconds above zero")
+        if isnan(value) or not 0 < value < 1e9:
+            raise ValueError(f"seconds: {value!r} must be a number of seconds above zero, and below 1e9")
         return max(1, round(value * 1000))
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ValueError(f"{measure}: {value!r} must be a whole number above zero")
     return value
 
 
-def _only(only: Mapping[str, str | Collection[str]]) -> Mapping[str, frozenset[str]]:
+def _per(per: Any) -> Any:
+    dimensions = (per,) if isinstance(per, str) else tuple(per) if isinstance(per, (tuple, list)) else ()
+    if not dimensions or any(dimension not in SCOPES for dimension in dimensions):
+        raise ValueError(f"per: {per!r} is not one of {', '.join(SCOPES)}, or a tuple of them")
+    if len(dimensions) == 1:
+        return dimensions[0]
+    if "call" in dimensions or "all" in dimensions or len(set(dimensions)) < len(dimensions):
+        raise ValueError(f"per: {per!r} combines scopes that cannot be combined")
+    return dimensions
+
+
+def _only(only: Any) -> Mapping[str, frozenset[str]]:
     if not isinstance(only, Mapping):
         raise ValueError(f'only: {only!r} must be a mapping such as {{"agent": "research"}}')
     chosen: dict[str, frozenset[str]] = {}
     for dimension, values in only.items():
         if dimension not in Scope._fields:
             raise ValueError(f"only: {dimension!r} is not one of {', '.join(Scope._fields)}")
-        members = frozenset([values]) if isinstance(values, str) else frozenset(values)
+        members = [values] if isinstance(values, str) else list(values) if isinstance(values, Collection) else []
         if not members or not all(isinstance(member, str) for member in members):
             raise ValueError(f"only: {dimension}={values!r} must be a text or a non-empty set of texts")
-        chosen[dimension] = members
-    return MappingProxyType(chosen)
+        chosen[dimension] = frozenset(members)
+    return chosen
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; it measures {', '.join(MEASURES)}"
 
 
 def quoted(text: str) -> str:
-    """A scope's value as part of an account's name, free of the separators used there."""
+    """A scope's value as part of an account's name, free of the separators used there; ``-`` is no value at all."""
     if text.isalnum() and text.isascii():
         return text
-    return quote(text, safe="-_.~: /") or "-"
+    if text in ("", "-"):
+        return "%2D" if text else "-"
+    return quote(text, safe="-_.~: /", errors="surrogatepass")

@@ -208,7 +208,7 @@ class _Compiled:
         self.budget = budget
         self.key = budget.key()
         self.caps = [
-            (MEASURES.index(m), "|" + m, int(cap * budget.lockout), cap, idle) for m, cap in budget.caps().items()
+            (MEASURES.index(m), "|" + m, budget.ceiling(cap), cap, idle) for m, cap in budget.caps().items()
         ]
         self.only = [(_FIELDS[dimension], allowed) for dimension, allowed in budget.only.items()]
         self.where = [_FIELDS[d] for d in budget.dimensions() if d not in ("all", "call")]
@@ -223,14 +223,14 @@ class _Compiled:
         """The budget's accounts for this scope, and until when they are the ones."""
         if self.only and not self.applies(scope):
             return _NOBODYS
-        value = "\x1f".join([step_id if index == _STEP else scope[index] for index in self.where])
+        value = [step_id if index == _STEP else scope[index] for index in self.where]
         recent, until, accounts = self.recent
         if recent == value and now < until:
             return until, accounts
         budget, until = self.budget, float("inf")
         where = self.key
         if self.where:
-            where += "|" + ",".join(map(quoted, value.split("\x1f")))
+            where += "|" + ",".join(map(quoted, value))
         if budget.window:
             label, until = window_at(budget.window, budget.tz, now)
             where += "|" + label
@@ -276,7 +276,7 @@ def _within_call(
 
 def _deadline(claims: Sequence[Claim], started: Sequence[int]) -> float:
     caps = [claim[1] for claim in claims if claim[4]]
-    return min(map(add, started, caps)) / 1000
+    return float(min(map(add, started, caps))) / 1000
 
 
 def _refuse_shared_accounts(budgets: Sequence[Budget]) -> None:

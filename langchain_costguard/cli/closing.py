@@ -64,7 +64,9 @@ def sentences(gauge: Gauge, ending: Ending) -> list[str]:
         return said + ([f"{count(others, 'other call')} {_was(others)} refused before."] if others > 0 else [])
     if not (total.calls or total.tool_calls or total.refused or total.saved):
         return ["no call of LangChain was seen; what a program asks of a provider without LangChain is not metered."]
-    word = {"finished": "finished", "exited": "ended", "interrupted": "interrupted"}.get(reason_of(ending), "failed")
+    word = {"finished": "finished", "exited": "ended", "interrupted": "was interrupted"}.get(
+        reason_of(ending), "failed"
+    )
     said = [f"the program {word}; it spent {spent}."]
     if total.refused and gauge.reasons:
         said.append(f"{count(total.refused, 'call')} {_was(total.refused)} refused. First: {gauge.reasons[0].message}")

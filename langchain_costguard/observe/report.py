@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIMENSIONS = Scope._fields
-MAX_ROWS = 5_000
-"""Rows a guard keeps in full; beyond it the oldest are folded into rows without session, task and trace."""
-_FOLDED = 500
+MAX_TRACES = 1_000
+"""Rows a guard keeps trace by trace; beyond it the oldest are folded into rows without a trace."""
+MAX_ROWS = 10_000
+"""Rows without a trace it keeps; beyond it the oldest are folded into rows without session and task."""
+_FOLDED = 100
 
 
 @dataclass(slots=True)
@@ -56,32 +58,39 @@ class Tallies:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._rows: dict[Scope, list[int]] = {}
+        self._lock = threading.Lock()
+        self._recent: dict[Scope, list[int]] = {}
+        self._older: dict[Scope, list[int]] = {}
 
     def count(self, scope: Scope, changes: Sequence[int]) -> None:
         """Add ``changes``, the counts of a ``Tally`` in its order, to the scope's row."""
-        with self.lock:
-            row = self._rows.get(scope)
+        with self._lock:
+            row = self._recent.get(scope)
             if row is not None:
-                self._rows[scope] = list(map(add, row, changes))
+                self._recent[scope] = list(map(add, row, changes))
                 return
-            self._rows[scope] = list(changes)
-            if len(self._rows) > MAX_ROWS:
+            self._recent[scope] = list(changes)
+            if len(self._recent) > MAX_TRACES:
                 self._fold()
 
     def report(self) -> Report:
         """A copy of the rows as they stand."""
-        with self.lock:
-            rows = list(self._rows.items())
+        with self._lock:
+            rows = [*self._older.items(), *self._recent.items()]
         return Report((scope, Tally(*counts)) for scope, counts in rows)
 
     def _fold(self) -> None:
-        for scope in list(islice(self._rows, _FOLDED)):
-            counts = self._rows.pop(scope)
-            folded = scope._replace(session="", task="", trace="")
-            before = self._rows.get(folded)
-            self._rows[folded] = counts if before is None else list(map(add, before, counts))
+        older = self._older
+        for scope in list(islice(self._recent, _FOLDED)):
+            _join(older, scope._replace(trace=""), self._recent.pop(scope))
+        if len(older) > MAX_ROWS:
+            for scope in list(islice(older, _FOLDED)):
+                _join(older, scope._replace(session="", task=""), older.pop(scope))
+
+
+def _join(rows: dict[Scope, list[int]], scope: Scope, counts: list[int]) -> None:
+    before = rows.get(scope)
+    rows[scope] = counts if before is None else list(map(add, before, counts))
 
 
 class Report:

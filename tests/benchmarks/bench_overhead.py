@@ -136,7 +136,7 @@ def overhead(blocks: int = 60) -> list[list[str]]:
     )
     rows.append(row("invoke, from the 10,000th call on", times["invoke"], times["invoke+"], "<= 0.25 x"))
     rows.append(stream_row(blocks))
-    rows.append(agent_row(max(10, blocks // 2)))
+    rows.append(agent_row(max(3, blocks // 2)))
     return rows
 
 

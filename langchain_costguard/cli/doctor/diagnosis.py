@@ -18,6 +18,7 @@ class Line:
 
     mark: str
     kind: str
+    site: str
     what: str
     verdict: str
 
@@ -45,8 +46,9 @@ def diagnose(records: Sequence[Record]) -> Diagnosis:
             found.lines.append(line)
     if not found.lines:
         return found
-    if not any(record.what == CALL and record.kind == "tool" for record in records):
-        found.lines.append(Line("", "tool call", "not reached", _why_no_tool(records)))
+    kinds = {record.kind for record in records if record.what == CALL}
+    if kinds and "tool" not in kinds:
+        found.lines.append(Line("", "tool call", "", "", "not reached: " + _why_no_tool(records)))
     found.cures, streams = cures.cures(records, own=own)
     found.notes = cures.notes(records, own=own)
     found.bad = sum(line.mark == "no" for line in found.lines) + streams
@@ -90,18 +92,21 @@ def _call(group: Sequence[Record], own: bool) -> Line | None:
         mark, verdict = "no", "left to guard.wrap, which did not refuse it"
     else:
         return None
-    return Line(mark, "embeddings" if first.kind == "embedding" else f"{first.kind} call", _what(first), verdict)
+    return Line(
+        mark, "embeddings" if first.kind == "embedding" else f"{first.kind} call", first.site, _what(first), verdict
+    )
 
 
 def _wire(group: Sequence[Record]) -> Line:
     first = group[0]
     kind = {"sdk": "raw SDK call", "embeddings": "embeddings", "model": "model call"}[first.kind]
-    return Line("no", kind, _what(first), f"no guard saw it, on its way to {first.facts.get('to', 'a server')}")
+    return Line(
+        "no", kind, first.site, _what(first), f"no guard saw it, on its way to {first.facts.get('to', 'a server')}"
+    )
 
 
 def _what(record: Record) -> str:
-    details = ", ".join(part for part in (record.name, record.where) if part)
-    return f"{record.site}  {details}" if record.site else details
+    return ", ".join(part for part in (record.name, record.where) if part)
 
 
 def _why_no_tool(records: Sequence[Record]) -> str:

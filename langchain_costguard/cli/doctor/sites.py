@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -18,9 +19,9 @@ _CALLS = {"invoke", "ainvoke", "stream", "astream", "generate", "agenerate", "_g
 _EMBEDS = {"embed_documents", "embed_query", "aembed_documents", "aembed_query"}
 
 
-def stack() -> Iterator[FrameType]:
-    """The frames of this thread, innermost first."""
-    frame: FrameType | None = sys._getframe(1)
+def stack(frame: FrameType | None = None) -> Iterator[FrameType]:
+    """The frames below this one, or those of the running thread, innermost first."""
+    frame = frame or sys._getframe(1)
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -42,11 +43,17 @@ def suspended() -> Iterator[list[FrameType]]:
 
 def here(own: str) -> str:
     """``file:line`` of the innermost frame in the user's code; the one task that waits in it, where none is."""
-    found = _innermost(stack(), own)
+    frames = list(stack())
+    # What lies below the event loop is where it was started, and says nothing about this task.
+    loop = next((i for i, frame in enumerate(frames) if frame.f_globals.get("__name__") == "asyncio.events"), None)
+    found = _innermost(frames[:loop], own)
     if found is None and "asyncio" in sys.modules:
-        waiting = {site for frames in suspended() if (site := _innermost(frames, own))}
+        waiting = {site for waits in suspended() if (site := _innermost(waits, own))}
         found = waiting.pop() if len(waiting) == 1 else None
-    return found or ""
+    if found is None and threading.current_thread() is not threading.main_thread():
+        waits = sys._current_frames().get(threading.main_thread().ident or 0)
+        found = _innermost(list(stack(waits)), own) if waits is not None else None
+    return found or _innermost(frames[loop or 0 :], own) or ""
 
 
 def site_in(frames: list[FrameType], own: str) -> str:
@@ -54,7 +61,7 @@ def site_in(frames: list[FrameType], own: str) -> str:
     return _innermost(frames, own) or ""
 
 
-def _innermost(frames: Iterator[FrameType] | list[FrameType], own: str) -> str | None:
+def _innermost(frames: list[FrameType], own: str) -> str | None:
     for frame in frames:
         file = frame.f_code.co_filename
         if is_own(file, own):

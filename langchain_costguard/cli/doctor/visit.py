@@ -182,10 +182,10 @@ def _print(found: Diagnosis) -> None:
     unicode = speaks_unicode(sys.stdout)
     marks = {"ok": "✔", "no": "✘", "": "-"} if unicode else {"ok": "ok", "no": "NO", "": "--"}
     print(found.guard + "\n")
-    kinds = max(len(line.kind) for line in found.lines)
-    whats = max(len(line.what) for line in found.lines)
+    widths = [max(map(len, column)) for column in zip(*((x.kind, x.site, x.what) for x in found.lines), strict=True)]
     for line in found.lines:
-        print(f"  {marks[line.mark]:2} {line.kind:{kinds}}  {line.what:{whats}}  {line.verdict}".rstrip())
+        cells = [f"{text:{width}}" for text, width in zip((line.kind, line.site, line.what), widths, strict=True)]
+        print(f"  {marks[line.mark]:2} {'  '.join(cells)}  {line.verdict}")
     width = min(100, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 100
     for title, advice in (("What to do", found.cures), ("Worth knowing", found.notes)):
         if advice:

@@ -1,0 +1,188 @@
+"""``costguard doctor`` on programs that are guarded, guarded badly, or not at all. None of them may reach a provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Done, Shell
+
+UNGUARDED = """
+from langchain.agents import create_agent
+from langchain_openai import ChatOpenAI
+
+def search(query: str) -> str:
+    "Search."
+    open("ran.txt", "w").close()
+    return "nothing"
+
+agent = create_agent(ChatOpenAI(model="gpt-4o"), [search], name="research")
+agent.invoke({"messages": [("user", "hi")]})
+"""
+
+GUARDED = """
+import asyncio
+from langchain.agents import create_agent
+from langchain_openai import ChatOpenAI
+from langchain_costguard import Budget, CostGuard
+
+model = ChatOpenAI(model="gpt-4o", max_retries=0)
+
+def summarize(text: str) -> str:
+    "Summarize a text."
+    return model.invoke(text, config={"callbacks": []}).content
+
+async def main():
+    guard = CostGuard(Budget(per="session", usd="0.50"))
+    agent = create_agent(model, [summarize], name="research")
+    await agent.ainvoke({"messages": [("user", "hi")]}, config={"callbacks": [guard]})
+
+asyncio.run(main())
+"""
+
+HOLES = """
+import threading
+from typing import TypedDict
+
+import openai
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from langgraph.graph import END, START, StateGraph
+
+from langchain_costguard import Budget, CostGuard
+from langchain_costguard.testing import ScriptedChatModel
+
+guard = CostGuard(Budget(per="session", usd="0.50"))
+mute = ChatOpenAI(model="gpt-4o-mini", stream_usage=False, max_retries=0)
+free = ScriptedChatModel(provider="nobody", model="free")
+vectors = OpenAIEmbeddings(max_retries=0, check_embedding_ctx_length=False)
+RunnableLambda(len).with_config(callbacks=[guard]).invoke("a guard elsewhere binds nothing")
+
+def tried(ask):
+    try:
+        ask()
+    except Exception as error:
+        print(type(error).__name__, error)
+
+class State(TypedDict):
+    text: str
+
+def replaces(state):
+    free.invoke("hi", config={"callbacks": []})  # replaced
+
+def forgets(state):
+    thread = threading.Thread(target=lambda: tried(lambda: free.invoke("hi")))  # forgotten
+    thread.start()
+    thread.join()
+
+for node in (replaces, forgets):
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").add_edge("node", END).compile()
+    tried(lambda: graph.with_config(callbacks=[guard]).invoke({"text": ""}))
+tried(lambda: free.invoke("hi"))  # bare
+tried(lambda: free.invoke("hi", config={"callbacks": [guard]}))  # given
+tried(lambda: guard.wrap(free).invoke("hi"))  # wrapped
+tried(lambda: list(mute.stream("hi", config={"callbacks": [guard]})))  # mute
+tried(lambda: openai.OpenAI(max_retries=0).responses.create(model="gpt-4o", input="hi"))  # raw
+tried(lambda: vectors.embed_query("hi"))  # embedded
+tried(lambda: guard.wrap(vectors).embed_query("hi"))  # wrapped vectors
+with guard.watch():
+    tried(lambda: free.invoke("hi", config={"callbacks": []}))  # watched
+"""
+
+EARLY = "import sys\nprint('where is', sys.argv[1])\nraise FileNotFoundError('settings.toml')\n"
+
+
+@pytest.fixture(scope="module")
+def visits(shared_shell: Shell) -> Callable[[str], Done]:
+    """All the doctor's visits at once; each is waited for when it is asked for."""
+    started = {}
+    for name, text, options in (
+        ("unguarded.py", UNGUARDED, ()),
+        ("guarded.py", GUARDED, ("--tools",)),
+        ("holes.py", HOLES, ()),
+        ("early.py", EARLY, ()),
+    ):
+        shared_shell.write(name, text)
+        started[name] = shared_shell.costguard("doctor", *options, name, "--usd")
+    finished: dict[str, Done] = {}
+
+    def visit(name: str) -> Done:
+        if name not in finished:
+            finished[name] = shared_shell.finish(started[name])
+        return finished[name]
+
+    return visit
+
+
+def _said(done: Done, text: str, where: str = "") -> str:
+    """The mark and the verdict of a call site: it is found by the comment behind it, or by the call's name."""
+    number = text[: text.index(f"# {where}\n")].count("\n") + 1 if where else 0
+    pattern = rf"^  (\S+) .*holes\.py:{number} +.*?  +(\S.*)$"
+    found = re.search(pattern, done.stdout, re.M)
+    assert found, (where, done.stdout)
+    return f"{found[1]} {found[2].split('  ')[-1].strip()}"
+
+
+def test_a_program_without_a_guard_is_judged_as_under_costguard_run(
+    visits: Callable[[str], Done], shared_shell: Shell
+) -> None:
+    done = visits("unguarded.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "judged as it would run under `costguard run`" in done.stdout
+    assert re.search(r"✔  model call  unguarded.py:11  gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call   unguarded.py:11  search, .*refused before it ran", done.stdout)
+    assert "may be sent up to 3 times" in " ".join(done.stdout.split())
+    assert not (shared_shell.folder / "ran.txt").exists()
+
+
+def test_a_guard_that_binds_is_proved_and_a_call_inside_a_tool_that_leaves_it_is_found(
+    visits: Callable[[str], Done],
+) -> None:
+    done = visits("guarded.py")
+    assert done.returncode == 1
+    assert "Your guard: made at guarded.py:14." in done.stdout
+    assert re.search(r"✔  model call  guarded.py:16  gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call   guarded.py:16  summarize, .*refused before it ran", done.stdout)
+    assert re.search(r"✘  model call  guarded.py:11  gpt-4o, .*your guard never saw it", done.stdout)
+    assert "guarded.py:11 (gpt-4o, agent research, node tools) sets `callbacks` anew" in " ".join(done.stdout.split())
+    assert "retries" not in done.stdout
+
+
+def test_every_way_past_a_guard_is_found_at_its_place(visits: Callable[[str], Done]) -> None:
+    done = visits("holes.py")
+    assert done.returncode == 1
+    missed, refused = "✘ your guard never saw it", "✔ refused before anything left the process"
+    for where in ("replaced", "forgotten", "bare"):
+        assert _said(done, HOLES, where) == missed, where
+    for where in ("given", "wrapped", "mute", "wrapped vectors", "watched"):
+        assert _said(done, HOLES, where) == refused, where
+    for where in ("raw", "embedded"):
+        assert _said(done, HOLES, where) == "✘ no guard saw it, on its way to api.openai.com:443", where
+    advice = " ".join(done.stdout.split())
+    for said in (
+        "sets `callbacks` anew, and so loses",
+        "runs in a thread that was started without its context",
+        "(free) has no guard attached",
+        "calls openai without LangChain",
+        "Wrap them: guard.wrap(OpenAIEmbeddings(...))",
+        "(gpt-4o-mini) streams with `stream_usage` off",
+        "5 call sites got past your guard.",
+    ):
+        assert said in advice, said
+
+
+def test_a_program_that_calls_no_model_is_told_with_its_error(visits: Callable[[str], Done]) -> None:
+    done = visits("early.py")
+    assert done.returncode == 2
+    assert "Your program ended before its first model call: FileNotFoundError: settings.toml." in done.stdout
+    assert "  where is --usd\n" in done.stdout
+    assert '  File "' in done.stdout
+    assert "trial 2" not in done.stdout
+
+
+def test_bad_input_to_the_doctor_is_told_in_one_line(complaint: Callable[..., str]) -> None:
+    assert complaint("doctor").startswith("doctor: which program?")
+    assert complaint("doctor", "none.py") == "there is no script 'none.py'"
+    assert complaint("doctor", "--seconds", "soon", __file__).startswith("--seconds: 'soon' must be a number")
