@@ -26,8 +26,9 @@ class Call:
 
     # fmt: off
     __slots__ = (
-        "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref", "run_id",
-        "scope", "started", "state", "step_id", "stream", "strict", "task", "times", "tokens", "tool", "upper", "writes_cache",
+        "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref",
+        "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
+        "times", "tokens", "tool", "upper", "writes_cache",
     )
     # fmt: on
 

@@ -103,9 +103,10 @@ class CostGuard(Handler):
         self.sinks: list[Sink] = [*sinks, *_extra_sinks]
         self._complained: set[str] = set()
         self._policy = on_store_failure
-        inner = store if store is not None else MemoryStore()
+        inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
         self.store: Store = FailoverStore(inner, on_store_failure, self._store_failed) if inner.shared else inner
-        self._switch = switch or (KillSwitch(inner) if inner.shared else None)
+        # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
+        self._switch = switch or (KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None)
         self._killed: dict[str, str] = {}
         self._tool_prices = _checked_fees(tool_prices or {})
         self.estimator = Estimator(token_counter)
@@ -171,6 +172,8 @@ class CostGuard(Handler):
 
     def kill(self, agent: str | None = None, reason: str = "stopped by an operator") -> None:
         """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s."""
+        if agent == "":
+            raise ValueError("agent: '' names nobody; give a name, or None for all")
         self._killed[agent or "*"] = reason
         if self.store.shared:
             halt(self.store, agent, reason)
@@ -180,6 +183,8 @@ class CostGuard(Handler):
         self._killed.pop(agent or "*", None)
         if self.store.shared:
             revive(self.store, agent)
+        if self._switch is not None:
+            self._switch.expire()
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
@@ -208,7 +213,10 @@ _extra_sinks: tuple[Sink, ...] = ()
 
 @contextmanager
 def drill(budgets: Sequence[Budget], sinks: Sequence[Sink]) -> Iterator[None]:
-    """Give every guard constructed in the block these budgets and sinks; ``costguard doctor`` uses it."""
+    """Give every guard constructed in the block these budgets and sinks, and with budgets a store of its own.
+
+    ``costguard doctor`` uses it: nothing of a trial is booked in the user's store.
+    """
     global _extra_budgets, _extra_sinks
     before = _extra_budgets, _extra_sinks
     _extra_budgets, _extra_sinks = tuple(budgets), tuple(sinks)

@@ -23,7 +23,6 @@ from .observe.report import Tallies
 from .pricing.estimate import Estimator
 from .pricing.prices import PriceBook
 from .scope import Scope
-from .stores.base import MAX_AMOUNT
 from .usage import ModelRef, Usage
 
 UNKNOWN_OUTPUT = 32_768
@@ -143,7 +142,7 @@ class Meter:
     def overflows(self, call: Call, stream: Stream) -> bool:
         """Whether a stream has used up its hold, and no more can be had."""
         hold = call.hold
-        if hold is None or (not hold.claims and hold.deadline == float("inf") and hold.room == MAX_AMOUNT):
+        if hold is None or not hold.limits:
             stream.check_at = 2**62
             return False
         ceiling = call.ceiling * call.times
@@ -152,13 +151,12 @@ class Meter:
             return False
         used = self.seen(call, stream)
         while used > ceiling:
-            rate = call.rates.output_rate(call.upper)
             more = max(EXTENSION, used - ceiling)
-            if not self.ledger.extend(hold, (rate, 1, 0, 1, 0, 0, 0, 0), more, self.clock()):
+            if not self.ledger.extend(hold, more, self.clock()):
                 more = used - ceiling
-                if not self.ledger.extend(hold, (rate, 1, 0, 1, 0, 0, 0, 0), more, self.clock()):
+                if not self.ledger.extend(hold, more, self.clock()):
                     return True
-            call.held += rate * more
+            call.held += hold.per_unit[USD] * more
             call.ceiling += -(-more // call.times)
             ceiling = call.ceiling * call.times
         stream.check_at = stream.chunks + max(1, (ceiling - used) // 8)
@@ -281,7 +279,7 @@ class Meter:
         if output is not None:
             usage = Usage(input_tokens=call.tokens, output_tokens=output)
             return usage, call.rates.charge(usage)
-        held = call.ceiling * call.times if call.hold is not None and call.hold.claims else 0
+        held = call.ceiling * call.times if call.hold is not None and call.hold.limits else 0
         usage = Usage(input_tokens=call.upper, output_tokens=held)
         return usage, max(call.held, call.rates.charge(usage))
 

@@ -202,7 +202,7 @@ def _only(only: Any) -> Mapping[str, frozenset[str]]:
     chosen: dict[str, frozenset[str]] = {}
     for dimension, values in only.items():
         if dimension not in Scope._fields:
-            raise ValueError(f"only: {dimension!r} is not one of {', '.join(Scope._fields)}")
+            raise ValueError(f"only={dict(only)!r}: {dimension!r} is not one of {', '.join(Scope._fields)}")
         members = [values] if isinstance(values, str) else list(values) if isinstance(values, Collection) else []
         if not members or not all(isinstance(member, str) for member in members):
             raise ValueError(f"only: {dimension}={values!r} must be a text or a non-empty set of texts")

@@ -66,11 +66,7 @@ def _other(block: Mapping[str, Any], count: Count, image: int) -> tuple[int, int
     found = [block[key] for key in _TEXTS if isinstance(block.get(key), str)]
     summary = block.get("summary")
     if isinstance(summary, list):
-        found += [
-            part["text"]
-            for part in summary
-            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
-        ]
+        found += [part["text"] for part in summary if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
     if isinstance(inner, str):
         found.append(inner)
     hidden = block.get("encrypted_content")
@@ -107,10 +103,7 @@ def count_signatures(extra: Any) -> int:
     signatures = extra.get(_SIGNATURES) if isinstance(extra, Mapping) else None
     if not isinstance(signatures, Mapping):
         return 0
-    return (
-        sum(len(each) for each in signatures.values() if isinstance(each, str | bytes))
-        // CHARS_PER_SIGNATURE_TOKEN
-    )
+    return sum(len(each) for each in signatures.values() if isinstance(each, str | bytes)) // CHARS_PER_SIGNATURE_TOKEN
 
 
 def as_json(value: Any) -> str:

@@ -140,11 +140,7 @@ def priced(listing: Listing, at: float, tier: str | None = None, *, stand_in: st
 
 def _source(listing: Listing) -> str:
     where = f"{_table_name()}, {listing.provider.id}: {listing.model.id}"
-    return (
-        where
-        if listing.own
-        else f"{where} (found by the model's name: the provider asked for does not list it)"
-    )
+    return where if listing.own else f"{where} (found by the model's name: the provider asked for does not list it)"
 
 
 def _context(tier: str | None) -> dict[str, str] | None:
@@ -212,9 +208,7 @@ def _whole(amount: Decimal) -> int:
 
 def _constraints(model: ModelInfo) -> list[Any]:
     prices = model.prices if isinstance(model.prices, list) else []
-    return [
-        each.constraint for each in (*prices, *(model.price_variants or ())) if each.constraint is not None
-    ]
+    return [each.constraint for each in (*prices, *(model.price_variants or ())) if each.constraint is not None]
 
 
 def _interval(constraints: Iterable[Any], when: datetime) -> tuple[float, float]:

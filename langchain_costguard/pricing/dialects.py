@@ -117,9 +117,7 @@ def _openai_responses(block: Mapping[str, Any]) -> Usage | None:
     """OpenAI Responses and whatever else counts ``input_tokens`` with the cached ones in."""
     inside = section(block, "input_tokens_details") or section(block, "input_token_details")
     outside = section(block, "output_tokens_details") or section(block, "output_token_details")
-    settled = _settle(
-        _main(block, "input_tokens"), _main(block, "output_tokens"), count(block.get("total_tokens"))
-    )
+    settled = _settle(_main(block, "input_tokens"), _main(block, "output_tokens"), count(block.get("total_tokens")))
     if settled is None:
         return None
     given, made = settled
@@ -246,9 +244,7 @@ def _cohere(block: Mapping[str, Any]) -> Usage | None:
     given, made = _main(units, "input_tokens"), _main(units, "output_tokens")
     if given is None or made is None or not units:
         return None
-    return Usage(
-        input_tokens=given, output_tokens=made, cache_read=min(given, _first(block, "cached_tokens"))
-    )
+    return Usage(input_tokens=given, output_tokens=made, cache_read=min(given, _first(block, "cached_tokens")))
 
 
 def _searches(block: Mapping[str, Any]) -> int:
@@ -259,9 +255,7 @@ def _searches(block: Mapping[str, Any]) -> int:
 
 _DIALECTS: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], Usage | None]], ...] = (
     (
-        frozenset(
-            {"promptTokenCount", "candidatesTokenCount", "prompt_token_count", "candidates_token_count"}
-        ),
+        frozenset({"promptTokenCount", "candidatesTokenCount", "prompt_token_count", "candidates_token_count"}),
         _gemini,
     ),
     (frozenset({"inputTokens", "outputTokens"}), _converse),

@@ -95,9 +95,7 @@ class Estimator:
             other += more
             slack += extra
         if response_format is not None:
-            other += family.schema_base + family.schema_factor * texts.count(
-                as_json(_schema(response_format))
-            )
+            other += family.schema_base + family.schema_factor * texts.count(as_json(_schema(response_format)))
         return self._sum(plan, text * family.factor + other, slack)
 
     def estimate_text(self, ref: ModelRef, text: str) -> Estimate:

@@ -145,9 +145,7 @@ class PriceBook:
         """What the usage costs in nano-USD; None where the model's price is unknown."""
         tier = usage.tier
         entry = self._memo.get((model.provider, model.name, tier))
-        rates = (
-            entry[2] if entry is not None and entry[0] <= at < entry[1] else self._look_up(model, at, tier)
-        )
+        rates = entry[2] if entry is not None and entry[0] <= at < entry[1] else self._look_up(model, at, tier)
         return None if rates is None else rates.charge(usage)
 
     def billed(self, requested: ModelRef, reported: str | None, at: float) -> ModelRef:
@@ -173,9 +171,7 @@ class PriceBook:
     def _look_up(self, model: ModelRef, at: float, tier: str | None) -> Rates | None:
         own = self._override(model)
         if own is not None:
-            entry = Priced(
-                -math.inf, math.inf, own[1].rates(model.name, f"set by the user: prices[{own[0]!r}]")
-            )
+            entry = Priced(-math.inf, math.inf, own[1].rates(model.name, f"set by the user: prices[{own[0]!r}]"))
         else:
             listing = catalog.find(model.provider, model.name)
             entry = catalog.priced(listing, at, tier) if listing else Priced(-math.inf, math.inf, None)

@@ -60,12 +60,8 @@ def _unwrap_object(tool: Any) -> Iterable[Function]:
 
     try:
         yield from _unwrap(convert_to_openai_tool(tool))
-    except (
-        Exception
-    ):  # whatever a host binds: what it says about itself is still text of about the right size
-        yield Function(
-            str(getattr(tool, "name", type(tool).__name__)), str(getattr(tool, "description", "")), {}
-        )
+    except Exception:  # whatever a host binds: what it says about itself is still text of about the right size
+        yield Function(str(getattr(tool, "name", type(tool).__name__)), str(getattr(tool, "description", "")), {})
 
 
 def as_json(functions: Iterable[Function]) -> str:

@@ -68,9 +68,7 @@ class TextCounter:
             return math.ceil(shapes.count_by_shape(text, self.encoding) * (1 + shapes.MARGIN))
         try:
             return len(encode(text))
-        except (
-            Exception
-        ):  # a lone surrogate in an old tiktoken, a panic in its regex: a count is owed all the same
+        except Exception:  # a lone surrogate in an old tiktoken, a panic in its regex: a count is owed all the same
             return math.ceil(shapes.count_by_shape(text, self.encoding) * (1 + shapes.MARGIN))
 
 

@@ -65,9 +65,7 @@ def _begin(name: str) -> None:
             return
         thread = threading.Thread(target=_prepare, args=(name,), name=f"costguard-{name}", daemon=True)
         _threads[name] = thread
-    with contextlib.suppress(
-        RuntimeError
-    ):  # no thread to be had (shutting down, thread limit): count by shape
+    with contextlib.suppress(RuntimeError):  # no thread to be had (shutting down, thread limit): count by shape
         thread.start()
 
 
@@ -76,9 +74,7 @@ def _prepare(name: str) -> None:
         encoding = _loaded(name) or (_load(name) if _file_ready(name) else None)
         if encoding is not None:
             _ready[name] = encoding.encode_ordinary
-    except (
-        Exception
-    ):  # a count by shape is always there; a broken cache or wheel must not disturb the program
+    except Exception:  # a count by shape is always there; a broken cache or wheel must not disturb the program
         return
 
 

@@ -57,7 +57,7 @@ def open_store(url: str) -> Store:
         ValueError: the URL names no store, or one that cannot be used.
     """
     scheme, _, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
-    if scheme == "memory" and not rest:
+    if url == "memory:":
         from langchain_costguard.stores.memory import MemoryStore
 
         return MemoryStore()

@@ -38,14 +38,17 @@ class Claim(NamedTuple):
     per_unit: int = 0
     clock: bool = False
     ttl: int = 86_400
-    """Seconds without a reserve or settle after which the account may be forgotten."""
+    """Seconds without a granted reserve or a settle after which the account may be forgotten; never while it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The first claim that did not fit; nothing was reserved.
+    """The claim that did not fit; nothing was reserved.
 
-    ``by_holds`` is true when it would have fitted had nothing been held: waiting may help.
+    Where several did not, the first that waiting cannot cure, else the first. ``needed`` is what the claim would have
+    taken with the fewest units (with all of the reservation's claims on that account). ``by_holds`` is true when it
+    would have fitted had nothing been held: waiting may help. For a clock, ``spent`` is the milliseconds since its
+    start and ``needed`` is 0.
     """
 
     index: int
@@ -65,7 +68,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One account as it stands: spent and held (in the account's own unit), and the cap it was last asked with."""
+    """One account as it stands: spent and held (in the account's own unit), and the cap it was last asked with.
+
+    Of a clock's account, ``spent`` is the epoch millisecond at which it started.
+    """
 
     spent: int
     held: int
@@ -83,10 +89,11 @@ class Store(Protocol):
     shared: bool
     """True where other processes see the same balances."""
 
-    def reserve(
-        self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Hold every claim's amount until ``until``, or none; grants between ``units[0]`` and ``units[1]`` units.
+
+        A hold lives while ``until`` is later than ``now``. Claims on one account are added up and judged by the
+        smallest of their caps. After an overrun (more spent than the cap) nothing fits, not even an amount of 0.
 
         Raises:
             StoreError: the store did not answer in time.
@@ -98,7 +105,11 @@ class Store(Protocol):
         """Release ``held`` (where its bucket has not expired) and add ``actual``; returns each new total spent.
 
         Amounts go to ``claims[i].account``; a clock claim is skipped and its total is 0. ``actual`` may be negative:
-        a correction of what was settled by estimate.
+        a correction of what was settled by estimate. Nothing is released twice by itself: settle a hold once.
+
+        Raises:
+            StoreError: the store did not answer in time; it may have settled nevertheless. Settling again then counts
+                twice at worst, not settling again loses the amount: which, is the caller's choice.
         """
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:

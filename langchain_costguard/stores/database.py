@@ -24,6 +24,8 @@ PAUSE = (0.0001, 0.0006)
 a time, so that under contention some callers starve past any short timeout."""
 
 JOBS_AT_ONCE = 64
+PATIENCE = 20
+"""Timeouts for which a thread waits its turn as long as others get theirs: that is a busy process, no outage."""
 
 _inherited: list[sqlite3.Connection] = []
 """A parent process' connections, kept so that they are never closed here:
@@ -44,7 +46,7 @@ class Database:
         self.path = path
         self.timeout = timeout
         self._schema = schema
-        self._pid, self._busy = 0, False
+        self._pid, self._busy, self._committed = 0, False, 0.0
         self._start()
 
     def run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
@@ -92,10 +94,12 @@ class Database:
     def _wait(self, job: _Job[Any]) -> bool:
         """Wait until the job is over, or until it is its turn to lead: then true."""
         try:
-            if not job.woken.acquire(timeout=self.timeout):
-                if self._withdraw(job):
+            waits = 1
+            while not job.woken.acquire(timeout=self.timeout):
+                busy = time.monotonic() - self._committed <= self.timeout and waits < PATIENCE
+                if not busy and self._withdraw(job):
                     raise StoreError(f"SQLite at {self.path}: other threads kept it busy for {self.timeout:g} s")
-                job.woken.acquire()  # its transaction has begun, and has a timeout of its own
+                waits += 1  # where it is not to be withdrawn, its transaction has begun, and ends in time
         except KeyboardInterrupt:
             if not self._withdraw(job) and job.woken.acquire() and not job.over:
                 self._pass_on()
@@ -134,6 +138,7 @@ class Database:
         deadline = time.monotonic() + self.timeout
         try:
             _attempt(lambda: _transaction(self._connection, partial(_do, jobs), write), deadline)
+            self._committed = time.monotonic()
         except sqlite3.Error as error:
             for job in jobs:
                 job.error = job.error or StoreError(f"SQLite at {self.path}: {error}")

@@ -1,96 +1,100 @@
-"""A store that may fail, made safe to lean on: a short wait, a stated policy, and no settlement lost."""
+"""A store that may fail, made safe to lean on: a short wait, a stated policy, and every settlement counted once."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
+from uuid import uuid4
 
-from .base import Balance, Claim, Grant, Refusal, Store, StoreError
-from .memory import MemoryStore
+from langchain_costguard.stores.base import MAX_AMOUNT, Balance, Claim, Grant, Refusal, Store, StoreError
+from langchain_costguard.stores.memory import MemoryStore
 
 FailurePolicy = Literal["refuse", "local"]
 
+RECEIPTS = "receipts|"
+"""What the accounts begin with in which a store keeps how many settlements it has carried out."""
+_RECEIPT_TTL = 3600
 _RETRY_AFTER = 1.0
 """Seconds a failed store is left alone, so that an outage costs one time-out a second and not one a call."""
-_QUEUE = 100_000
-_SEEN = 10_000
-
-_Settlement = tuple[Sequence[Claim], Sequence[int], Sequence[int], int]
 
 
 class FailoverStore:
     """Passes to ``primary`` while it answers.
 
-    While it does not: ``refuse`` raises ``StoreError`` from ``reserve``; ``local`` counts in this process, from the
-    last totals it saw, so each process then has the whole of what was left to itself. Settlements wait in a queue
-    either way and reach the primary when it is back.
+    While it does not: ``refuse`` raises ``StoreError`` from ``reserve``; ``local`` counts in this process, from what
+    was last seen of the primary, so each process then has the whole of what was left to itself. Settlements wait
+    either way, and reach the primary when it is back, before anything is reserved there again.
+
+    A settlement that timed out may have been carried out all the same. So that it is not sent a second time, each one
+    counts up a receipt in its own atomic step: an account of this process, one for each settlement under way at once.
     """
 
     def __init__(self, primary: Store, policy: FailurePolicy, failed: Callable[[str], None]) -> None:
         self.primary = primary
         self.shared = primary.shared
-        self._policy = policy
         self._failed = failed
         self._down_until = 0.0
-        self._waiting: deque[_Settlement] = deque(maxlen=_QUEUE)
-        self._local: MemoryStore | None = None
-        self._seen: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.RLock()
+        self._down = False
+        self._outbox = _Outbox(primary)
+        self._mirror = _Mirror() if policy == "local" else None
 
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """As the primary does, or by the policy."""
+        mirror = self._mirror
         if now >= self._down_until:
             try:
-                if self._waiting:
-                    self._flush(now)
+                self._catch_up(now)
                 answer = self.primary.reserve(claims, units=units, until=until, now=now)
             except StoreError as error:
                 self._fail(error, now)
             else:
-                self._local = None
+                if mirror is not None and isinstance(answer, Grant):
+                    mirror.held(claims, answer, until, now)
                 return answer
-        if self._policy == "refuse":
+        if mirror is None:
             raise StoreError("the store of balances does not answer")
-        return self._here(claims, now).reserve(claims, units=units, until=until, now=now)
+        return mirror.reserve(claims, units, until, now)
 
     def settle(
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
     ) -> list[int]:
         """As the primary does; while it does not answer, kept for later and counted here."""
-        local = self._local
-        if local is not None:
-            totals = local.settle(claims, held, actual, until=until, now=now)
+        mirror, here, sent = self._mirror, list(actual), False
+        if mirror is not None:
+            here, held = mirror.settle(claims, held, actual, until, now)
         if now >= self._down_until:
             try:
-                if self._waiting:
-                    self._flush(now)
-                totals = self.primary.settle(claims, held, actual, until=until, now=now)
+                self._catch_up(now)
+                sent = True
+                totals = self._outbox.send(claims, held, actual, until, now)
             except StoreError as error:
                 self._fail(error, now)
             else:
-                self._remember(claims, totals)
+                if mirror is not None:
+                    mirror.correct(claims, totals, now)
                 return totals
-        self._waiting.append((claims, list(held), list(actual), until))
-        if local is None:
-            with self._lock:
-                totals = [self._seen.get(c.account, 0) + a for c, a in zip(claims, actual, strict=True)]
-            self._remember(claims, totals)
-        return totals
+        if not sent:
+            self._outbox.keep(claims, held, actual, until)
+        return here
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
         """The primary's balances; the local ones while it does not answer."""
-        try:
-            return self.primary.read(accounts, now=now)
-        except StoreError:
-            if self._local is None:
-                raise
-            return self._local.read(accounts, now=now)
+        if now >= self._down_until:
+            try:
+                self._catch_up(now)
+                return self.primary.read(accounts, now=now)
+            except StoreError as error:
+                self._fail(error, now)
+        if self._mirror is None:
+            raise StoreError("the store of balances does not answer")
+        return self._mirror.store.read(accounts, now=now)
 
     def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
         """The primary's accounts."""
-        return self.primary.scan(now=now)
+        return ((name, balance) for name, balance in self.primary.scan(now=now) if not name.startswith(RECEIPTS))
 
     def flags(self) -> Mapping[str, str]:
         """The primary's flags."""
@@ -100,39 +104,185 @@ class FailoverStore:
         """Set a flag on the primary."""
         self.primary.flag(name, text)
 
-    def _here(self, claims: Sequence[Claim], now: float) -> MemoryStore:
-        with self._lock:
-            if self._local is None:
-                self._local = MemoryStore()
-            known = [balance.spent or balance.held for balance in self._local.read([c.account for c in claims], now=now)]
-            fresh = [c for c, k in zip(claims, known, strict=True) if not k and not c.clock and self._seen.get(c.account)]
-            if fresh:
-                spent = [self._seen[claim.account] for claim in fresh]
-                self._local.settle(fresh, [0] * len(fresh), spent, until=int(now), now=now)
-            return self._local
-
-    def _flush(self, now: float) -> None:
-        while True:
-            try:
-                claims, held, actual, until = self._waiting.popleft()
-            except IndexError:
-                return
-            try:
-                self.primary.settle(claims, held, actual, until=until, now=now)
-            except StoreError:
-                self._waiting.appendleft((claims, held, actual, until))
-                raise
+    def _catch_up(self, now: float) -> None:
+        """Before anything is asked of the primary: is it back, and does it know all that happened?"""
+        if self._down:
+            self._down_until = now + _RETRY_AFTER  # one caller looks; the others do without it until then
+            self.primary.flags()  # a question that changes nothing, for it may be carried out unheard
+        if self._outbox:
+            self._outbox.flush(now)
+        if self._down:
+            self._down, self._down_until = False, 0.0
 
     def _fail(self, error: StoreError, now: float) -> None:
-        self._down_until = now + _RETRY_AFTER
+        self._down, self._down_until = True, now + _RETRY_AFTER
         self._failed(str(error))
 
-    def _remember(self, claims: Sequence[Claim], totals: Sequence[int]) -> None:
-        if self._policy != "local":
-            return
+
+class _Entry(NamedTuple):
+    """A settlement; its accounts do not repeat."""
+
+    claims: Sequence[Claim]
+    held: Sequence[int]
+    actual: Sequence[int]
+    until: int
+
+
+class _Receipt:
+    """An account that counts the settlements sent with it, one at a time."""
+
+    __slots__ = ("claim", "count")
+
+    def __init__(self, owner: str, number: int) -> None:
+        self.claim = Claim(f"{RECEIPTS}{owner}|{number}", MAX_AMOUNT, 0, 0, False, _RECEIPT_TTL)
+        self.count = 0
+
+
+class _Outbox:
+    """Settlements on their way to the primary: each is carried out once, however often it has to be asked for."""
+
+    def __init__(self, primary: Store) -> None:
+        self._primary = primary
+        self._mine()
+
+    def _mine(self) -> None:
+        # Reentrant: the garbage collector may close an abandoned stream, which settles, while this thread is in here.
+        self._flushing, self._keeping = threading.RLock(), threading.RLock()
+        self._pid = os.getpid()
+        self._busy = 0
+        self._owner = uuid4().hex[:12]
+        self._made = 0
+        self._free: deque[_Receipt] = deque()
+        # By when its holds expire, then by account: what was held, and what was really spent.
+        self._kept: dict[int, dict[str, tuple[Claim, int, int]]] = {}
+        self._doubtful: deque[tuple[_Entry, _Receipt]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._kept or self._doubtful or self._busy)
+
+    def keep(self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int) -> None:
+        """Keep a settlement for later; what goes to one account is added up, so that an outage takes little memory."""
+        with self._keeping:
+            self._check_fork()
+            rows = self._kept.setdefault(until, {})
+            for claim, release, amount in zip(claims, held, actual, strict=True):
+                _, before, spent = rows.get(claim.account, (claim, 0, 0))
+                rows[claim.account] = (claim, before + release, spent + amount)
+
+    def send(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> list[int]:
+        """Have the primary settle; where it does not answer, find out later whether it did."""
+        self._check_fork()
+        try:
+            receipt = self._free.pop()
+        except IndexError:
+            self._made += 1
+            receipt = _Receipt(self._owner, self._made)
+        try:
+            totals = self._primary.settle([*claims, receipt.claim], [*held, 0], [*actual, 1], until=until, now=now)
+        except BaseException as error:
+            if isinstance(error, StoreError) or not isinstance(error, Exception):
+                self._doubtful.append((_Entry(claims, list(held), list(actual), until), receipt))
+            raise
+        receipt.count = totals.pop()
+        self._free.append(receipt)
+        return totals
+
+    def flush(self, now: float) -> None:
+        """Bring the primary up to date."""
+        self._check_fork()
+        with self._flushing:
+            self._busy += 1
+            try:
+                self._resolve(now)
+                while self._kept:
+                    with self._keeping:
+                        until, rows = self._kept.popitem()
+                    claims, held, actual = zip(*rows.values(), strict=True)
+                    self.send(claims, held, actual, until, now)
+            finally:
+                self._busy -= 1
+
+    def _resolve(self, now: float) -> None:
+        while self._doubtful:
+            entry, receipt = doubt = self._doubtful.popleft()
+            try:
+                spent = self._primary.read([receipt.claim.account], now=now)[0].spent
+            except BaseException:
+                self._doubtful.appendleft(doubt)
+                raise
+            if spent in (0, receipt.count):
+                self.keep(*entry)
+            receipt.count = spent
+            self._free.append(receipt)
+
+    def _check_fork(self) -> None:
+        """After a fork, what was on its way is the parent's to bring."""
+        if self._pid != os.getpid():
+            self._mine()
+
+
+class _Mirror:
+    """What this process knows of the primary: the totals last seen, and its own holds. It goes on from there alone."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self._lock = threading.RLock()
+        # What of the holds is in this store alone. Holds of one account that expire in one second are alike, so it
+        # does not matter whose is released where, as long as nothing is released in the primary that is not there.
+        self._only_here: dict[tuple[str, int], int] = {}
+
+    def held(self, claims: Sequence[Claim], grant: Grant, until: int, now: float) -> None:
+        """The primary has granted this."""
+        amounts = [claim._replace(cap=MAX_AMOUNT) for claim in claims if not claim.clock]
+        clocks = [claim._replace(cap=MAX_AMOUNT) for claim in claims if claim.clock]
+        units = (grant.units, grant.units)
         with self._lock:
-            for claim, total in zip(claims, totals, strict=True):
-                self._seen[claim.account] = total
-                self._seen.move_to_end(claim.account)
-            while len(self._seen) > _SEEN:
-                self._seen.popitem(last=False)
+            self.store.reserve(amounts, units=units, until=until, now=now)
+            for claim, started in zip(clocks, grant.started, strict=True):
+                self.store.reserve([claim], units=units, until=until, now=started / 1000)
+
+    def reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
+        """Grant by what is known here."""
+        with self._lock:
+            answer = self.store.reserve(claims, units=units, until=until, now=now)
+            if isinstance(answer, Grant):
+                for claim in claims:
+                    amount = claim.fixed + claim.per_unit * answer.units
+                    if amount and not claim.clock:
+                        key = claim.account, until
+                        self._only_here[key] = self._only_here.get(key, 0) + amount
+                self._forget(now)
+            return answer
+
+    def settle(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> tuple[list[int], list[int]]:
+        """The new totals as known here, and what is left to release in the primary."""
+        with self._lock:
+            totals = self.store.settle(claims, held, actual, until=until, now=now)
+            if not self._only_here:
+                return totals, list(held)
+            there = []
+            for claim, amount in zip(claims, held, strict=True):
+                key = claim.account, until
+                here = min(amount, self._only_here.get(key, 0))
+                if here:
+                    self._only_here[key] -= here
+                    if not self._only_here[key]:
+                        del self._only_here[key]
+                there.append(amount - here)
+            return totals, there
+
+    def correct(self, claims: Sequence[Claim], totals: Sequence[int], now: float) -> None:
+        """The primary says that these are the totals: others spend there, too."""
+        with self._lock:
+            known = self.store.read([claim.account for claim in claims], now=now)
+            changes = [max(0, total - balance.spent) for total, balance in zip(totals, known, strict=True)]
+            if any(changes):
+                self.store.settle(claims, [0] * len(changes), changes, until=0, now=now)
+
+    def _forget(self, now: float) -> None:
+        if len(self._only_here) > 1000:
+            self._only_here = {key: amount for key, amount in self._only_here.items() if key[1] > now}

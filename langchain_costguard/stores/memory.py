@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from threading import RLock
+from typing import Any
 
 from langchain_costguard.stores import account as rules
+from langchain_costguard.stores import bound as quick
 from langchain_costguard.stores.account import Account
 from langchain_costguard.stores.base import Balance, Claim, Grant, Refusal
+from langchain_costguard.stores.bound import Bound
 from langchain_costguard.stores.repeats import reserve_together, settle_together
 
 
@@ -28,9 +31,7 @@ class MemoryStore:
         # Reentrant: the garbage collector may close an abandoned stream, which settles, while this thread is in here.
         self._lock = RLock()
 
-    def reserve(
-        self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Hold every claim's amount until ``until``, or none."""
         return self._reserve(claims, units, until, now)
 
@@ -50,6 +51,50 @@ class MemoryStore:
         """Every account there is."""
         with self._lock:
             return [(name, account.balance(now)) for name, account in self._accounts.items()]
+
+    def bind(self, accounts: Sequence[tuple[Any, int, str, int, bool]]) -> Bound | None:
+        """The states of accounts given as (the caller's own, measure, name, cap, clock); None until all are known."""
+        with self._lock:
+            amounts: list[tuple[Account, int, int]] = []
+            clocks: list[tuple[Account, int]] = []
+            named = []
+            for own, measure, name, cap, clock in accounts:
+                state = self._accounts.get(name)
+                if state is None:
+                    return None
+                if clock:
+                    clocks.append((state, cap))
+                else:
+                    amounts.append((state, measure, cap))
+                    named.append(own)
+            return Bound(named, amounts, clocks)
+
+    def reserve_bound(
+        self,
+        bound: Bound,
+        fixed: Sequence[int],
+        per_unit: Sequence[int],
+        units: tuple[int, int],
+        until: int,
+        now: float,
+    ) -> tuple[int, float] | None:
+        """As ``bound.hold``."""
+        with self._lock:
+            return quick.hold(bound, fixed, per_unit, units, until, now)
+
+    def settle_bound(
+        self,
+        bound: Bound,
+        fixed: Sequence[int],
+        per_unit: Sequence[int],
+        n: int,
+        actual: Sequence[int],
+        until: int,
+        now: float,
+    ) -> list[int] | None:
+        """As ``bound.settle``."""
+        with self._lock:
+            return quick.settle(bound, fixed, per_unit, n, actual, until, now)
 
     def forget(self, accounts: Iterable[str]) -> None:
         """Drop accounts that will not be used again, before their ttl."""
@@ -73,9 +118,7 @@ class MemoryStore:
             else:
                 self._flags[name] = text
 
-    def _reserve(
-        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         with self._lock:
             accounts, new = self._find(claims)
             if len(set(accounts)) < len(accounts):
@@ -118,6 +161,7 @@ class MemoryStore:
                 if oldest.idle <= now:
                     if self._accounts.get(oldest.name) is oldest:
                         del self._accounts[oldest.name]
+                    oldest.claim = None
                 else:
                     self._round.append(oldest)
             self._accounts[account.name] = account

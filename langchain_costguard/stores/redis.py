@@ -79,9 +79,7 @@ class RedisStore:
         if isinstance(self._wire, Wire):
             self._wire.close()
 
-    def reserve(
-        self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Hold every claim's amount until ``until``, or none."""
         if repeated(claims):
             return reserve_together(self._reserve, claims, units, until, now)
@@ -131,9 +129,7 @@ class RedisStore:
         else:
             self._guarded("HSET", self._flags, name, text)
 
-    def _reserve(
-        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
         numbers = [units[0], units[1], until, now]

@@ -60,9 +60,7 @@ class SQLiteStore:
         """Close the file in this process."""
         self._database.close()
 
-    def reserve(
-        self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Hold every claim's amount until ``until``, or none."""
         if repeated(claims):
             return reserve_together(self._reserve, claims, units, until, now)
@@ -100,9 +98,7 @@ class SQLiteStore:
             change = partial(_execute, "INSERT OR REPLACE INTO costguard_flag VALUES (?, ?)", (name, text))
         self._database.run(change)
 
-    def _reserve(
-        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
-    ) -> Grant | Refusal:
+    def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         def work(connection: sqlite3.Connection) -> Grant | Refusal:
             accounts = _load(connection, claims)
             granted = rules.fit(accounts, claims, units, now)
@@ -131,8 +127,8 @@ class SQLiteStore:
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
-    if not isinstance(text, str) or text in ("", ":memory:"):
-        raise ValueError(f"SQLiteStore needs the path of a file, not {path!r}; MemoryStore() keeps balances in memory")
+    if not isinstance(text, str) or text in ("", ":memory:") or "\0" in text:
+        raise ValueError(f"SQLiteStore: path must name a file, not {path!r}; in memory, use MemoryStore()")
     full = os.path.abspath(text)
     if os.path.isdir(full):
         raise ValueError(f"SQLiteStore: path {text!r} is a directory")

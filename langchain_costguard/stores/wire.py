@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 import redis
@@ -19,6 +20,9 @@ from langchain_costguard.stores.base import StoreError
 CONNECTIONS = 16
 """At most, per process. A thread waits its turn: 1,000 threads that all connect at once are refused by the server."""
 
+PATIENCE = 20
+"""Timeouts for which a thread waits its turn as long as others get their replies: that is a busy process, no outage."""
+
 
 class Wire:
     """Connections of its own, made as the client's pool makes them; in a forked child it makes new ones."""
@@ -28,6 +32,7 @@ class Wire:
         self._timeout = timeout
         self._idle: list[Any] = []
         self._pid = 0
+        self._replied = 0.0
         self._start()
 
     def execute(self, *command: Any) -> Any:
@@ -39,14 +44,11 @@ class Wire:
         """
         if self._pid != os.getpid():
             self._start()
-        try:
-            turn = self._turns.get(timeout=self._timeout)
-        except Empty:
-            raise StoreError(f"Redis: other threads kept all connections busy for {self._timeout:g} s") from None
+        self._take_turn()
         try:
             return self._exchange(command)
         finally:
-            self._turns.put(turn)
+            self._turns.put(None)
 
     def connection(self) -> Any:
         """A new connection, not yet connected."""
@@ -66,6 +68,15 @@ class Wire:
             self._turns.put(None)
         self._pid = os.getpid()
 
+    def _take_turn(self) -> None:
+        for _ in range(PATIENCE):
+            try:
+                return self._turns.get(timeout=self._timeout)
+            except Empty:
+                if monotonic() - self._replied > self._timeout:
+                    break
+        raise StoreError(f"Redis: other threads kept all connections busy for {self._timeout:g} s")
+
     def _exchange(self, command: Sequence[Any]) -> Any:
         connection = self._take()
 
@@ -84,6 +95,7 @@ class Wire:
             self.close()
             raise
         self._idle.append(connection)
+        self._replied = monotonic()
         return reply
 
     def _take(self) -> Any:

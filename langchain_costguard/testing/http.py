@@ -25,9 +25,7 @@ class Exchange:
     A client that hangs up cancels the handler: every ``await`` in it may raise ``CancelledError``.
     """
 
-    def __init__(
-        self, connection: _Connection, method: str, path: str, headers: dict[str, str], body: bytes
-    ) -> None:
+    def __init__(self, connection: _Connection, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
         self.method = method
         self.path = path
         self.headers = headers

@@ -141,9 +141,7 @@ class ScriptedChatModel(BaseChatModel):
     def _usage_of(self, output: Output) -> UsageMetadata:
         given = output.reply.input_tokens
         used = self.usage[0] if given is None else given
-        return UsageMetadata(
-            input_tokens=used, output_tokens=output.tokens, total_tokens=used + output.tokens
-        )
+        return UsageMetadata(input_tokens=used, output_tokens=output.tokens, total_tokens=used + output.tokens)
 
     def _ending(self, output: Output, kwargs: dict[str, Any]) -> dict[str, Any]:
         reason = "length" if output.cut else "tool_calls" if output.calls else "stop"

@@ -228,9 +228,7 @@ def _answer_other(exchange: Exchange) -> None:
     if (exchange.method, exchange.path) == ("GET", "/v1/models"):
         exchange.send_json(200, {"object": "list", "data": []})
         return
-    message = (
-        f"The fake provider has no {exchange.method} {exchange.path}; it has POST {', '.join(ENDPOINTS)}."
-    )
+    message = f"The fake provider has no {exchange.method} {exchange.path}; it has POST {', '.join(ENDPOINTS)}."
     exchange.send_json(404, {"type": "error", "error": {"type": "not_found_error", "message": message}})
 
 

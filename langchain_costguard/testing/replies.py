@@ -68,9 +68,7 @@ class Reply:
             raise ValueError(f"Reply(status={self.status!r}): must be an HTTP status from 200 to 599")
         if isinstance(self.chunks, int):
             if self.chunks < 1 or 0 < len(self.text) < self.chunks:
-                raise ValueError(
-                    f"Reply(chunks={self.chunks!r}): cannot cut {self.text!r} in that many pieces"
-                )
+                raise ValueError(f"Reply(chunks={self.chunks!r}): cannot cut {self.text!r} in that many pieces")
         elif self.chunks is not None and self.text not in ("", "".join(self.chunks)):
             raise ValueError(f"Reply(chunks={self.chunks!r}): the pieces do not add up to {self.text!r}")
 

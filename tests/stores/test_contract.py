@@ -38,9 +38,7 @@ def reserve(
     return store.reserve(claims, units=units, until=until, now=now)
 
 
-def settle(
-    store: Store, claim: Claim, held: int, actual: int, *, until: int = UNTIL, now: float = NOW
-) -> int:
+def settle(store: Store, claim: Claim, held: int, actual: int, *, until: int = UNTIL, now: float = NOW) -> int:
     return store.settle([claim], [held], [actual], until=until, now=now)[0]
 
 

@@ -12,7 +12,14 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from langchain_costguard.stores import Balance, Claim, Grant, MemoryStore, RedisStore, Refusal, SQLiteStore, Store
 from tests.servers import Server
@@ -185,8 +192,8 @@ def test_a_store_does_what_the_model_does(kind: str, request: pytest.FixtureRequ
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=120,
-                stateful_step_count=25,
+                max_examples=80,
+                stateful_step_count=20,
                 derandomize=True,
                 deadline=None,
                 database=None,

@@ -56,7 +56,10 @@ def test_a_password_is_not_told() -> None:
 
 
 def test_importing_the_stores_imports_neither_redis_nor_sqlite() -> None:
-    code = "import sys, langchain_costguard.stores as s; s.open_store('memory:'); print({'redis', 'sqlite3'} & set(sys.modules))"
+    code = (
+        "import sys, langchain_costguard.stores as stores; stores.open_store('memory:');"
+        "print({'redis', 'sqlite3'} & set(sys.modules))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
 

@@ -67,7 +67,8 @@ def test_a_reservation_and_a_settlement_are_one_call_each_whatever_the_number_of
 
 
 def test_every_key_expires_after_all_the_accounts_in_it(store: RedisStore, client: redis.Redis) -> None:
-    store.reserve([Claim("short", 100, 10, ttl=60), Claim("t", 100, 0, clock=True, ttl=50)], units=UNITS, until=1_060, now=1_000.0)
+    claims = [Claim("short", 100, 10, ttl=60), Claim("t", 100, 0, clock=True, ttl=50)]
+    store.reserve(claims, units=UNITS, until=1_060, now=1_000.0)
     (key,) = client.keys()
     assert 60 <= client.ttl(key) < 80
     store.reserve([Claim("long", 100, 10, ttl=3_600)], units=UNITS, until=1_060, now=1_000.0)
@@ -97,7 +98,9 @@ def test_namespaces_keep_ledgers_apart(store: RedisStore, server: Server) -> Non
     assert store.flags() == {}
 
 
-@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 3}, {"single_connection_client": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"decode_responses": True}, {"protocol": 3}, {"single_connection_client": True}]
+)
 def test_any_sync_client_will_do(client: redis.Redis, server: Server, options: dict[str, object]) -> None:
     with redis.Redis(port=server.port, **options) as given:  # type: ignore[arg-type]
         store = RedisStore(given)
@@ -135,7 +138,7 @@ def test_the_url_of_a_cluster_node_is_answered_with_what_to_do(cluster: Cluster)
     outcomes = []
     for server in cluster.servers:
         try:
-            outcomes.append(RedisStore(server.url).read(["a"], now=0))
+            outcomes.append(RedisStore(server.url).read(["a"], now=0) != [Balance(0, 0)])
         except StoreError as error:
             outcomes.append("RedisCluster" in str(error))
     assert outcomes.count(True) == 2
@@ -163,7 +166,9 @@ def test_a_password_is_not_told() -> None:
     assert "cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("make", [lambda: redis.asyncio.Redis(), lambda: redis.Redis().pipeline(), lambda: 6379, lambda: None])
+@pytest.mark.parametrize(
+    "make", [redis.asyncio.Redis, lambda: redis.Redis().pipeline(), lambda: 6379, lambda: None], ids=range(4)
+)
 def test_what_is_no_sync_client_is_refused(make: Callable[[], redis.Redis]) -> None:
     with pytest.raises(ValueError, match="RedisStore needs a"):
         RedisStore(make())
@@ -204,7 +209,7 @@ def test_a_forked_child_makes_connections_of_its_own(store: RedisStore) -> None:
 def test_nobody_waits_long_for_a_server_that_says_nothing() -> None:
     with silent_server() as url:
         store = RedisStore(url, timeout=TIMEOUT)
-        for ask in (lambda: spend(store), lambda: store.flags(), lambda: list(store.scan(now=0))):
+        for ask in (lambda: spend(store), store.flags, lambda: list(store.scan(now=0))):
             assert_fails_in_time(ask)
 
 
@@ -233,7 +238,7 @@ def test_a_server_that_hung_up_on_an_unused_connection_is_called_again(store: Re
 
 def test_an_answer_of_the_server_that_is_an_error_is_a_store_error(store: RedisStore, client: redis.Redis) -> None:
     client.set("{costguard}:accounts", "not a hash")
-    with pytest.raises(StoreError, match="Redis at redis://127.0.0.1"):
+    with pytest.raises(StoreError, match=r"Redis at redis://127\.0\.0\.1"):
         spend(store)
     client.delete("{costguard}:accounts")
     assert spend(store) == 7

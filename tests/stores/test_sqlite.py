@@ -19,7 +19,7 @@ from langchain_costguard.stores import Balance, Claim, Grant, SQLiteStore, Store
 
 CLAIM = Claim("session=s|usd", 100, 10)
 TIMEOUT = 0.25
-SPAWN = multiprocessing.get_context("spawn")
+PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def spend(store: SQLiteStore) -> int:
@@ -102,7 +102,7 @@ def test_a_bad_path_is_named(tmp_path: Path, make: Callable[[Path], str]) -> Non
     path = make(tmp_path)
     with pytest.raises(ValueError, match="path") as caught:
         SQLiteStore(path)
-    assert repr(path if isinstance(path, bytes) else str(path)) in str(caught.value)
+    assert repr(path if isinstance(path, bytes) else str(path)).strip("'") in str(caught.value)
 
 
 def test_a_file_that_is_no_database_is_named(path: Path) -> None:
@@ -170,8 +170,8 @@ def create_and_spend(path: str, barrier: Barrier) -> None:
 
 
 def test_processes_that_create_the_same_file_at_once_all_find_it(path: Path) -> None:
-    barrier = SPAWN.Barrier(6)
-    processes = [SPAWN.Process(target=create_and_spend, args=(str(path), barrier)) for _ in range(6)]
+    barrier = PROCESSES.Barrier(6)
+    processes = [PROCESSES.Process(target=create_and_spend, args=(str(path), barrier)) for _ in range(6)]
     for process in processes:
         process.start()
     for process in processes:

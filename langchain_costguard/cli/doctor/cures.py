@@ -53,13 +53,13 @@ def notes(records: Sequence[Record], *, own: bool) -> list[str]:
     for record in _models(records):
         if not record.facts["tells_usage"] and not record.facts.get("streams"):
             said[f"{record.name} has `stream_usage` off: should it ever stream, its cost can only be estimated."] = None
-    for record in _models(records):
-        retries = record.facts.get("retries", 0)
-        if retries:
-            said[
-                f"{record.name}: its client retries by itself, so each call the guard admits may be sent up to "
-                f"{retries + 1} times. With max_retries=0 and LangChain's own with_retry, the guard sees every attempt."
-            ] = None
+    retries = {record.name: int(record.facts.get("retries", 0)) for record in _models(records)}
+    for times in sorted(set(retries.values()) - {0}):
+        names = ", ".join(sorted(name for name, most in retries.items() if most == times))
+        said[
+            f"{names}: the client retries by itself, so each call the guard admits may be sent up to {times + 1} "
+            "times. With max_retries=0 and LangChain's own with_retry, the guard sees every attempt."
+        ] = None
     return list(said)
 
 

@@ -99,7 +99,7 @@ class Observer(BaseCallbackHandler):
         facts = {"offers_tools": bool(params.get("tools")), **self._client("model")}
         state = self._call("model", name, event, facts)
         if self._log.stage != "model":
-            from langchain_costguard.cli.doctor.canned import prepare
+            from langchain_costguard.cli.doctor.answers import prepare
 
             prepare(messages, params)
         elif state != records.STRICT:

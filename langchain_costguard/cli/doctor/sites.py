@@ -27,18 +27,23 @@ def stack(frame: FrameType | None = None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def suspended() -> Iterator[list[FrameType]]:
-    """The frames of each asyncio task that waits, innermost first. A graph runs its nodes in tasks of their own."""
+def suspended() -> Iterator[tuple[list[FrameType], Any]]:
+    """The frames of each asyncio task that waits, innermost first, and what it waits for at the end of them.
+
+    A graph runs its nodes in tasks of their own, and an async client its connections.
+    """
     for task in [found for found in gc.get_objects() if isinstance(found, asyncio.Task)]:
         frames: list[FrameType] = []
+        last: Any = None
         awaited: Any = task.get_coro() if not task.done() else None
         while awaited is not None:
             frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
             if frame is not None:
                 frames.insert(0, frame)
             awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+            last = awaited or last
         if frames:
-            yield frames
+            yield frames, last
 
 
 def here(own: str) -> str:
@@ -48,12 +53,21 @@ def here(own: str) -> str:
     loop = next((i for i, frame in enumerate(frames) if frame.f_globals.get("__name__") == "asyncio.events"), None)
     found = _innermost(frames[:loop], own)
     if found is None and "asyncio" in sys.modules:
-        waiting = {site for waits in suspended() if (site := _innermost(waits, own))}
-        found = waiting.pop() if len(waiting) == 1 else None
+        found = _waiting(own)
     if found is None and threading.current_thread() is not threading.main_thread():
         waits = sys._current_frames().get(threading.main_thread().ident or 0)
         found = _innermost(list(stack(waits)), own) if waits is not None else None
     return found or _innermost(frames[loop or 0 :], own) or ""
+
+
+def _waiting(own: str) -> str | None:
+    """Where the user's code waits for a library; None where that is more than one place."""
+    sites = set()
+    for frames, last in suspended():
+        gathers = is_own(frames[0].f_code.co_filename, own) and "Future" in type(last).__name__  # or FutureIter
+        if not gathers and (site := _innermost(frames, own)):
+            sites.add(site)
+    return sites.pop() if len(sites) == 1 else None
 
 
 def site_in(frames: list[FrameType], own: str) -> str:

@@ -18,14 +18,13 @@ from langchain_costguard.cli.quiet import quiet_refusals
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the parent asks for: the ``stage``, where to write, which port of a fake provider may be spoken to."""
+    """What the parent asks for: the ``stage``, the program, and where to write."""
 
     stage: str
     target: str
     args: list[str]
     module: bool
     log: str
-    port: int = 0
 
 
 def main(text: str) -> int:
@@ -36,13 +35,12 @@ def main(text: str) -> int:
     log = Log(settings.log, settings.stage)
     quiet_refusals()
     observer = Observer(log, own)
-    Wires(log, own, settings.port).install()
-    if settings.stage != "model":
-        from langchain_core.globals import set_llm_cache
+    if settings.stage == "model":
+        Wires(log, own).install()
+    else:
+        from langchain_costguard.cli.doctor.answers import answering
 
-        from langchain_costguard.cli.doctor.canned import Canned
-
-        set_llm_cache(Canned())
+        Wires(log, own, allowed=answering()).install()
     ending = _play(program, observer, _heard(settings.stage, log, own))
     error = ending.error
     words = f"{type(error).__name__}: {error}".strip().splitlines()[0] if error is not None else ""

@@ -11,22 +11,14 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from langchain_costguard.cli.doctor import records
 from langchain_costguard.cli.doctor.diagnosis import Diagnosis, diagnose
 from langchain_costguard.cli.doctor.records import Record
 from langchain_costguard.cli.live import speaks_unicode
 from langchain_costguard.cli.program import Program
-
-if TYPE_CHECKING:
-    from langchain_costguard.testing import FakeProvider, Reply, Request
 
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "MISTRAL_API_KEY", "GROQ_API_KEY", "COHERE_API_KEY")
 _WORDS = {
@@ -53,18 +45,12 @@ def doctor(options: argparse.Namespace) -> int:
     seconds = _seconds(options.seconds)
     stages = ["model", "tool", *(["through"] if options.tools else [])]
     print(f"costguard doctor: {' '.join(program.words)}\n")
-    # The fake provider takes a second to import, and is not needed before the second trial.
-    threading.Thread(target=import_module, args=("langchain_costguard.testing",)).start()
     outcomes: list[Outcome] = []
-    with ExitStack() as over:
-        provider = None
-        for number, stage in enumerate(stages, 1):
-            if stage != "model" and provider is None:
-                provider = over.enter_context(_provider())
-            print(f"trial {number} of {len(stages)}: {_WORDS[stage]}", flush=True)
-            outcomes.append(_trial(program, stage, provider, seconds, verbose=options.verbose))
-            if stage == "model" and not _reached_a_model(outcomes[0]):
-                break
+    for number, stage in enumerate(stages, 1):
+        print(f"trial {number} of {len(stages)}: {_WORDS[stage]}", flush=True)
+        outcomes.append(_trial(program, stage, seconds, verbose=options.verbose))
+        if stage == "model" and not _reached_a_model(outcomes[0]):
+            break
     print()
     found = diagnose([record for outcome in outcomes for record in outcome.records])
     if not found.lines:
@@ -83,7 +69,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _trial(program: Program, stage: str, provider: FakeProvider | None, seconds: float, *, verbose: bool) -> Outcome:
+def _trial(program: Program, stage: str, seconds: float, *, verbose: bool) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="costguard-doctor-") as folder:
         log, printed = Path(folder, "records"), Path(folder, "printed")
         log.touch()
@@ -93,13 +79,12 @@ def _trial(program: Program, stage: str, provider: FakeProvider | None, seconds:
             "args": list(program.args),
             "module": program.module,
             "log": str(log),
-            "port": int(provider.anthropic_url.rpartition(":")[2]) if provider is not None else 0,
         }
         command = [sys.executable, "-m", "langchain_costguard.cli.doctor.trial", json.dumps(settings)]
         with printed.open("wb") as output:
             child = subprocess.Popen(
                 command,
-                env=_environment(provider),
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=None if verbose else output,
                 stderr=None if verbose else output,
@@ -122,43 +107,12 @@ def _await(child: subprocess.Popen[bytes], seconds: float) -> bool:
             child.wait()
 
 
-def _environment(provider: FakeProvider | None) -> dict[str, str]:
-    """The user's own, but without tracing, with a key where one is missing, and with clients' default address ours."""
+def _environment() -> dict[str, str]:
+    """The user's own, but without tracing, and with a key where one is missing: nothing is sent anywhere."""
     env = dict(os.environ, LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false")
     for name in _KEYS:
         env.setdefault(name, "costguard-doctor")
-    if provider is not None:
-        for name in ("NO_PROXY", "no_proxy"):
-            env[name] = ",".join(filter(None, [env.get(name), "127.0.0.1"]))
-        env |= dict.fromkeys(("OPENAI_BASE_URL", "OPENAI_API_BASE"), provider.url)
-        env |= dict.fromkeys(("ANTHROPIC_BASE_URL", "ANTHROPIC_API_URL"), provider.anthropic_url)
     return env
-
-
-def _provider() -> FakeProvider:
-    from langchain_costguard.testing import FakeProvider
-
-    return FakeProvider(_reply)
-
-
-def _reply(request: Request) -> Reply:
-    """What the fake provider says to streams, which do not look into LangChain's cache: a tool call, then an answer."""
-    from langchain_costguard.cli.doctor.canned import ANSWER
-    from langchain_costguard.testing import Reply, stuck_in_a_loop
-
-    return (
-        Reply(ANSWER) if any(_is_result(message) for message in request.messages) else stuck_in_a_loop(ANSWER)(request)
-    )
-
-
-def _is_result(message: Mapping[str, object]) -> bool:
-    content = message.get("content")
-    blocks = content if isinstance(content, list) else []
-    return (
-        message.get("role") == "tool"
-        or message.get("type") == "function_call_output"
-        or any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
-    )
 
 
 def _reached_a_model(outcome: Outcome) -> bool:

@@ -22,7 +22,7 @@ _ASYNC = {"anyio", "httpcore", "aiohttp", "asyncio", "concurrent"}
 class Wires:
     """An audit hook. ``allowed`` is the one port on the loopback that may be spoken to."""
 
-    def __init__(self, log: Log, own: str, allowed: int) -> None:
+    def __init__(self, log: Log, own: str, *, allowed: int = 0) -> None:
         self._log = log
         self._own = own
         self._allowed = allowed
@@ -66,7 +66,7 @@ class Wires:
         """Who opens the connection: a ``model``, ``embeddings``, an ``sdk``, or nobody we look for."""
         kind = _of(frames)
         if not kind and waiting:  # an async client connects in a task, and resolves in a thread, of its own
-            for others in sites.suspended():
+            for others, _ in sites.suspended():
                 if kind := _of(others):
                     return kind, others
         if not kind and any(host == known or host.endswith("." + known) or known in host for known in _HOSTS):

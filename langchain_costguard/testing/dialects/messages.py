@@ -55,8 +55,7 @@ class Messages:
         text, calls = answer.output.text, answer.output.calls
         content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text or not calls else []
         content += [
-            {**_tool_use(answer, position), "input": _arguments(written)}
-            for position, (_, written) in enumerate(calls)
+            {**_tool_use(answer, position), "input": _arguments(written)} for position, (_, written) in enumerate(calls)
         ]
         return {
             **_head(answer),

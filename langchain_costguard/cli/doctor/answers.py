@@ -1,21 +1,40 @@
-"""Answers model calls inside the process, through LangChain's own cache, so that an agent gets to its first tool."""
+"""Answers model calls inside the process, so that an agent gets to its first tool.
+
+Most calls look into LangChain's cache, and find an answer there. Streams do not: where their client has no address of
+its own, they get to a fake provider.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 from langchain_core.caches import BaseCache
+from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_costguard.testing.requests import OfferedTool, Request
+from langchain_costguard.testing import FakeProvider, OfferedTool, Reply, Request, stuck_in_a_loop
 from langchain_costguard.testing.stuck import sample
 
 ANSWER = "This is an answer of costguard doctor."
 _next: ContextVar[AIMessage | None] = ContextVar("costguard_canned", default=None)
+
+
+def answering() -> int:
+    """Answer from now on, as long as the process lives; returns the fake provider's port."""
+    provider = FakeProvider(_reply).start()
+    set_llm_cache(Canned())
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        os.environ[name] = provider.url
+    for name in ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_URL"):
+        os.environ[name] = provider.anthropic_url
+    return int(provider.anthropic_url.rpartition(":")[2])
 
 
 def prepare(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> None:
@@ -62,3 +81,19 @@ class Canned(BaseCache):
 
     def clear(self, **kwargs: Any) -> None:
         """There is nothing."""
+
+
+def _reply(request: Request) -> Reply:
+    """What the fake provider says: a tool call, and when its result is there, an answer."""
+    answered = any(_is_result(message) for message in request.messages)
+    return Reply(ANSWER) if answered else stuck_in_a_loop(ANSWER)(request)
+
+
+def _is_result(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    return (
+        message.get("role") == "tool"
+        or message.get("type") == "function_call_output"
+        or any(isinstance(block, dict) and block.get("type") == "tool_result" for block in blocks)
+    )

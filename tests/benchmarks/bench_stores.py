@@ -1,0 +1,109 @@
+"""What the stores cost: ``python tests/benchmarks/bench_stores.py``. Starts its own server."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from langchain_costguard.stores import Claim, MemoryStore, RedisStore, SQLiteStore, Store
+from tests.servers import redis_server
+
+BLOCKS = 60
+NOW = 1_000_000.0
+
+
+def claims(count: int) -> list[Claim]:
+    return [Claim(f"session=s{i}|usd|2026-11-22", 10**15, 1_000, 10 if i < 2 else 0) for i in range(count)]
+
+
+def pair(store: Store, count: int) -> Callable[[], None]:
+    """One reservation of so many accounts and its settlement, at a time that moves on."""
+    asked = claims(count)
+    held = [claim.fixed + claim.per_unit * 500 for claim in asked]
+    actual = [amount // 2 for amount in held]
+    now = NOW
+
+    def once() -> None:
+        nonlocal now
+        now += 0.01
+        until = int(now) + 60
+        store.reserve(asked, units=(1, 500), until=until, now=now)
+        store.settle(asked, held, actual, until=until, now=now)
+
+    return once
+
+
+def measure(actions: dict[str, Callable[[], None]], calls: int) -> dict[str, list[float]]:
+    """Microseconds a call, block by block, the actions taking turns so that noise hits all alike."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(BLOCKS):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            for _ in range(calls):
+                action()
+            times[name].append((time.perf_counter() - start) / calls * 1e6)
+    return times
+
+
+def low(times: list[float]) -> float:
+    return sorted(times)[len(times) // 10]
+
+
+def show(times: dict[str, list[float]], base: str | None = None) -> None:
+    for name, values in times.items():
+        line = f"{name:52} {low(values):8.1f} {statistics.median(values):8.1f}"
+        if base and name != base:
+            ratios = low(values) / low(times[base]), statistics.median(values) / statistics.median(times[base])
+            line += f"   {ratios[0]:5.2f} {ratios[1]:5.2f} of the bare pair"
+        print(line)
+
+
+def together(store: Store, threads: int, calls: int = 200) -> float:
+    """Pairs a second, all threads on the same five accounts."""
+    once = [pair(store, 5) for _ in range(threads)]
+    workers = [threading.Thread(target=lambda f=f: [f() for _ in range(calls)]) for f in once]
+    start = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return threads * calls / (time.perf_counter() - start)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, redis_server() as server:
+        sqlite, remote = SQLiteStore(Path(folder) / "budgets.db"), RedisStore(server.url)
+        client = redis.Redis.from_url(server.url)
+        given = RedisStore(client)
+        script = client.script_load("return 1")
+
+        def bare() -> None:
+            client.evalsha(script, 0)
+            client.evalsha(script, 0)
+
+        print(f"{'reserve + settle':52} {'p10 us':>8} {'med us':>8}")
+        memory = {f"memory, {n} accounts": pair(MemoryStore(), n) for n in (5, 10)}
+        show(measure(memory, 500))
+        show(measure({"sqlite, 5 accounts": pair(sqlite, 5)}, 50))
+        base = "redis, two bare EVALSHA (return 1), redis-py client"
+        actions = {base: bare, "redis, 5 accounts, from a URL": pair(remote, 5)}
+        actions |= {"redis, 5 accounts, from that client": pair(given, 5), "redis, 1 account": pair(remote, 1)}
+        show(measure(actions, 100), base)
+        print(f"\n{'pairs a second, 5 accounts':52} {'1 thread':>8} {'8':>8} {'64':>8}")
+        stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": sqlite, "redis": remote}
+        for name, store in stores.items():
+            print(f"{name:52}", *(f"{together(store, threads, 800 // threads):8.0f}" for threads in (1, 8, 64)))
+        sqlite.close()
+
+
+if __name__ == "__main__":
+    main()
