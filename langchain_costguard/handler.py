@@ -395,7 +395,8 @@ class Handler(BaseCallbackHandler):
             raise self.refused(call, over_budget(denial, f"a call to {call.name}", call.scope))
 
     def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
-        return self.refused(call, store_down(type(self.meter.ledger.store).__name__, str(error)))
+        store = getattr(self.meter.ledger.store, "primary", self.meter.ledger.store)
+        return self.refused(call, store_down(type(store).__name__, str(error)))
 
     def begin(self, call: Call) -> None:
         """Enter an admitted call into the books."""

@@ -100,13 +100,13 @@ class Plan:
         """The budget's accounts for this scope, and until when they are the ones."""
         if self.only and not self.applies(scope):
             return FOREVER, []
-        value = "\x1f".join([step_id if index == _STEP else scope[index] for index in self.where])
+        value = [step_id if index == _STEP else scope[index] for index in self.where]
         recent, until, accounts = self.recent
         if recent == value and now < until:
             return until, accounts
         budget, until, where = self.budget, FOREVER, self.key
         if self.where:
-            where += "|" + ",".join(map(quoted, value.split("\x1f")))
+            where += "|" + ",".join(map(quoted, value))
         if budget.window:
             label, until = window_at(budget.window, budget.tz, now)
             where += "|" + label

@@ -13,11 +13,11 @@ HEADER = ["budget", "scope", "window", "measure", "spent", "held", "left", "cap"
 _WINDOWS = ("hour", "day", "week", "month")
 
 
-def row_of(name: str, balance: Balance, now: float) -> list[str]:
-    """One line of the table of accounts."""
+def row_of(name: str, balance: Balance, now: float) -> list[str] | None:
+    """One line of the table of accounts; None where a store keeps something of its own under the name."""
     key, *middle, measure = name.split("|")
     if measure not in MEASURES:
-        key, middle, measure = name, [], ""
+        return None
     scope, window = _parts(key, middle)
     spent = balance.spent
     if measure == "seconds":  # a clock account keeps when its first call was made

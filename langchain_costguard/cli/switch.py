@@ -49,7 +49,8 @@ def status(options: argparse.Namespace) -> int:
         print(f"{_who(None if agent == switch.ALL else agent)} halted: {reason}")
     if not halts:
         print("Nothing is halted.")
-    rows = sorted(row_of(name, balance, now) for name, balance in _asking(lambda: list(store.scan(now=now))))
+    accounts = _asking(lambda: list(store.scan(now=now)))
+    rows = sorted(row for name, balance in accounts if (row := row_of(name, balance, now)) is not None)
     if rows:
         print(f"\n{table(HEADER, rows, left=4)}")
         print(f"\n{count(len(rows), 'account')}. A budget refuses when spent and held together would pass its cap.")

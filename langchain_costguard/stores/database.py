@@ -25,7 +25,7 @@ a time, so that under contention some callers starve past any short timeout."""
 
 JOBS_AT_ONCE = 64
 PATIENCE = 20
-"""Timeouts for which a thread waits its turn as long as others get theirs: that is a busy process, no outage."""
+"""Timeouts for which a thread waits its turn as long as no other gets an error: that is a busy process, no outage."""
 
 _inherited: list[sqlite3.Connection] = []
 """A parent process' connections, kept so that they are never closed here:
@@ -46,7 +46,7 @@ class Database:
         self.path = path
         self.timeout = timeout
         self._schema = schema
-        self._pid, self._busy, self._committed = 0, False, 0.0
+        self._pid, self._busy, self._failures = 0, False, 0
         self._start()
 
     def run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
@@ -94,11 +94,10 @@ class Database:
     def _wait(self, job: _Job[Any]) -> bool:
         """Wait until the job is over, or until it is its turn to lead: then true."""
         try:
-            waits = 1
+            failures, waits = self._failures, 1
             while not job.woken.acquire(timeout=self.timeout):
-                busy = time.monotonic() - self._committed <= self.timeout and waits < PATIENCE
-                if not busy and self._withdraw(job):
-                    raise StoreError(f"SQLite at {self.path}: other threads kept it busy for {self.timeout:g} s")
+                if (self._failures != failures or waits >= PATIENCE) and self._withdraw(job):
+                    raise StoreError(f"SQLite at {self.path}: the threads before this one did not get through")
                 waits += 1  # where it is not to be withdrawn, its transaction has begun, and ends in time
         except KeyboardInterrupt:
             if not self._withdraw(job) and job.woken.acquire() and not job.over:
@@ -138,8 +137,8 @@ class Database:
         deadline = time.monotonic() + self.timeout
         try:
             _attempt(lambda: _transaction(self._connection, partial(_do, jobs), write), deadline)
-            self._committed = time.monotonic()
         except sqlite3.Error as error:
+            self._failures += 1
             for job in jobs:
                 job.error = job.error or StoreError(f"SQLite at {self.path}: {error}")
 

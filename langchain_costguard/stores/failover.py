@@ -38,6 +38,7 @@ class FailoverStore:
         self._failed = failed
         self._down_until = 0.0
         self._down = False
+        self._why = "the store of balances does not answer"
         self._outbox = _Outbox(primary)
         self._mirror = _Mirror() if policy == "local" else None
 
@@ -55,7 +56,7 @@ class FailoverStore:
                     mirror.held(claims, answer, until, now)
                 return answer
         if mirror is None:
-            raise StoreError("the store of balances does not answer")
+            raise StoreError(self._why)
         return mirror.reserve(claims, units, until, now)
 
     def settle(
@@ -89,7 +90,7 @@ class FailoverStore:
             except StoreError as error:
                 self._fail(error, now)
         if self._mirror is None:
-            raise StoreError("the store of balances does not answer")
+            raise StoreError(self._why)
         return self._mirror.store.read(accounts, now=now)
 
     def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
@@ -116,7 +117,8 @@ class FailoverStore:
 
     def _fail(self, error: StoreError, now: float) -> None:
         self._down, self._down_until = True, now + _RETRY_AFTER
-        self._failed(str(error))
+        self._why = str(error)
+        self._failed(self._why)
 
 
 class _Entry(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any
 
 import redis
@@ -21,7 +20,7 @@ CONNECTIONS = 16
 """At most, per process. A thread waits its turn: 1,000 threads that all connect at once are refused by the server."""
 
 PATIENCE = 20
-"""Timeouts for which a thread waits its turn as long as others get their replies: that is a busy process, no outage."""
+"""Timeouts for which a thread waits its turn as long as no other gets an error: that is a busy process, no outage."""
 
 
 class Wire:
@@ -32,7 +31,7 @@ class Wire:
         self._timeout = timeout
         self._idle: list[Any] = []
         self._pid = 0
-        self._replied = 0.0
+        self._failures = 0
         self._start()
 
     def execute(self, *command: Any) -> Any:
@@ -69,13 +68,14 @@ class Wire:
         self._pid = os.getpid()
 
     def _take_turn(self) -> None:
+        failures = self._failures
         for _ in range(PATIENCE):
             try:
                 return self._turns.get(timeout=self._timeout)
             except Empty:
-                if monotonic() - self._replied > self._timeout:
-                    break
-        raise StoreError(f"Redis: other threads kept all connections busy for {self._timeout:g} s")
+                if self._failures != failures:
+                    raise StoreError("Redis: the threads before this one got no answer") from None
+        raise StoreError(f"Redis: other threads kept all connections busy for {PATIENCE * self._timeout:g} s")
 
     def _exchange(self, command: Sequence[Any]) -> Any:
         connection = self._take()
@@ -91,11 +91,11 @@ class Wire:
             self._idle.append(connection)
             raise
         except BaseException:  # half a reply may be on its way
+            self._failures += 1
             connection.disconnect()
             self.close()
             raise
         self._idle.append(connection)
-        self._replied = monotonic()
         return reply
 
     def _take(self) -> Any:

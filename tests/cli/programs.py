@@ -56,25 +56,19 @@ except Exception as error:
 FAILS = """
 import sys
 def inner():
-    raise ValueError("of my own")
+    try:
+        {}["missing"]
+    except KeyError as error:
+        raise ValueError("of my own") from error
 print("before")
 print(sys.argv, sys.path[0], __file__, __name__, __spec__, __package__, sys.modules["__main__"].__dict__ is globals())
 inner()
 """
 
-CHAINS = """
-try:
-    {}["missing"]
-except KeyError as error:
-    raise RuntimeError("and so") from error
-"""
-
 DOES_NOT_PARSE = "x = (\n"
 
-SAYS_GOODBYE = "import sys\nprint('so far')\nsys.exit('no good')\n"
-
 LEAVES_THREADS = """
-import atexit, pickle, threading, time
+import atexit, pickle, sys, threading, time
 class Thing: pass
 def late():
     time.sleep(0.2)
@@ -82,6 +76,7 @@ def late():
 atexit.register(lambda: print("exit", pickle.loads(pickle.dumps(Thing())).__class__.__name__))
 threading.Thread(target=late).start()
 print("main is over")
+sys.exit("no good")
 """
 
 MODULE = {

@@ -20,11 +20,9 @@ for i = 1, #stored do
     else
       holds = cut(record, 33)
       if expiry <= now then held, holds = living(holds, now) end
-      if second > now then
-        local change
-        holds, change = changed(holds, second, -release)
-        held = held + change
-      end
+      local change
+      holds, change = changed(holds, second, -release)
+      held = held + change
     end
   end
   spent = spent + actual
