@@ -9,12 +9,12 @@ from uuid import uuid4
 
 from langchain_core.embeddings import Embeddings
 
-from .calls import Call
-from .usage import Usage
-from .waiting import admission, adrive, drive
+from langchain_costguard.calls import Call
+from langchain_costguard.usage import Usage
+from langchain_costguard.waiting import admission, adrive, drive
 
 if TYPE_CHECKING:
-    from .guard import CostGuard
+    from langchain_costguard.guard import CostGuard
 
 
 class GuardedEmbeddings(Embeddings):
@@ -75,10 +75,10 @@ class GuardedEmbeddings(Embeddings):
         try:
             yield
         except BaseException as error:
-            guard.meter.take(call.run_id)
+            guard.meter.books.take(call.run_id)
             guard.safely(guard.fail_model, call, error, None)
             raise
-        guard.meter.take(call.run_id)
+        guard.meter.books.take(call.run_id)
         guard.safely(guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
 
 

@@ -97,6 +97,7 @@ class CostGuard(Handler):
                 raise ValueError(f"{name}: {value!r} must be a number of seconds")
         if on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {on_store_failure!r} is not 'refuse' or 'local'")
+        self.key = uuid.uuid4().hex
         self.session = session or f"session-{uuid.uuid4().hex[:12]}"
         self.wait = float(wait)
         self.floor = assume_output_tokens

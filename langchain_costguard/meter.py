@@ -1,20 +1,18 @@
 """The meter: admits a call against the budgets, and settles it. Knows nothing of LangChain's callbacks.
 
-One call, top to bottom: ``open`` it; ``admit`` it (estimate → hold → reserve, or a denial); count what ``streams``;
-then ``settle`` by the usage the provider reports, ``settle_partly`` by what was seen of a reply, or ``void`` it.
+One call, top to bottom: ``admit`` it (estimate → hold → reserve, or a denial); enter it in the ``books``; count what
+streams in; then ``settle`` it by the usage the provider reports, ``settle_partly`` by what was seen of a reply, or
+``void`` it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
-from uuid import UUID
 
 from . import events
+from .books import Books
 from .budgets.alerts import passed
 from .budgets.budget import MEASURES
 from .budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
@@ -29,10 +27,8 @@ UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 EXTENSION = 256
 """Output tokens a stream asks for when its hold is used up."""
-_MAX_OPEN = 20_000
 _MAX_PROVISIONAL = 1_000
 """Calls settled by estimate that may still be heard of."""
-_SWEEP_EVERY = 64
 
 Emit = Callable[[events.Event], None]
 
@@ -58,30 +54,15 @@ class Meter:
         self.tallies = Tallies()
         self.emit = emit
         self.clock = clock
-        self.open_calls: dict[int, Call] = {}
-        self._children: dict[int, set[int]] = {}
-        self._of_task: dict[int, set[int]] = {}
+        self.books = Books(self._orphaned, self._expired, ledger.hold_seconds)
+        self.open_calls = self.books.open
         self._provisional: deque[Call] = deque()
         self._alerts = alerts
         self._lowest_alert = alerts[0] if alerts else float("inf")
         self._floor = floor
         self._settled = settled
-        self._starts = 0
-        self._sweeping = threading.Lock()
 
     # Start
-
-    def begin(self, call: Call) -> None:
-        """Enter a call into the books."""
-        key = call.run_id.int
-        self.open_calls[key] = call
-        if call.parent is not None:
-            self._children.setdefault(call.parent.int, set()).add(key)
-        if _get_running_loop() is not None:
-            self._belongs_to_task(call, key)
-        self._starts += 1
-        if self._starts % _SWEEP_EVERY == 0:
-            self._sweep(call.started)
 
     def admit(self, call: Call, *, units: int | None = None) -> Denial | None:
         """Reserve what a model call can cost at the most; the denial where it does not fit.
@@ -168,24 +149,6 @@ class Meter:
 
     # End
 
-    def take(self, run_id: UUID) -> Call | None:
-        """Take a call out of the books; None where it is not, or no longer, in them."""
-        key = run_id.int
-        call = self.open_calls.pop(key, None)
-        if call is None:
-            return None
-        if call.parent is not None:
-            siblings = self._children.get(call.parent.int)
-            if siblings is not None:
-                siblings.discard(key)
-                if not siblings:
-                    self._children.pop(call.parent.int, None)
-        if call.task:
-            of_task = self._of_task.get(call.task)
-            if of_task is not None:
-                of_task.discard(key)
-        return call
-
     def settle(self, call: Call, usage: Usage, reported: str | None, *, estimated: bool = False) -> None:
         """Replace the hold by what the provider says was used; its word on the model wins, too."""
         book = self.book
@@ -234,36 +197,14 @@ class Meter:
         """Release the hold: nothing was spent."""
         self._release(call, NONE, self.clock())
 
-    def orphan(self, parent: UUID) -> None:
+    def _orphaned(self, calls: Iterable[Call]) -> None:
         """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
-        self._settle_provisionally(self._children.pop(parent.int, ()))
-
-    def _belongs_to_task(self, call: Call, key: int) -> None:
-        """LangChain tells nothing of a cancelled ``ainvoke``; that its task is over does.
-
-        https://github.com/langchain-ai/langchain/issues/38469
-        """
-        task = asyncio.current_task()
-        if task is None:
-            return
-        call.task = id(task)
-        of_task = self._of_task.get(call.task)
-        if of_task is None:
-            of_task = self._of_task[call.task] = set()
-            task.add_done_callback(self._task_over)
-        of_task.add(key)
-
-    def _task_over(self, task: asyncio.Task[Any]) -> None:
-        self._settle_provisionally(self._of_task.pop(id(task), ()))
-
-    def _settle_provisionally(self, keys: Iterable[int]) -> None:
-        for key in keys:
-            call = self.open_calls.get(key)
-            if call is None or call.state != OPEN or call.hold is None:
+        for call in calls:
+            if call.state != OPEN or call.hold is None:
                 continue
             self._provisional.append(call)
             if len(self._provisional) > _MAX_PROVISIONAL:
-                self.take(self._provisional.popleft().run_id)
+                self.books.take(self._provisional.popleft().run_id)
             call.state = PROVISIONAL
             if call.kind == "tool":
                 self.settle_tool(call, call.held, failed=True)
@@ -274,6 +215,10 @@ class Meter:
                 call.charged = self._pay(call, usage, charge, 0, estimated=True)
             if call.parent is None and self.ledger.by_trace:
                 self.ledger.forget(call.scope.trace)
+
+    def _expired(self, call: Call) -> None:
+        if call.state == OPEN and self.emit is not None:
+            self.emit(events.HoldExpired(self.clock(), call.scope, call.run_id, call.name, call.held))
 
     def _guess(self, call: Call, output: int | None) -> tuple[Usage, int]:
         if output is not None:
@@ -336,23 +281,6 @@ class Meter:
             for threshold in passed(total - amount, total, account.base, self._alerts):
                 budget, measure = account.budget, MEASURES[account.measure]
                 self.emit(events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base))
-
-    def _sweep(self, now: float) -> None:
-        """Let go of calls never heard of again: their holds have expired, or there are absurdly many of them."""
-        if not self._sweeping.acquire(blocking=False):
-            return
-        try:
-            oldest = now - self.ledger.hold_seconds
-            while self.open_calls:
-                key = next(iter(self.open_calls), None)
-                call = self.open_calls.get(key) if key is not None else None
-                if call is None or (call.started >= oldest and len(self.open_calls) <= _MAX_OPEN):
-                    return
-                self.take(call.run_id)
-                if call.state == OPEN and self.emit is not None:
-                    self.emit(events.HoldExpired(now, call.scope, call.run_id, call.name, call.held))
-        finally:
-            self._sweeping.release()
 
 
 def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Decimal, DecimalException, InvalidOperation
 
 NANO = 1_000_000_000
@@ -44,3 +45,10 @@ def show(amount: int) -> str:
     if abs(value) >= Decimal("0.01"):
         return f"-${-value:.4f}" if value < 0 else f"${value:.4f}"
     return f"-${-value:.7f}" if value < 0 else f"${value:.7f}"
+
+
+def show_all(amounts: Sequence[int]) -> list[str]:
+    """Format a column of nano-USD: cents, or as many digits as give the smallest amount two that count."""
+    smallest = min((abs(amount) for amount in amounts if amount), default=NANO)
+    digits = min(9, max(2, 11 - len(str(smallest))))
+    return [f"-${usd(-amount):,.{digits}f}" if amount < 0 else f"${usd(amount):,.{digits}f}" for amount in amounts]

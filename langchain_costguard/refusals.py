@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .errors import AgentHaltedError, BudgetExceededError, StoreUnavailableError, UnpricedModelError
 
 
-def over_budget(denial: Denial, what: str, scope: Scope) -> BudgetExceededError:
-    """A budget cannot pay for ``what``."""
+def over_budget(denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
+    """A budget cannot pay for ``what``; ``advice`` is for refusals of money and tokens, which depend on length."""
     from .errors import BudgetExceededError
 
     account, refusal = denial.account, denial.refusal
@@ -32,11 +32,14 @@ def over_budget(denial: Denial, what: str, scope: Scope) -> BudgetExceededError:
             words = [show(amount) for amount in amounts]
         else:
             words = [f"{amount:,}" for amount in amounts]
-        unit = "" if account.measure == USD else f" {measure.replace('_', ' ')}"
+        noun = measure.replace("_", " ")
+        unit = "" if account.measure == USD else f" {noun if refusal.needed != 1 else noun.removesuffix('s')}"
         text = (
             f"Budget {name!r} refused {what}: it may take {words[0]}{unit}, and {words[1]} of {words[2]} is left{who}"
         )
         text += f" ({words[3]} is held by calls under way)." if refusal.held else "."
+        if advice and measure in ("usd", "tokens", "output_tokens"):
+            text += f" {advice}"
     return BudgetExceededError(
         text,
         budget=name,
@@ -54,7 +57,7 @@ def halted(what: str, agent: str, reason: str) -> AgentHaltedError:
 
     who = "all agents are" if agent == "*" else f"agent {agent!r} is"
     return AgentHaltedError(
-        f"Refused {what}: {who} halted: {reason}", reason=reason, agent="" if agent == "*" else agent
+        f"Refused {what}: {who} halted: {reason.rstrip('.')}.", reason=reason, agent="" if agent == "*" else agent
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
+from uuid import UUID
 
 
 class Scope(NamedTuple):
@@ -28,7 +29,7 @@ TAGS = ("user", "session", "agent", "feature", "task")
 
 _ALIASES = {
     "user": ("user_id", "user"),
-    "session": ("session_id", "thread_id", "session"),
+    "session": ("session_id", "session"),
     "agent": ("agent_id", "agent"),
     "feature": ("feature",),
     "task": ("task",),
@@ -39,6 +40,7 @@ _TELLING = frozenset(
         "langgraph_node",
         "langgraph_checkpoint_ns",
         "lc_agent_name",
+        "thread_id",
         *(key for keys in _METADATA.values() for key in keys),
     ]
 )
@@ -73,8 +75,10 @@ def resolve(
 ) -> Scope:
     """Say who is spending.
 
-    In this order: ``guard.scope``; metadata (``costguard_user``, then ``user_id`` and the like); the enclosing graph's
-    ``configurable`` and runtime context; LangGraph's ``thread_id``, ``lc_agent_name`` and node; tags (``user:u1``).
+    In this order: ``guard.scope``; metadata (``costguard_user``, then ``user_id`` and ``user``, and the like); the
+    enclosing graph's ``configurable`` and runtime context, by the same names; LangGraph's ``thread_id`` and
+    ``lc_agent_name``; tags (``user:u1``); and of the agent, as a guess, the outermost node of the checkpoint's path.
+    Only texts, whole numbers and UUIDs name somebody: a context's ``session`` may well be a database's.
 
     ``config`` is the enclosing runnable's, where there is one; ``session`` stands in where nothing names one.
     """
@@ -85,46 +89,51 @@ def resolve(
         return Scope("", session, "", "", "", "", trace, model)
     runtime = configurable.get("__pregel_runtime") if configurable else None
     context = _fields(getattr(runtime, "context", None)) if runtime is not None else _NOTHING
-    layers = (said, metadata, configurable, context)
-    user, named, agent, feature, task = (_first(tag, layers, tags) for tag in TAGS)
-    return Scope(user, named or session, agent or _agent(metadata), node, feature, task, trace, model)
+    layers = (metadata, configurable, context)
+    host = {
+        "session": _name(metadata.get("thread_id")) or _name(configurable.get("thread_id")),
+        "agent": _name(metadata.get("lc_agent_name")),
+    }
+    user, named, agent, feature, task = (
+        said.get(tag) or _pick(tag, layers) or host.get(tag) or _tagged(tag, tags) for tag in TAGS
+    )
+    return Scope(user, named or session, agent or _outermost(metadata), node, feature, task, trace, model)
 
 
-def _pick(tag: str, layer: Mapping[str, Any]) -> str:
-    for key in _METADATA[tag]:
-        if key in layer and (value := layer[key]) is not None:
-            return str(value)
+def _pick(tag: str, layers: tuple[Mapping[str, Any], ...]) -> str:
+    keys = _METADATA[tag]
+    for layer in layers:
+        if layer:
+            for key in keys:
+                if key in layer and (value := _name(layer[key])):
+                    return value
     return ""
 
 
-def _first(tag: str, layers: tuple[Mapping[str, Any], ...], tags: Iterable[str] | None) -> str:
-    said = layers[0].get(tag)
-    if said:
-        return str(said)
-    for layer in layers[1:]:
-        if layer and (value := _pick(tag, layer)):
-            return value
+def _name(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, (int, UUID)) and not isinstance(value, bool) else ""
+
+
+def _tagged(tag: str, tags: Iterable[str] | None) -> str:
     prefix = f"{tag}:"
-    for text in tags or ():
-        if text.startswith(prefix):
-            return text[len(prefix) :]
-    return ""
+    return next((text[len(prefix) :] for text in tags or () if text.startswith(prefix)), "")
 
 
-def _agent(metadata: Mapping[str, Any]) -> str:
-    """The innermost named agent, else the outermost node: ``research:<uuid>|model:<uuid>`` is ``research``."""
-    name = metadata.get("lc_agent_name")
-    if name:
-        return str(name)
+def _outermost(metadata: Mapping[str, Any]) -> str:
+    """The first node of a checkpoint's path: ``research:<uuid>|model:<uuid>`` is ``research``."""
     path = metadata.get("langgraph_checkpoint_ns") or ""
     return str(path).split("|", 1)[0].split(":", 1)[0]
 
 
 def _fields(context: object) -> Mapping[str, Any]:
+    """A runtime context as a mapping: it is one, or a dataclass, a model of pydantic's, a named tuple, any object."""
     if context is None:
         return _NOTHING
     if isinstance(context, Mapping):
         return context
-    return getattr(context, "__dict__", None) or {
-        name: getattr(context, name, None) for name in getattr(context, "__slots__", ())
-    }
+    names = getattr(context, "__dataclass_fields__", None) or getattr(context, "_fields", None)
+    if names:
+        return {name: getattr(context, name, None) for name in names}
+    return getattr(context, "__dict__", _NOTHING)

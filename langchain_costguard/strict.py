@@ -11,30 +11,39 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
 from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 
-from .calls import Call, Stream, pieces
-from .handler import STRICT, Handler, started
-from .pricing.estimate import output_limit
-from .waiting import admission, adrive, drive
+from langchain_costguard.admission import STRICT, started
+from langchain_costguard.calls import Call, Stream, pieces
+from langchain_costguard.meter import UNKNOWN_OUTPUT
+from langchain_costguard.pricing.estimate import output_limit
+from langchain_costguard.waiting import admission, adrive, drive
 
 if TYPE_CHECKING:
-    from .guard import CostGuard
+    from langchain_costguard.guard import CostGuard
 
 T = TypeVar("T")
 _Messages = list[BaseMessage]
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-_CEILINGS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
+_CEILINGS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+_CEILING_FIELDS = ("num_predict",)
+"""Ceilings that a model reads from its field alone; as an argument of the call it would reach the client."""
 
-_inside: ContextVar[bool] = ContextVar("costguard_inside", default=False)
-"""A model whose ``_generate`` calls its own ``_stream`` (or the other way round) is admitted once, at the outer one."""
+_GUARD = "_costguard"
+"""Where in a wrapped model's ``__dict__`` its guard is: pydantic copies it along, and shows and writes no such name."""
+
+_inside: ContextVar[tuple[Any, UUID] | None] = ContextVar("costguard_inside", default=None)
+"""The model and run whose call is under way here: a model whose ``_generate`` calls its own ``_stream`` (or the other
+way round) is admitted once, at the outer one. Another wrapped model that it calls is admitted as ever."""
 
 
 def wrap(guard: CostGuard, model: T) -> T:
@@ -44,18 +53,41 @@ def wrap(guard: CostGuard, model: T) -> T:
         ValueError: ``model`` is neither.
     """
     if isinstance(model, BaseChatModel):
-        given = model.callbacks
-        callbacks = list(given if isinstance(given, list) else given.handlers if given else [])
-        metadata = {**(model.metadata or {}), STRICT: guard.session}
-        copy = model.model_copy(update={"callbacks": [*callbacks, guard], "metadata": metadata})
+        metadata = {**(model.metadata or {}), STRICT: guard.key}
+        copy = model.model_copy(update={"callbacks": _with(guard, model.callbacks), "metadata": metadata})
         # Pydantic's __setattr__ knows fields only; the layout of both classes is the same.
         object.__setattr__(copy, "__class__", _guarded(type(model)))
+        copy.__dict__[_GUARD] = guard
         return cast("T", copy)
     if isinstance(model, Embeddings):
-        from .embeddings import GuardedEmbeddings
+        from langchain_costguard.embeddings import GuardedEmbeddings
 
         return cast("T", GuardedEmbeddings(guard, model))
-    raise ValueError(f"wrap: {model!r} is neither a chat model nor Embeddings; attach the guard as a callback instead")
+    hint = "wrap the model itself, before bind() and the like" if hasattr(model, "bound") else "attach it as a callback"
+    raise ValueError(f"wrap: {model!r} is neither a chat model nor Embeddings; {hint}")
+
+
+def _with(guard: CostGuard, callbacks: Any) -> Any:
+    if isinstance(callbacks, BaseCallbackManager):
+        manager = callbacks.copy()
+        manager.add_handler(guard)
+        return manager
+    return [*(handler for handler in callbacks or () if handler is not guard), guard]
+
+
+def unwrapped(model: Any) -> Any:
+    """The model as it was before it was wrapped."""
+    guard, callbacks = model.__dict__[_GUARD], model.callbacks
+    if isinstance(callbacks, BaseCallbackManager):
+        callbacks = callbacks.copy()
+        callbacks.remove_handler(guard)
+    else:
+        callbacks = [handler for handler in callbacks or () if handler is not guard] or None
+    metadata = {key: value for key, value in (model.metadata or {}).items() if key != STRICT} or None
+    copy = model.model_copy(update={"callbacks": callbacks, "metadata": metadata})
+    object.__setattr__(copy, "__class__", type(model).__bases__[1])
+    del copy.__dict__[_GUARD]
+    return copy
 
 
 @cache
@@ -66,7 +98,7 @@ def _guarded(cls: type[BaseChatModel]) -> type[BaseChatModel]:
         return cls
     names = {"_generate": _generate, "_agenerate": _agenerate, "_stream": _stream, "_astream": _astream}
     methods: dict[str, Any] = {
-        name: make(getattr(cls, name))
+        name: make(_calling(getattr(cls, name)))
         for name, make in names.items()
         if getattr(cls, name, None) is not getattr(BaseChatModel, name)
     }
@@ -78,16 +110,33 @@ def _guarded(cls: type[BaseChatModel]) -> type[BaseChatModel]:
 class _Guarded:
     """Marks a guarded class."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the plain model, where that can be, and a reference to the guard."""
+        return wrap, (self.__dict__[_GUARD], unwrapped(self))
+
+
+def _calling(original: Any) -> Any:
+    """``original`` with a run manager only where it asks for one, as LangChain itself calls it."""
+    if "run_manager" in signature(original).parameters:
+        return original
+
+    def calling(self: Any, messages: _Messages, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        return original(self, messages, stop=stop, **kwargs)
+
+    return calling
+
 
 def _generate(original: Any) -> Any:
     def _generate(self: Any, messages: _Messages, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
-        if _inside.get():
+        if _is_inside(self, run_manager):
             return original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
             drive(admission(guard, call))
-        with _settling(guard, call), _reentrant():
-            result = original(self, messages, stop=stop, run_manager=run_manager, **_clamped(self, call, kwargs))
+        with _settling(guard, call):
+            model, kwargs = _clamped(self, call, kwargs)
+            with _entered(model, call):
+                result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
             return result
 
@@ -98,14 +147,15 @@ def _agenerate(original: Any) -> Any:
     async def _agenerate(
         self: Any, messages: _Messages, stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> Any:
-        if _inside.get():
+        if _is_inside(self, run_manager):
             return await original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
             await adrive(admission(guard, call))
-        with _settling(guard, call), _reentrant():
-            clamped = _clamped(self, call, kwargs)
-            result = await original(self, messages, stop=stop, run_manager=run_manager, **clamped)
+        with _settling(guard, call):
+            model, kwargs = _clamped(self, call, kwargs)
+            with _entered(model, call):
+                result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
             return result
 
@@ -116,7 +166,7 @@ def _stream(original: Any) -> Any:
     def _stream(
         self: Any, messages: _Messages, stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        if _inside.get():
+        if _is_inside(self, run_manager):
             yield from original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
             return
         guard, call = _call(self, messages, run_manager, kwargs)
@@ -124,9 +174,13 @@ def _stream(original: Any) -> Any:
             drive(admission(guard, call))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
-            chunks = original(self, messages, stop=stop, run_manager=run_manager, **_clamped(self, call, kwargs))
-            with closing(chunks):
-                for chunk in chunks:
+            model, kwargs = _clamped(self, call, kwargs)
+            with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
+                while True:
+                    with _entered(model, call):  # not while the caller has the chunk: it may call the model itself
+                        chunk = next(chunks, None)
+                    if chunk is None:
+                        break
                     reply.add(chunk)
                     yield chunk
             _done(guard, call, reply.result())
@@ -138,7 +192,7 @@ def _astream(original: Any) -> Any:
     async def _astream(
         self: Any, messages: _Messages, stop: Any = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if _inside.get():
+        if _is_inside(self, run_manager):
             async for chunk in original(self, messages, stop=stop, run_manager=run_manager, **kwargs):
                 yield chunk
             return
@@ -147,9 +201,13 @@ def _astream(original: Any) -> Any:
             await adrive(admission(guard, call))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
-            chunks = original(self, messages, stop=stop, run_manager=run_manager, **_clamped(self, call, kwargs))
-            async with aclosing(chunks):
-                async for chunk in chunks:
+            model, kwargs = _clamped(self, call, kwargs)
+            async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
+                while True:
+                    with _entered(model, call):
+                        chunk = await anext(chunks, None)
+                    if chunk is None:
+                        break
                     reply.add(chunk)
                     yield chunk
             _done(guard, call, reply.result())
@@ -189,38 +247,51 @@ class _Reply:
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
+def _is_inside(model: Any, run_manager: Any) -> bool:
+    inside = _inside.get()
+    if inside is not None and inside[0] is model and (run_manager is None or run_manager.run_id == inside[1]):
+        return True
+    if run_manager is None:
+        return False
+    call = model.__dict__[_GUARD].meter.open_calls.get(run_manager.run_id.int)
+    return call is not None and call.strict and call.hold is not None
+
+
 def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str, Any]) -> tuple[CostGuard, Call]:
     """The call that the callback opened for this request; a new one where something calls the model directly."""
-    session = (model.metadata or {}).get(STRICT)
-    guard: CostGuard = next(h for h in model.callbacks if isinstance(h, Handler) and h.session == session)  # type: ignore[assignment]
-    call = guard.meter.open_calls.get(run_manager.run_id.int) if run_manager is not None else started.get()
-    if call is not None and call.strict and call.hold is None and guard.meter.open_calls.get(call.run_id.int) is call:
+    guard: CostGuard = model.__dict__[_GUARD]
+    books = guard.meter.open_calls
+    call = books.get(run_manager.run_id.int) if run_manager is not None else started.get()
+    if call is not None and books.get(call.run_id.int) is call:
         started.set(None)
+        call.strict = True  # a copy may have lost the mark; the callback has admitted its call already
         return guard, call
     metadata = {**(model.metadata or {}), **model._get_ls_params(**kwargs)}
     run_id = run_manager.run_id if run_manager is not None else uuid4()
     call = guard.prepare(run_id, None, metadata, model.tags, kwargs, messages)
     call.strict = True
-    guard.begin(call)
+    guard.meter.books.enter(call)
     return guard, call
 
 
-def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The request with its output ceiling lowered to what was held, where the model has a parameter for it."""
-    if call.asked is not None and call.ceiling >= call.asked:
-        return kwargs
-    if call.asked is None and call.ceiling >= (output_limit(call.ref) or call.ceiling + 1):
-        return kwargs
+def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
+    if call.ceiling >= (call.asked or output_limit(call.ref) or UNKNOWN_OUTPUT):
+        return model, kwargs
     fields = type(model).model_fields
-    for name in _CEILINGS:
-        if name in kwargs or name in fields or any(field.alias == name for field in fields.values()):
-            return {**{k: v for k, v in kwargs.items() if k not in _CEILINGS}, name: call.ceiling}
-    return kwargs
+    names = {*fields, *(field.alias for field in fields.values()), *kwargs}
+    for name in _CEILING_FIELDS:
+        if name in fields:
+            return model.model_copy(update={name: call.ceiling}), kwargs
+    name = next((name for name in _CEILINGS if name in names), "")
+    if not name:
+        return model, kwargs
+    return model, {**{key: value for key, value in kwargs.items() if key not in _CEILINGS}, name: call.ceiling}
 
 
 @contextmanager
-def _reentrant() -> Iterator[None]:
-    token = _inside.set(True)
+def _entered(model: Any, call: Call) -> Iterator[None]:
+    token = _inside.set((model, call.run_id))
     try:
         yield
     finally:
@@ -229,11 +300,14 @@ def _reentrant() -> Iterator[None]:
 
 @contextmanager
 def _admitting(guard: CostGuard, call: Call) -> Iterator[None]:
+    told = call.hold is not None
     try:
         yield
     except BaseException:
-        guard.meter.take(call.run_id)
+        guard.meter.books.take(call.run_id)
         raise
+    if not told:
+        guard.tell_start(call)
 
 
 @contextmanager
@@ -242,7 +316,7 @@ def _settling(guard: CostGuard, call: Call, reply: _Reply | None = None) -> Iter
     try:
         yield
     except BaseException as error:
-        if guard.meter.take(call.run_id) is not None:
+        if guard.meter.books.take(call.run_id) is not None:
             if reply is None and isinstance(error, _INTERRUPTED):
                 guard.safely(guard.meter.settle_partly, call, None)
             else:
@@ -252,7 +326,7 @@ def _settling(guard: CostGuard, call: Call, reply: _Reply | None = None) -> Iter
 
 
 def _done(guard: CostGuard, call: Call, result: ChatResult) -> None:
-    if guard.meter.take(call.run_id) is not None:
+    if guard.meter.books.take(call.run_id) is not None:
         guard.safely(guard.end_model, call, _as_llm_result(result))
 
 

@@ -12,18 +12,19 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from .budgets.budget import MEASURES
-from .budgets.ledger import Denial
-from .budgets.line import Line, Ticket
-from .refusals import over_budget
+from langchain_costguard.budgets.budget import MEASURES
+from langchain_costguard.budgets.ledger import Denial
+from langchain_costguard.budgets.line import Line, Ticket
+from langchain_costguard.refusals import over_budget
 
 if TYPE_CHECKING:
-    from .calls import Call
-    from .guard import CostGuard
+    from langchain_costguard.calls import Call
+    from langchain_costguard.guard import CostGuard
 
 _POLL_SHARED = 0.05
 _POLL_HERE = 0.5
-"""Seconds between tries of the head of a line: other processes settle without telling us; here only expiry does."""
+"""Seconds between tries of the head of a line: other processes settle without telling us; here only expiry does. The
+others in line look as rarely whether they were halted."""
 
 Wait = tuple["Future[None]", float]
 Admission = Generator[Wait, None, None]
@@ -35,6 +36,8 @@ def admission(guard: CostGuard, call: Call) -> Admission:
     Raises:
         CostGuardError: it does not fit, or did not within ``guard.wait`` seconds.
     """
+    if call.hold is not None:  # the callback did
+        return
     deadline = time.monotonic() + guard.wait
     poll = _POLL_SHARED if guard.store.shared else _POLL_HERE
     floor, ceiling = min(guard.floor, call.ceiling), call.ceiling
@@ -43,7 +46,7 @@ def admission(guard: CostGuard, call: Call) -> Admission:
         while True:
             if place is not None:
                 left = deadline - time.monotonic()
-                yield place[1].turn, max(0.0, min(poll, left))
+                yield place[1].turn, max(0.0, min(poll if place[0].leads(place[1]) else _POLL_HERE, left))
                 guard.check_halt(call)
                 if not place[0].leads(place[1]) and left > 0:
                     continue

@@ -148,7 +148,7 @@ def test_a_refused_tool_does_not_run(call: Caller) -> None:
     with FakeProvider([Reply(tool_calls=[("send", {"text": "a"})])]) as provider:
         agent = create_agent(provider.openai(max_tokens=50), [send])
         guard = CostGuard(Budget(per="session", tool_calls=2), prices=PRICES)
-        with pytest.raises(BudgetExceededError, match="tool calls"):
+        with pytest.raises(BudgetExceededError, match="tool call"):
             call(agent, QUESTION, {"callbacks": [guard]})
     assert ran == ["a", "a"]
     assert guard.report().total.tool_calls == 2

@@ -10,8 +10,8 @@ from itertools import islice
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from ..money import show, usd
-from ..scope import Scope
+from langchain_costguard.money import show_all, usd
+from langchain_costguard.scope import Scope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,8 @@ DIMENSIONS = Scope._fields
 MAX_TRACES = 1_000
 """Rows a guard keeps trace by trace; beyond it the oldest are folded into rows without a trace."""
 MAX_ROWS = 10_000
-"""Rows without a trace it keeps; beyond it the oldest are folded into rows without session and task."""
+"""Rows without a trace it keeps; beyond it the oldest are folded into rows without session and task, and those of them
+that still are too many into rows without user and feature."""
 _FOLDED = 100
 
 
@@ -49,6 +50,22 @@ class Tally:
 
 _COUNTS = tuple(field.name for field in fields(Tally))
 _MONEY = ("spent", "saved", "overrun")
+_ALWAYS = ("calls", "input_tokens", "output_tokens", "spent")
+_COLUMNS = {
+    "calls": "calls",
+    "tool_calls": "tools",
+    "input_tokens": "input",
+    "cache_read": "cached",
+    "cache_write": "written",
+    "output_tokens": "output",
+    "reasoning": "reasoning",
+    "spent": "spent",
+    "saved": "saved",
+    "refused": "refused",
+    "estimated": "estimated",
+    "overrun": "overrun",
+}
+"""What a table calls the counts, in the order of its columns."""
 
 
 class Tallies:
@@ -85,7 +102,13 @@ class Tallies:
             _join(older, scope._replace(trace=""), self._recent.pop(scope))
         if len(older) > MAX_ROWS:
             for scope in list(islice(older, _FOLDED)):
-                _join(older, scope._replace(session="", task=""), older.pop(scope))
+                _join(older, _coarser(scope), older.pop(scope))
+
+
+def _coarser(scope: Scope) -> Scope:
+    if scope.session or scope.task:
+        return scope._replace(session="", task="")
+    return scope._replace(user="", feature="") if scope.user or scope.feature else Scope(model=scope.model)
 
 
 def _join(rows: dict[Scope, list[int]], scope: Scope, counts: list[int]) -> None:
@@ -155,52 +178,51 @@ class Report:
         return frame
 
     def __str__(self) -> str:
-        return table(*self._cells(), left=len(self._shown().dimensions))
+        header, body, left = self._cells()
+        return table(header, body, left=left) if body else "Nothing was metered."
 
     def _repr_html_(self) -> str:
-        header, body = self._cells()
-        left = len(self._shown().dimensions)
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f'<td style="text-align:{"left" if i < left else "right"}">{html.escape(cell)}</td>'
-                for i, cell in enumerate(row)
+        header, body, left = self._cells()
+        if not body:
+            return f"<p>{self}</p>"
+        sides = ["left" if i < left else "right" for i in range(len(header))]
+
+        def row(tag: str, cells: Sequence[str]) -> str:
+            return "".join(
+                f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+                for side, cell in zip(sides, cells, strict=True)
             )
-            + "</tr>"
-            for row in body
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+        rows = "".join(f"<tr>{row('td', cells)}</tr>" for cells in body)
+        return f"<table><thead><tr>{row('th', header)}</tr></thead><tbody>{rows}</tbody></table>"
 
     def _shown(self) -> Report:
-        return self if self.dimensions != DIMENSIONS else self.by("agent", "model", "step")
+        """Of a report in full, the three dimensions that tell most, where anything is known of them."""
+        if self.dimensions != DIMENSIONS:
+            return self
+        rows = [dict(zip(self.dimensions, scope, strict=True)) for scope, _ in self.rows]
+        return self.by(*(name for name in ("agent", "model", "step") if any(row[name] for row in rows)))
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        shown = self._shown()
-        header = [
-            *shown.dimensions,
-            "calls",
-            "tools",
-            "input",
-            "cached",
-            "output",
-            "reasoning",
-            "spent",
-            "saved",
-            "refused",
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
+        """Header and rows as text, and how many columns are dimensions. Counts that are zero all over have none."""
+        shown, total = self._shown(), self.total
+        left = len(shown.dimensions)
+        names = [[part or "-" for part in scope] for scope, _ in shown.rows]
+        tallies = [row for _, row in shown.rows]
+        if len(tallies) > 1:
+            names.append((["total"] + [""] * left)[:left])
+            tallies.append(total)
+        columns = {
+            title: [getattr(row, name) for row in tallies]
+            for name, title in _COLUMNS.items()
+            if name in _ALWAYS or getattr(total, name)
+        }
+        texts = [
+            show_all(values) if title in _MONEY else [_short(value) for value in values]
+            for title, values in columns.items()
         ]
-        body = [[part or "-" for part in scope] + _figures(row) for scope, row in shown.rows]
-        if len(body) != 1 or not shown.dimensions:
-            body.append((["total"] + [""] * len(shown.dimensions))[: len(shown.dimensions)] + _figures(self.total))
-        notes = [name for name in ("estimated", "overrun") if getattr(self.total, name)]
-        for name in notes:
-            header.append(name)
-            tallies = [row for _, row in shown.rows]
-            tallies += [self.total] * (len(body) - len(tallies))
-            for cells, row in zip(body, tallies, strict=True):
-                value = getattr(row, name)
-                cells.append(show(value) if name in _MONEY else str(value))
-        return header, body
+        body = [[*cells, *figures] for cells, figures in zip(names, zip(*texts, strict=True), strict=True)]
+        return [*shown.dimensions, *columns], body, left
 
 
 def table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
@@ -216,6 +238,6 @@ def table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) ->
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *(line(row) for row in body)])
 
 
-def _figures(row: Tally) -> list[str]:
-    counts = (row.calls, row.tool_calls, row.input_tokens, row.cache_read, row.output_tokens, row.reasoning)
-    return [*(f"{count:,}" for count in counts), show(row.spent), show(row.saved), str(row.refused)]
+def _short(count: int) -> str:
+    """``12,345``, and from ten millions on ``12.3M``: three digits say enough in a table."""
+    return f"{count:,}" if count < 10_000_000 else f"{count / 1e6:,.1f}M"

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from threading import Lock
+from threading import Lock, RLock, get_ident
 from typing import Any, Generic, TypeVar
 
 from langchain_costguard.stores.base import StoreError
@@ -46,7 +46,8 @@ class Database:
         self.path = path
         self.timeout = timeout
         self._schema = schema
-        self._pid, self._busy, self._failures = 0, False, 0
+        self._pid, self._failures = 0, 0
+        self._leader: int | None = None
         self._start()
 
     def run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
@@ -62,8 +63,13 @@ class Database:
             self._leave_parent()
         job = _Job(work, write)
         with self._queue:
-            leads, self._busy = not self._busy, True
-            if not leads:
+            if self._leader == job.thread:
+                # The garbage collector closed an abandoned stream, which settles, in the middle of a transaction.
+                raise StoreError(f"SQLite at {self.path}: this very thread is using it")
+            leads = self._leader is None
+            if leads:
+                self._leader = job.thread
+            else:
                 self._waiting.append(job)
         if leads or self._wait(job):
             self._lead(job)
@@ -75,8 +81,8 @@ class Database:
             self._connection.close()
 
     def _start(self) -> None:
-        self._queue = Lock()
-        self._busy = False
+        self._queue = RLock()
+        self._leader = None
         self._waiting: deque[_Job[Any]] = deque()
         self._connection = _open(self.path, self._schema)
         self._pid = os.getpid()
@@ -128,9 +134,11 @@ class Database:
     def _pass_on(self) -> None:
         with self._queue:
             if self._waiting:
-                self._waiting.popleft().woken.release()
+                first = self._waiting.popleft()
+                self._leader = first.thread
+                first.woken.release()
             else:
-                self._busy = False
+                self._leader = None
 
     def _run_together(self, jobs: list[_Job[Any]]) -> None:
         write = any(job.write for job in jobs)
@@ -152,6 +160,7 @@ class _Job(Generic[T]):
         self.values: list[T] = []
         self.error: Exception | None = None
         self.over = False
+        self.thread = get_ident()
         self.woken = Lock()
         self.woken.acquire()
 

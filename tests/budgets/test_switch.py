@@ -411,16 +411,16 @@ def test_a_stream_under_way_is_stopped_and_paid_so_far(how: str, world: str) -> 
             if sum(bool(each.content) for each in got) == 3:
                 guard.kill(reason="enough")
 
-        async def read() -> None:
+        async def aread() -> None:
             async for piece in model.astream("count", config):
                 take(piece)
 
+        def read() -> None:
+            for piece in model.stream("count", config):
+                take(piece)
+
         with pytest.raises(AgentHaltedError, match="enough"):
-            if world == "async":
-                asyncio.run(read())
-            else:
-                for piece in model.stream("count", config):
-                    take(piece)
+            asyncio.run(aread()) if world == "async" else read()
         provider.wait_until(lambda: provider.requests[0].aborted or provider.requests[0].finished)
     total = guard.report().total
     assert 3 <= total.output_tokens <= 4

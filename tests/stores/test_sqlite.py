@@ -90,6 +90,31 @@ def test_one_caller_whose_request_fails_does_not_take_the_others_with_it(store: 
     assert totals.count(0) == 100
 
 
+class Entangled(list[Claim]):
+    """Claims that, when looked at, use the store: as a stream does that is closed by the garbage collector."""
+
+    store: SQLiteStore
+    errors: list[StoreError]
+
+    def __iter__(self) -> Iterator[Claim]:
+        try:
+            self.store.settle([CLAIM], [0], [1], until=1_060, now=1_000.0)
+        except StoreError as error:
+            self.errors.append(error)
+        return super().__iter__()
+
+
+def test_a_thread_that_comes_back_in_the_middle_of_its_own_call_does_not_wait_for_itself(store: SQLiteStore) -> None:
+    claims = Entangled([CLAIM])
+    claims.store, claims.errors = store, []
+    start = time.monotonic()
+    assert store.reserve(claims, units=(0, 0), until=1_060, now=1_000.0) == Grant(0)
+    assert time.monotonic() - start < TIMEOUT
+    assert claims.errors
+    spent = store.read([CLAIM.account], now=1_000.0)[0].spent
+    assert store.settle([CLAIM], [10], [7], until=1_060, now=1_000.0) == [spent + 7]
+
+
 @pytest.mark.parametrize("make", [
     lambda folder: folder / "missing" / "budgets.db",
     lambda folder: folder,

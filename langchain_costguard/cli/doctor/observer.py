@@ -12,13 +12,13 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
+from langchain_costguard.admission import STRICT
 from langchain_costguard.ambient import watching
 from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.doctor import records, sites
 from langchain_costguard.cli.doctor.records import Log
 from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import CallStarted, Event, Refused
-from langchain_costguard.handler import STRICT
 from langchain_costguard.scope import resolve
 
 _ENOUGH = 1_000

@@ -1,0 +1,270 @@
+"""Before a call: who is spending, on which model, how much at the most; whether it is halted, and whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.runnables.config import var_child_runnable_config
+
+from langchain_costguard import scope as scopes
+from langchain_costguard.budgets.ledger import Denial
+from langchain_costguard.budgets.switch import KillSwitch
+from langchain_costguard.calls import Call
+from langchain_costguard.events import CallStarted
+from langchain_costguard.meter import UNKNOWN_OUTPUT, asks_to_write_cache, may_write_cache, tool_fee
+from langchain_costguard.money import nano
+from langchain_costguard.pricing.estimate import Estimator, output_limit
+from langchain_costguard.refusals import halted, over_budget, store_down, unpriced
+from langchain_costguard.scope import Scope
+from langchain_costguard.stores.base import StoreError
+from langchain_costguard.usage import ModelRef
+from langchain_costguard.voice import Voice
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from langchain_costguard.errors import CostGuardError
+
+_KEPT_TRACES = 50_000
+_KEPT_MODELS = 1_000
+_CEILINGS = frozenset(
+    ["max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"]
+)
+STRICT = "costguard_strict"
+"""Metadata key by which a call of a wrapped model is known: its wrapper admits it, not the callback."""
+started: ContextVar[Call | None] = ContextVar("costguard_started", default=None)
+"""The wrapped model's call that was started last in this context, for the wrapper to take up."""
+
+
+class Admission(Voice):
+    """Lets calls start, or refuses them."""
+
+    key: str
+    """What this guard is known by in this process; a user's ``session`` may be that of several guards."""
+    session: str
+    floor: int
+    estimator: Estimator
+    _switch: KillSwitch | None
+    _killed: dict[str, str]
+    _tool_prices: Mapping[str, Any]
+    _traces: dict[int, str]
+    _models: dict[tuple[str, str], tuple[ModelRef, int, bool]]
+
+    def prepare(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        metadata: Mapping[str, Any],
+        tags: Sequence[str] | None,
+        params: Mapping[str, Any],
+        prompt: Sequence[BaseMessage] | str,
+    ) -> Call:
+        """Everything about a model call that is known before it: who, which model, how much at the most.
+
+        Raises:
+            CostGuardError: the kill switch is on, or the model has no price and may have none.
+        """
+        name = metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "unknown"
+        ref, limit, asks = self._model(metadata.get("ls_provider") or "", name)
+        config = var_child_runnable_config.get()
+        trace = str(run_id) if parent is None and config is None else self._trace(run_id, parent, config)
+        scope = scopes.resolve(metadata, tags, config, trace=trace, model=ref.name, session=self.session)
+        call = Call(run_id, parent, "model", ref.name, scope, _step_id(metadata, trace), self._clock())
+        call.ref = ref
+        call.alone = parent is None and config is None
+        if self._killed or (self._switch is not None and self._switch.halts()):
+            self._check_halt("model", ref.name, run_id, scope)
+        tier = "priority" if params.get("service_tier") == "priority" else None
+        try:
+            call.rates = self.meter.book.quote(ref, call.started, tier)
+        except LookupError:
+            raise self.refused(call, unpriced(str(ref))) from None
+        if isinstance(prompt, str):
+            call.tokens, call.upper = self.estimator.estimate_text(ref, prompt)
+        else:
+            call.tokens, call.upper = self.estimator.estimate(
+                ref,
+                prompt,
+                tools=params.get("tools") or params.get("functions"),
+                response_format=params.get("response_format"),
+            )
+        times = params.get("n")
+        call.times = times if isinstance(times, int) and times > 1 else 1
+        asked = metadata.get("ls_max_tokens") or (None if _CEILINGS.isdisjoint(params) else _asked(params))
+        call.asked = asked if isinstance(asked, int) and asked > 0 else None
+        call.ceiling = call.asked or limit
+        call.writes_cache = may_write_cache(prompt, params) if asks else True
+        return call
+
+    def begin(self, call: Call) -> None:
+        """Enter an admitted call into the books."""
+        self.meter.books.enter(call)
+        self.tell_start(call)
+
+    def tell_start(self, call: Call) -> None:
+        """Tell of a call that was admitted."""
+        if self.sinks:
+            self._emit(CallStarted(call.started, call.scope, call.run_id, call.name, call.kind, call.held))
+
+    def try_admit(self, call: Call, ceiling: int) -> Denial | None:
+        """Try to hold a call with this output ceiling (tokens); the denial where it does not fit."""
+        call.started = self._clock()
+        try:
+            return self.meter.admit(call, units=ceiling)
+        except StoreError as error:
+            raise self._no_store(call, error) from error
+
+    def check_halt(self, call: Call) -> None:
+        """Raise if the kill switch is on for this call."""
+        if self._killed or self._switch is not None:
+            self._check_halt(call.kind, call.name, call.run_id, call.scope)
+
+    def _model(self, provider: str, name: str) -> tuple[ModelRef, int, bool]:
+        """The model, the most output tokens it can give as far as is known, and whether its prompt cache is written to
+        on request only."""
+        found = self._models.get((provider, name))
+        if found is None:
+            ref = ModelRef(provider, str(name))
+            found = ref, output_limit(ref) or UNKNOWN_OUTPUT, asks_to_write_cache(ref)
+            if len(self._models) > _KEPT_MODELS:
+                self._models.clear()
+            self._models[provider, name] = found
+        return found
+
+    def _start_model(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        metadata: Mapping[str, Any],
+        tags: Sequence[str] | None,
+        params: Mapping[str, Any],
+        prompt: Sequence[BaseMessage] | str,
+    ) -> None:
+        if run_id.int in self.meter.open_calls:
+            return
+        call = self.prepare(run_id, parent, metadata, tags, params, prompt)
+        if metadata.get(STRICT) == self.key:
+            call.strict = True
+            started.set(call)
+            self.meter.books.enter(call)
+        else:
+            self._admit(call)
+            self.begin(call)
+
+    def _admit(self, call: Call) -> None:
+        try:
+            denial = self.meter.admit(call)
+        except StoreError as error:
+            raise self._no_store(call, error) from error
+        if denial is not None:
+            raise self.refused(call, over_budget(denial, f"a call to {call.name}", call.scope, self._advice(call)))
+
+    def _advice(self, call: Call) -> str:
+        """What to do about a refusal that is due to the length a reply may have."""
+        if call.asked is None or call.ceiling <= self.floor:
+            return ""
+        return (
+            f"Its output may be {call.ceiling:,} tokens long: ask for less with max_tokens, "
+            f"or use guard.wrap(model), which asks for what is affordable."
+        )
+
+    def _start_tool(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        name: str,
+        arguments: Any,
+        metadata: Mapping[str, Any],
+        tags: Sequence[str] | None,
+    ) -> None:
+        trace = self._trace(run_id, parent, var_child_runnable_config.get())
+        scope = self._scope(metadata, tags, trace)
+        if self._killed or self._switch is not None:
+            self._check_halt("tool", name, run_id, scope)
+        call = Call(run_id, parent, "tool", name, scope, _step_id(metadata, trace), self._clock())
+        call.alone = parent is None and trace == str(run_id)
+        price = self._tool_prices.get(name)
+        call.tool = (price, arguments)
+        fee = 0
+        if price is not None:
+            fee = nano(tool_fee(price, name, arguments), f"tool_prices[{name!r}]", zero=True)
+        try:
+            denial = self.meter.admit_tool(call, fee)
+        except StoreError as error:
+            raise self._no_store(call, error) from error
+        if denial is not None:
+            raise self.refused(call, over_budget(denial, f"tool {name}", scope))
+        self._remember(run_id, trace)
+        self.begin(call)
+
+    def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
+        store = getattr(self.meter.ledger.store, "primary", self.meter.ledger.store)
+        return self.refused(call, store_down(type(store).__name__, str(error)))
+
+    def _step(
+        self, run_id: UUID, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str, name: str
+    ) -> None:
+        scope = self._scope(metadata, tags, trace)
+        step_id, now = _step_id(metadata, trace), self._clock()
+        call = Call(run_id, None, "step", name, scope, step_id, now)
+        try:
+            denial = self.meter.step(scope, step_id, now)
+        except StoreError as error:
+            raise self._no_store(call, error) from error
+        if denial is not None:
+            raise self.refused(call, over_budget(denial, f"step {name}", scope))
+
+    def _check_chain(
+        self, name: str, run_id: UUID, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str
+    ) -> None:
+        if self._killed or (self._switch is not None and self._switch.halts()):
+            self._check_halt("chain", name, run_id, self._scope(metadata, tags, trace))
+
+    def _check_halt(self, kind: str, name: str, run_id: UUID, scope: Scope, *, midway: bool = False) -> None:
+        found: tuple[str, str] | None = None
+        if self._killed:
+            agent = "*" if "*" in self._killed else scope.agent
+            found = (agent, self._killed[agent]) if agent in self._killed else None
+        if found is None and self._switch is not None:
+            found = self._switch.reason(scope.agent)
+        if found is not None:
+            what = f"{kind} {name}".strip() if kind != "model" else f"a call to {name}"
+            raise self._told(kind, name, run_id, scope, halted(what, *found), midway=midway)
+
+    def _trace(self, run_id: UUID, parent: UUID | None, config: Mapping[str, Any] | None) -> str:
+        if parent is None:
+            # A child call that replaces `callbacks` has no parent, but still runs inside its node's context.
+            manager = config.get("callbacks") if config else None
+            parent = getattr(manager, "parent_run_id", None)
+            if parent is None:
+                return str(run_id)
+        return self._traces.get(parent.int) or str(parent)
+
+    def _scope(self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str) -> Scope:
+        config = var_child_runnable_config.get()
+        return scopes.resolve(metadata, tags, config, trace=trace, model="", session=self.session)
+
+    def _remember(self, run_id: UUID, trace: str) -> None:
+        traces = self._traces
+        traces[run_id.int] = trace
+        if len(traces) > _KEPT_TRACES:  # runs that never ended
+            for key in list(traces)[: _KEPT_TRACES // 2]:
+                traces.pop(key, None)
+
+
+def _step_id(metadata: Mapping[str, Any], trace: str) -> str:
+    """What tells one execution of a node from another: the checkpoint path holds the task's id. A retry of the node
+    is the same step, and shares its budget."""
+    path = metadata.get("langgraph_checkpoint_ns")
+    return f"{trace}/{path}" if path else trace
+
+
+def _asked(params: Mapping[str, Any]) -> int | None:
+    for key in _CEILINGS:
+        value = params.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None

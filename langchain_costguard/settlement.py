@@ -1,0 +1,133 @@
+"""After a call, and while its reply streams in: what was received is counted, and what was used is paid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_costguard.admission import Admission
+from langchain_costguard.calls import Call, Stream
+from langchain_costguard.failures import Fate, fate
+from langchain_costguard.meter import tool_fee
+from langchain_costguard.money import nano
+from langchain_costguard.pricing.plain import plain_usage
+from langchain_costguard.pricing.reading import is_cache_hit, reported_model, usage_of
+
+if TYPE_CHECKING:
+    from langchain_costguard.errors import CostGuardError
+
+_STREAM_CHECK = 0.25
+"""Seconds between looks at the kill switch and the clock while a stream runs."""
+
+
+class Settlement(Admission):
+    """Settles calls, and stops streams that have used up their hold."""
+
+    def feed(self, call: Call, stream: Stream, text: str) -> None:
+        """Count a piece of a reply; raise where the stream must stop here."""
+        stream.add(text)
+        if stream.chunks >= stream.check_at and self.meter.overflows(call, stream):
+            raise self._stop(call, stream, "its hold is used up")
+        now = self._clock()
+        if now >= stream.next_check:
+            stream.next_check = now + _STREAM_CHECK
+            if call.hold is not None and now >= call.hold.deadline:
+                raise self._stop(call, stream, "its time is over")
+            if self._killed or self._switch is not None:
+                self._check_halt("model", call.name, call.run_id, call.scope, midway=True)
+
+    def end_model(self, call: Call, response: Any) -> None:
+        """Settle a model call by its reply."""
+        plain = plain_usage(response)
+        if plain is not None:
+            self.meter.settle(call, *plain)
+            return
+        usage = usage_of(response)
+        if is_cache_hit(response):
+            self.meter.hit(call, usage)
+        elif usage is not None:
+            self.meter.settle(call, usage, reported_model(response))
+        else:
+            self.meter.settle_partly(call, self._unstated_output(call, response))
+
+    def fail_model(self, call: Call, error: BaseException, response: Any) -> None:
+        """Settle a model call that ended in an error by what came of it."""
+        usage = usage_of(response) if response is not None else None
+        stream = call.stream
+        if usage is not None:
+            self.meter.settle(call, usage, reported_model(response), estimated=stream is None or not stream.stopped)
+        elif stream is not None:
+            self.meter.settle_partly(call, self.meter.seen(call, stream))
+        else:
+            what = fate(error)
+            if what is Fate.UNBILLED:
+                self.meter.void(call)
+            else:
+                self.meter.settle_partly(call, None if what is Fate.UNKNOWN else 0)
+
+    def _end_with_error(self, run_id: UUID, error: BaseException, response: Any) -> None:
+        call = self.meter.books.take(run_id)
+        if call is not None:
+            self.fail_model(call, error, response)
+            if call.parent is None and self.meter.ledger.by_trace:
+                self.meter.ledger.forget(str(run_id))
+
+    def _end_decision(self, run_id: UUID, outputs: Any) -> None:
+        call = self.meter.books.take(run_id)
+        if call is None:
+            return
+        usage = usage_of(outputs)
+        if usage is None:
+            self.meter.settle_partly(call, None)
+        else:
+            self.meter.settle(call, usage, None)
+
+    def _end_tool(self, run_id: UUID, output: Any, *, failed: bool) -> None:
+        self._traces.pop(run_id.int, None)
+        self.meter.books.parent_over(run_id)
+        call = self.meter.books.take(run_id)
+        if call is None:
+            return
+        price, arguments = call.tool
+        fee = call.held
+        if callable(price) and not failed:
+            try:
+                fee = nano(tool_fee(price, call.name, arguments, output), f"tool_prices[{call.name!r}]", zero=True)
+            except Exception as error:
+                self._complain("tool price", error)
+        self.meter.settle_tool(call, fee, failed=failed)
+
+    def _chain_over(self, run_id: UUID) -> None:
+        trace = self._traces.pop(run_id.int, None)
+        self.meter.books.parent_over(run_id)
+        if self.meter.ledger.by_trace and trace == str(run_id):
+            self.meter.ledger.forget(trace)
+
+    def _stop(self, call: Call, stream: Stream, why: str) -> CostGuardError:
+        from .errors import BudgetExceededError
+
+        stream.stopped = True
+        hold = call.hold
+        tightest = hold.accounts[0].budget if hold and hold.accounts else None
+        name = tightest.label if tightest else "call"
+        error = BudgetExceededError(
+            f"Stopped a reply of {call.name} after {stream.chunks} chunks: {why} (budget {name!r}).",
+            budget=name,
+            measure="seconds" if "time" in why else "usd",
+            scope="",
+            needed=0,
+            left=0,
+            by_holds=False,
+        )
+        return self._told("model", call.name, call.run_id, call.scope, error, midway=True)
+
+    def _unstated_output(self, call: Call, response: Any) -> int | None:
+        """Output tokens of a reply without usage, counted from its text, where the hold would say nothing: no maximum
+        was asked for, so all that the budgets afforded is held."""
+        if call.asked is not None:
+            return None
+        if call.stream is not None:
+            return self.meter.seen(call, call.stream)
+        generations = getattr(response, "generations", None) or [[]]
+        text = "".join(getattr(g, "text", "") or "" for g in generations[0])
+        return self.estimator.count_output(text, call.ref) if text else None
