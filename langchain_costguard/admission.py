@@ -188,9 +188,9 @@ class Admission(Voice):
         call.alone = parent is None and trace == str(run_id)
         price = self._tool_prices.get(name)
         call.tool = (price, arguments)
-        fee = 0
-        if price is not None:
-            fee = nano(tool_fee(price, name, arguments), f"tool_prices[{name!r}]", zero=True)
+        fee = self._fee(price, name, arguments) or 0
+        if callable(price):
+            fee = max(fee, 1)  # what is known only afterwards is settled where something was held
         try:
             denial = self.meter.admit_tool(call, fee)
         except StoreError as error:
@@ -199,6 +199,16 @@ class Admission(Voice):
             raise self.refused(call, over_budget(denial, f"tool {name}", scope))
         self._remember(run_id, trace)
         self.begin(call)
+
+    def _fee(self, price: Any, tool: str, arguments: Any, output: Any = None) -> int | None:
+        """A tool's fee in nano-USD; None where its price is computed, and that fails: no reason to lose the tool."""
+        if price is None:
+            return 0
+        try:
+            return nano(tool_fee(price, tool, arguments, output), f"tool_prices[{tool!r}]", zero=True)
+        except Exception as error:
+            self._complain(f"tool_prices[{tool!r}]", error)
+            return None
 
     def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
         store = getattr(self.meter.ledger.store, "primary", self.meter.ledger.store)

@@ -30,6 +30,8 @@ class GuardedEmbeddings(Embeddings):
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts, admitted as one call."""
+        if not texts:
+            return self.inner.embed_documents(texts)
         call = self._call(texts)
         drive(admission(self.guard, call))
         with self._metered(call):
@@ -44,6 +46,8 @@ class GuardedEmbeddings(Embeddings):
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts, admitted as one call."""
+        if not texts:
+            return await self.inner.aembed_documents(texts)
         call = self._call(texts)
         await adrive(admission(self.guard, call))
         with self._metered(call):

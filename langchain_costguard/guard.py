@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from . import scope as scopes
 from .budgets import alerts as thresholds
@@ -83,21 +84,16 @@ class CostGuard(Handler):
 
         super().__init__()
         budgets = (*budgets, *_extra_budgets)
-        for budget in budgets:
-            if not isinstance(budget, Budget):
-                raise ValueError(f"budgets: {budget!r} is not a Budget")
-        if (
-            isinstance(assume_output_tokens, bool)
-            or not isinstance(assume_output_tokens, int)
-            or assume_output_tokens < 1
-        ):
-            raise ValueError(f"assume_output_tokens: {assume_output_tokens!r} must be a whole number above zero")
-        for name, value in (("hold_seconds", hold_seconds), ("wait", wait)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e7:
-                raise ValueError(f"{name}: {value!r} must be a number of seconds")
+        _check_budgets(budgets)
+        _check_store(store)
+        _check_whole("assume_output_tokens", assume_output_tokens)
+        _check_seconds("hold_seconds", hold_seconds, least=1)
+        _check_seconds("wait", wait, least=0)
+        _check_kinds(session=session, switch=switch, sinks=sinks, token_counter=token_counter, clock=clock)
         if on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {on_store_failure!r} is not 'refuse' or 'local'")
         self.key = uuid.uuid4().hex
+        _here[self.key] = self
         self.session = session or f"session-{uuid.uuid4().hex[:12]}"
         self.wait = float(wait)
         self.floor = assume_output_tokens
@@ -127,6 +123,10 @@ class CostGuard(Handler):
             clock=clock,
             settled=self._wake,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of a guard is the guard: it is what is spent, and there is one of it."""
+        return _same, (self.key,)
 
     # What a user calls
 
@@ -201,11 +201,63 @@ class CostGuard(Handler):
                     line.wake()
 
 
+def _check_budgets(budgets: Sequence[Any]) -> None:
+    for budget in budgets:
+        if not isinstance(budget, Budget):
+            hint = "; pass each on its own: CostGuard(*budgets)" if isinstance(budget, (list, tuple)) else ""
+            raise ValueError(f"budgets: {budget!r} is not a Budget{hint}")
+
+
+def _check_store(store: Any) -> None:
+    verbs = ("shared", "reserve", "settle", "read", "scan", "flags", "flag")
+    if store is not None and (isinstance(store, type) or not all(hasattr(store, verb) for verb in verbs)):
+        hint = "; langchain_costguard.stores.open_store(url) makes one of a URL" if isinstance(store, str) else ""
+        raise ValueError(f"store: {store!r} is no store, such as MemoryStore() or SQLiteStore(path){hint}")
+
+
+def _check_whole(field: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field}: {value!r} must be a whole number above zero")
+
+
+def _check_seconds(field: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e7:
+        raise ValueError(f"{field}: {value!r} must be a number of seconds, {least} or more")
+
+
+def _check_kinds(*, session: Any, switch: Any, sinks: Any, token_counter: Any, clock: Any) -> None:
+    if session is not None and not isinstance(session, str):
+        raise ValueError(f"session: {session!r} must be a text")
+    if switch is not None and not isinstance(switch, KillSwitch):
+        raise ValueError(f"switch: {switch!r} is no KillSwitch; KillSwitch(source) makes one")
+    if callable(sinks) or not isinstance(sinks, Iterable) or not all(callable(sink) for sink in sinks):
+        raise ValueError(f"sinks: {sinks!r} must be a list of callables")
+    for field, value in (("token_counter", token_counter), ("clock", clock)):
+        if not callable(value) and (value is not None or field == "clock"):
+            raise ValueError(f"{field}: {value!r} must be callable")
+
+
 def _checked_fees(fees: Mapping[str, ToolPrice]) -> dict[str, ToolPrice]:
+    if not isinstance(fees, Mapping):
+        raise ValueError(f'tool_prices: {fees!r} must be a mapping such as {{"web_search": "0.01"}}')
     for name, price in fees.items():
         if not callable(price):
             nano(price, f"tool_prices[{name!r}]", zero=True)
     return dict(fees)
+
+
+_here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()
+"""The guards of this process by their key, for what is pickled and comes back."""
+
+
+def _same(key: str) -> CostGuard:
+    """The guard that was pickled: in its own process, and in those forked from it."""
+    try:
+        return _here[key]
+    except KeyError:
+        raise ValueError(
+            "a CostGuard cannot go to another process: construct one there with the same budgets, and a store to share"
+        ) from None
 
 
 _extra_budgets: tuple[Budget, ...] = ()

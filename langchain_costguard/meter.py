@@ -58,7 +58,7 @@ class Meter:
         self.open_calls = self.books.open
         self._provisional: deque[Call] = deque()
         self._alerts = alerts
-        self._lowest_alert = alerts[0] if alerts else float("inf")
+        self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
         self._floor = floor
         self._settled = settled
 

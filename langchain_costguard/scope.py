@@ -35,15 +35,8 @@ _ALIASES = {
     "task": ("task",),
 }
 _METADATA = {tag: (f"costguard_{tag}", *_ALIASES[tag]) for tag in TAGS}
-_TELLING = frozenset(
-    [
-        "langgraph_node",
-        "langgraph_checkpoint_ns",
-        "lc_agent_name",
-        "thread_id",
-        *(key for keys in _METADATA.values() for key in keys),
-    ]
-)
+_NAMES = frozenset(key for keys in _METADATA.values() for key in keys)
+_TELLING = _NAMES | {"langgraph_node", "langgraph_checkpoint_ns", "lc_agent_name", "thread_id"}
 _NOTHING: Mapping[str, str] = {}
 
 ambient: ContextVar[Mapping[str, str]] = ContextVar("costguard_scope", default=_NOTHING)
@@ -89,24 +82,24 @@ def resolve(
         return Scope("", session, "", "", "", "", trace, model)
     runtime = configurable.get("__pregel_runtime") if configurable else None
     context = _fields(getattr(runtime, "context", None)) if runtime is not None else _NOTHING
-    layers = (metadata, configurable, context)
+    layers = [layer for layer in (metadata, configurable, context) if not _NAMES.isdisjoint(layer)]
     host = {
         "session": _name(metadata.get("thread_id")) or _name(configurable.get("thread_id")),
         "agent": _name(metadata.get("lc_agent_name")),
     }
     user, named, agent, feature, task = (
-        said.get(tag) or _pick(tag, layers) or host.get(tag) or _tagged(tag, tags) for tag in TAGS
+        said.get(tag) or (_pick(tag, layers) if layers else "") or host.get(tag) or (_tagged(tag, tags) if tags else "")
+        for tag in TAGS
     )
     return Scope(user, named or session, agent or _outermost(metadata), node, feature, task, trace, model)
 
 
-def _pick(tag: str, layers: tuple[Mapping[str, Any], ...]) -> str:
+def _pick(tag: str, layers: Iterable[Mapping[str, Any]]) -> str:
     keys = _METADATA[tag]
     for layer in layers:
-        if layer:
-            for key in keys:
-                if key in layer and (value := _name(layer[key])):
-                    return value
+        for key in keys:
+            if key in layer and (value := _name(layer[key])):
+                return value
     return ""
 
 
@@ -116,9 +109,9 @@ def _name(value: object) -> str:
     return str(value) if isinstance(value, (int, UUID)) and not isinstance(value, bool) else ""
 
 
-def _tagged(tag: str, tags: Iterable[str] | None) -> str:
+def _tagged(tag: str, tags: Iterable[str]) -> str:
     prefix = f"{tag}:"
-    return next((text[len(prefix) :] for text in tags or () if text.startswith(prefix)), "")
+    return next((text[len(prefix) :] for text in tags if text.startswith(prefix)), "")
 
 
 def _outermost(metadata: Mapping[str, Any]) -> str:

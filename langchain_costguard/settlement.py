@@ -8,10 +8,9 @@ from uuid import UUID
 from langchain_costguard.admission import Admission
 from langchain_costguard.calls import Call, Stream
 from langchain_costguard.failures import Fate, fate
-from langchain_costguard.meter import tool_fee
-from langchain_costguard.money import nano
 from langchain_costguard.pricing.plain import plain_usage
 from langchain_costguard.pricing.reading import is_cache_hit, reported_model, usage_of
+from langchain_costguard.usage import Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.errors import CostGuardError
@@ -76,7 +75,7 @@ class Settlement(Admission):
         call = self.meter.books.take(run_id)
         if call is None:
             return
-        usage = usage_of(outputs)
+        usage = usage_of(outputs) or _decision_usage(outputs)
         if usage is None:
             self.meter.settle_partly(call, None)
         else:
@@ -91,10 +90,8 @@ class Settlement(Admission):
         price, arguments = call.tool
         fee = call.held
         if callable(price) and not failed:
-            try:
-                fee = nano(tool_fee(price, call.name, arguments, output), f"tool_prices[{call.name!r}]", zero=True)
-            except Exception as error:
-                self._complain("tool price", error)
+            computed = self._fee(price, call.name, arguments, output)
+            fee = fee if computed is None else computed
         self.meter.settle_tool(call, fee, failed=failed)
 
     def _chain_over(self, run_id: UUID) -> None:
@@ -131,3 +128,10 @@ class Settlement(Admission):
         generations = getattr(response, "generations", None) or [[]]
         text = "".join(getattr(g, "text", "") or "" for g in generations[0])
         return self.estimator.count_output(text, call.ref) if text else None
+
+
+def _decision_usage(outputs: Any) -> Usage | None:
+    """What a router model's answer says of itself: ``DecisionResponse.usage``."""
+    said = getattr(outputs, "usage", None)
+    asked, answered = getattr(said, "input_tokens", None), getattr(said, "output_tokens", None)
+    return Usage(asked, answered) if isinstance(asked, int) and isinstance(answered, int) else None

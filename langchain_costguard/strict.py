@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Messages = list[BaseMessage]
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-_CEILINGS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
+_CEILINGS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
+"""In this order: ``ChatOpenAI``'s own ``max_completion_tokens`` wins over a ``max_tokens`` of the call in the Responses
+API (``_construct_responses_api_payload``)."""
 _CEILING_FIELDS = ("num_predict",)
 """Ceilings that a model reads from its field alone; as an argument of the call it would reach the client."""
 
@@ -132,7 +134,7 @@ def _generate(original: Any) -> Any:
             return original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            drive(admission(guard, call))
+            drive(admission(guard, call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
             with _entered(model, call):
@@ -151,7 +153,7 @@ def _agenerate(original: Any) -> Any:
             return await original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            await adrive(admission(guard, call))
+            await adrive(admission(guard, call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
             with _entered(model, call):
@@ -171,7 +173,7 @@ def _stream(original: Any) -> Any:
             return
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            drive(admission(guard, call))
+            drive(admission(guard, call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
             model, kwargs = _clamped(self, call, kwargs)
@@ -198,7 +200,7 @@ def _astream(original: Any) -> Any:
             return
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            await adrive(admission(guard, call))
+            await adrive(admission(guard, call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
             model, kwargs = _clamped(self, call, kwargs)
@@ -304,7 +306,8 @@ def _admitting(guard: CostGuard, call: Call) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        guard.meter.books.take(call.run_id)
+        if guard.meter.books.take(call.run_id) is not None and call.hold is not None:  # interrupted in between
+            guard.safely(guard.meter.void, call)
         raise
     if not told:
         guard.tell_start(call)

@@ -30,15 +30,17 @@ Wait = tuple["Future[None]", float]
 Admission = Generator[Wait, None, None]
 
 
-def admission(guard: CostGuard, call: Call) -> Admission:
+def admission(guard: CostGuard, call: Call, *, patient: bool = True) -> Admission:
     """Admit ``call``, waiting for its turn while only holds stand in the way; lowers ``call.ceiling`` where money does.
+
+    One that is not ``patient`` does not wait: it is part of a call whose own hold it would wait for.
 
     Raises:
         CostGuardError: it does not fit, or did not within ``guard.wait`` seconds.
     """
     if call.hold is not None:  # the callback did
         return
-    deadline = time.monotonic() + guard.wait
+    deadline = time.monotonic() + (guard.wait if patient else 0)
     poll = _POLL_SHARED if guard.store.shared else _POLL_HERE
     floor, ceiling = min(guard.floor, call.ceiling), call.ceiling
     place = _behind_others(guard, call)

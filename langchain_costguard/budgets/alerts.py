@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import ceil
+from typing import Any
 
 DEFAULT_THRESHOLDS = (0.7, 1.0, 1.2)
 """Shares of the cap at which the field alerts."""
 
 
-def checked(thresholds: Sequence[float]) -> tuple[float, ...]:
+def checked(thresholds: Any) -> tuple[float, ...]:
     """Validate the thresholds, and sort them.
 
     Raises:
         ValueError: names the value that is no share above zero.
     """
+    if isinstance(thresholds, str) or not isinstance(thresholds, Iterable):
+        raise ValueError(f"alerts: {thresholds!r} must be a list of shares such as (0.7, 1.0)")
     for share in thresholds:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
             raise ValueError(f"alerts: {share!r} must be a share of the cap above zero, such as 0.7")
@@ -22,4 +26,9 @@ def checked(thresholds: Sequence[float]) -> tuple[float, ...]:
 
 def passed(before: int, after: int, cap: int, thresholds: Sequence[float]) -> list[float]:
     """The thresholds of ``cap`` that lie above ``before`` and at or below ``after``, lowest first."""
-    return [share for share in thresholds if before < share * cap <= after]
+    return [share for share in thresholds if before < line_at(share, cap) <= after]
+
+
+def line_at(share: float, cap: int) -> int:
+    """The first whole total at or above a share of the cap; 1.1 times 10 is 11, whatever floats make of it."""
+    return ceil(share * cap * (1 - 1e-12))

@@ -138,12 +138,14 @@ def test_settling_zero_gives_the_hold_back(store: Store) -> None:
     assert reserve(store, amount("a", 10, 10)) == Grant(0)
 
 
-def test_a_hold_lives_until_its_second_and_not_in_it(store: Store) -> None:
-    reserve(store, amount("a", 10, 10))
-    assert balance(store, "a", UNTIL - 0.001).held == 10
+@pytest.mark.parametrize("cap", [10, MAX_AMOUNT])
+def test_a_hold_lives_until_its_second_and_not_in_it(store: Store, cap: int) -> None:
+    reserve(store, amount("a", cap, cap))
+    assert balance(store, "a", UNTIL - 0.001).held == cap
     assert balance(store, "a", UNTIL).held == 0
-    assert isinstance(reserve(store, amount("a", 10, 1), now=UNTIL - 0.001, until=UNTIL + 60), Refusal)
-    assert reserve(store, amount("a", 10, 10), now=UNTIL, until=UNTIL + 60) == Grant(0)
+    assert isinstance(reserve(store, amount("a", cap, 1), now=UNTIL - 0.001, until=UNTIL + 60), Refusal)
+    assert reserve(store, amount("a", cap, cap), now=UNTIL, until=UNTIL + 60) == Grant(0)
+    assert balance(store, "a", UNTIL).held == cap
 
 
 def test_holds_of_several_seconds_expire_one_after_the_other(store: Store) -> None:

@@ -104,15 +104,17 @@ class Ledgers(RuleBasedStateMachine):
 
     fresh: Iterator[Store]
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(scale=st.sampled_from([1, 10**12]))
+    def start(self, scale: int) -> None:
         self.store = next(self.fresh)
+        self.scale = scale
         self.model = Model()
         self.now = 1_000_000.0
         self.open: list[tuple[list[Claim], list[int], int]] = []
 
     @rule(claims=claims, units=ranges, lasts=st.integers(1, 40))
     def reserve(self, claims: list[Claim], units: tuple[int, int], lasts: int) -> None:
+        claims = [claim if claim.clock else self.scaled(claim) for claim in claims]
         until = int(self.now) + lasts
         answer = self.store.reserve(claims, units=units, until=until, now=self.now)
         expected = self.model.reserve(claims, units, until, self.now)
@@ -123,6 +125,11 @@ class Ledgers(RuleBasedStateMachine):
         assert answer == expected
         held = [0 if claim.clock else claim.fixed + claim.per_unit * answer.units for claim in claims]
         self.open.append((claims, held, until))
+
+    def scaled(self, claim: Claim) -> Claim:
+        """Amounts of calls, or of nano-USD: smaller than the time, or larger."""
+        cap, fixed, per_unit = (self.scale * number for number in (claim.cap, claim.fixed, claim.per_unit))
+        return claim._replace(cap=cap, fixed=fixed, per_unit=per_unit)
 
     def check_reason(self, refusal: Refusal, claims: list[Claim], units: tuple[int, int]) -> None:
         claim = claims[refusal.index]
@@ -139,7 +146,7 @@ class Ledgers(RuleBasedStateMachine):
         claims, held, until = self.open.pop(index)
         if forgets_the_hold:
             held = [0] * len(held)
-        actual = [data.draw(st.integers(-10, 50)) for _ in claims]
+        actual = [self.scale * data.draw(st.integers(-10, 50)) for _ in claims]
         totals = self.store.settle(claims, held, actual, until=until, now=self.now)
         for claim, release, amount in zip(claims, held, actual, strict=True):
             self.model.settle(claim, release, amount, until, self.now)
@@ -148,7 +155,7 @@ class Ledgers(RuleBasedStateMachine):
                 self.model.caps[claim.account] = min(c.cap for c in claims if c.account == claim.account)
         assert totals == [0 if claim.clock else self.model.spent[claim.account] for claim in claims]
 
-    @rule(seconds=st.floats(0.001, 30))
+    @rule(seconds=st.floats(0.001, 5) | st.floats(5, 60))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
@@ -192,8 +199,8 @@ def test_a_store_does_what_the_model_does(kind: str, request: pytest.FixtureRequ
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=80,
-                stateful_step_count=20,
+                max_examples=100,
+                stateful_step_count=30,
                 derandomize=True,
                 deadline=None,
                 database=None,

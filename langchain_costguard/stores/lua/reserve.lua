@@ -19,9 +19,10 @@ repeat -- a second time only where a claim affords fewer units than those before
     elseif #record == 32 then
       spent, held, _, idle = read('<dddd', record)
     else
-      spent, held, _, idle, _ = read('<ddddd', record)
+      local expiry
+      spent, held, _, idle, expiry = read('<ddddd', record)
       holds = cut(record, 33)
-      if _ <= now then held, holds = living(holds, now) end
+      if expiry <= now then held, holds = living(holds, now) end
     end
     local amount, needed, by_holds = 0
     if per_unit < 0 then

@@ -1,0 +1,166 @@
+"""Which room may import which, read from the imports themselves; and what an import of the package brings along."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import langchain_costguard
+
+ROOT = Path(langchain_costguard.__file__).parent
+NAME = ROOT.name
+
+LAYERS: list[tuple[str, ...]] = [
+    ("money", "usage", "scope", "errors", "failures", "ambient"),
+    ("events",),
+    ("pricing", "stores", "observe"),
+    ("budgets",),
+    ("calls", "refusals"),
+    ("books",),
+    ("meter",),
+    ("voice",),
+    ("admission",),
+    ("settlement",),
+    ("handler",),
+    ("waiting",),
+    ("embeddings",),
+    ("strict",),
+    ("guard",),
+    ("testing",),
+    ("cli",),
+]
+"""From the vocabulary upwards. A room (a file or folder of the package) imports from those in layers below its own."""
+
+RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+
+ONLY_IN = {
+    "redis": ["stores/redis.py", "stores/wire.py"],
+    "sqlite3": ["stores/database.py", "stores/sqlite.py"],
+    "tiktoken": ["pricing/vocabulary.py"],
+    "genai_prices": ["pricing/*"],
+    "pandas": ["observe/report.py"],
+    "langgraph": ["errors.py", "cli/*"],
+    "langchain": ["cli/*"],
+    "langchain_openai": ["testing/clients.py", "cli/*"],
+    "langchain_anthropic": ["testing/clients.py"],
+    "numpy": [],
+    "langsmith": [],
+    "requests": [],
+    "httpx": ["cli/*"],
+}
+"""The only places that know of these packages."""
+
+PURE = ["budgets/budget.py", "budgets/accounts.py", "budgets/ledger.py", "budgets/alerts.py", "stores/account.py"]
+"""Policies: they take the time as an argument, and touch nothing outside."""
+
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+@cache
+def imports(file: str, *, typing_too: bool = False) -> list[str]:
+    """The full names of the modules that a file imports."""
+    return list(_imports(file, typing_too))
+
+
+def _imports(file: str, typing_too: bool) -> Iterator[str]:
+    """The full names of the modules that a file imports, wherever in it; without those for type checkers alone."""
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
+    skipped: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not typing_too:
+            skipped |= {id(inner) for statement in node.body for inner in ast.walk(statement)}
+    package = [NAME, *Path(file).parts[:-1]]
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from package import room` names the room last.
+            yield from ([f"{module}.{alias.name}" for alias in node.names] if module == NAME else [module])
+
+
+def room_of(module: str) -> str:
+    """The room of a module of ours."""
+    return module.split(".")[1]
+
+
+def test_every_room_has_its_layer() -> None:
+    rooms = {Path(file).parts[0].removesuffix(".py") for file in FILES} - {"__init__"}
+    assert rooms == set(RANK), "a new room needs a line in LAYERS"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])
+def test_imports_point_downwards(file: str) -> None:
+    own = Path(file).parts[0].removesuffix(".py")
+    upward = []
+    for module in imports(file):
+        if module.split(".")[0] != NAME or module == NAME:
+            continue
+        room = room_of(module)
+        # The public names are the users' way in, and the command line's.
+        if room not in RANK:
+            assert own in ("cli", "testing"), f"{file} imports {module} from the package's front"
+        elif room != own and RANK[room] >= RANK[own]:
+            upward.append(module)
+    assert upward == []
+
+
+def test_only_the_guard_reaches_up_and_only_for_types() -> None:
+    """Strict models and waiting know the guard by name for type checkers; nobody below them does."""
+    knowing = {file for file in FILES if any(m == f"{NAME}.guard" for m in imports(file, typing_too=True))}
+    below = {file for file in knowing if RANK.get(Path(file).parts[0].removesuffix(".py"), 99) < RANK["waiting"]}
+    assert below == set()
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_package_is_known_in_its_own_places_only(package: str) -> None:
+    using = {file for file in FILES if any(module.split(".")[0] == package for module in imports(file))}
+    assert {file for file in using if not any(Path(file).match(place) for place in ONLY_IN[package])} == set()
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_policies_have_no_clock_and_touch_nothing(file: str) -> None:
+    forbidden = {"time", "random", "os", "io", "socket", "threading", "asyncio", "pathlib", "urllib.request", "logging"}
+    assert forbidden.isdisjoint(imports(file))
+
+
+def test_files_are_short_enough_to_read() -> None:
+    assert {file: lines for file in FILES if (lines := len((ROOT / file).read_text("utf-8").splitlines())) > 400} == {}
+
+
+# What comes along
+
+HEAVY = [
+    "redis",
+    "numpy",
+    "tiktoken",
+    "genai_prices",
+    "pandas",
+    "langchain",
+    "langgraph",
+    "langchain_openai",
+    "requests",
+]
+BRINGS = {
+    "import langchain_costguard": [*HEAVY, "langchain_core", "pydantic", "sqlite3"],
+    "from langchain_costguard import Budget, Report, Scope, Usage, ModelRef, MemoryStore": [*HEAVY, "langchain_core"],
+    "from langchain_costguard import KillSwitch, SQLiteStore": [*HEAVY, "langchain_core"],
+    "from langchain_costguard import CostGuard": [name for name in HEAVY if name != "requests"],  # langchain-core's own
+    "from langchain_costguard import Budget, CostGuard; CostGuard(Budget(usd='1'))": ["redis", "langchain.agents"],
+}
+
+
+@pytest.mark.parametrize("statement", BRINGS)
+def test_an_import_brings_along_no_more_than_it_needs(statement: str) -> None:
+    script = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert set(BRINGS[statement]) & set(done.stdout.split()) == set()
