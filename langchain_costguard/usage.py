@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,7 @@ class ModelRef:
         return f"{self.provider}:{self.name}" if self.provider else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Token counts of one call, in inclusive buckets as in LangChain's ``usage_metadata``.
 
     ``cache_read``, ``cache_write`` and ``input_audio`` are parts of ``input_tokens``; ``cache_write_1h`` is a part

@@ -49,6 +49,7 @@ def empty(guard: CostGuard) -> bool:
 
 def test_a_wrapped_model_is_of_its_class_and_says_the_same_of_itself(provider: FakeProvider) -> None:
     plain = provider.openai(max_tokens=50, temperature=0.5, tags=["mine"], metadata={"team": "a"})
+    before = dict(plain.metadata or {})
     wrapped = CostGuard(prices=PRICES).wrap(plain)
     assert isinstance(wrapped, ChatOpenAI)
     assert (type(wrapped).__name__, type(wrapped).__module__) == ("ChatOpenAI", ChatOpenAI.__module__)
@@ -58,7 +59,7 @@ def test_a_wrapped_model_is_of_its_class_and_says_the_same_of_itself(provider: F
     assert wrapped.model_dump() == plain.model_dump()
     assert wrapped.profile == plain.profile
     assert "_costguard=" not in repr(wrapped)
-    assert (plain.callbacks, plain.metadata, type(plain)) == (None, {"team": "a"}, ChatOpenAI)
+    assert (plain.callbacks, plain.metadata, type(plain)) == (None, before, ChatOpenAI)
     assert wrapped.metadata is not None
     assert wrapped.metadata["team"] == "a"
     assert wrapped.root_client is plain.root_client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from langchain_costguard.usage import Usage
@@ -40,6 +40,16 @@ class Rates:
     """Where the price is from, in words."""
     estimated: bool = False
     """True where the price is not the one of this model at this provider, but a stand-in."""
+
+    dearest_input: int = field(init=False, default=0)
+    """Of plain input and five-minute cache writes, the dearer."""
+    dearest_output: int = field(init=False, default=0)
+    """Of the kinds of output, the dearest."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dearest_input", max(self.input, self.cache_write))
+        output = max(self.output, self.output_audio, self.output_image, self.reasoning)
+        object.__setattr__(self, "dearest_output", output)
 
     def at(self, input_tokens: int) -> Rates:
         """The rates for a call of that many input tokens: the highest tier it is beyond."""
@@ -91,6 +101,9 @@ class Rates:
         ``cache_write`` says that the request could write to the prompt cache (``"1h"``: for an hour), ``audio`` that
         its input holds audio. Every tier that so many tokens can reach is looked at, and the dearest one counts.
         """
+        if not self.tiers and not audio and cache_write != "1h":
+            each = self.dearest_input if cache_write else self.input
+            return -(-(input_tokens * each + output_tokens * self.dearest_output) // PICO_PER_NANO) + self.request
         dearest = 0
         for rates in self._reachable(input_tokens):
             each = rates.input
@@ -98,21 +111,19 @@ class Rates:
                 each = max(each, rates.cache_write, rates.cache_write_1h if cache_write == "1h" else 0)
             if audio:
                 each = max(each, rates.input_audio)
-            dearest = max(dearest, input_tokens * each + output_tokens * rates._dearest_output)
+            dearest = max(dearest, input_tokens * each + output_tokens * rates.dearest_output)
         return -(-dearest // PICO_PER_NANO) + self.request
 
     def output_rate(self, input_tokens: int = 0) -> int:
         """The most one more output token costs, in nano-USD, rounded up."""
-        return -(-max(rates._dearest_output for rates in self._reachable(input_tokens)) // PICO_PER_NANO)
+        if not self.tiers:
+            return -(-self.dearest_output // PICO_PER_NANO)
+        return -(-max(rates.dearest_output for rates in self._reachable(input_tokens)) // PICO_PER_NANO)
 
     def saved_by_cache(self, usage: Usage) -> int:
         """What the tokens read from the provider's cache saved against the plain input price, in nano-USD."""
         rates = self.at(usage.input_tokens)
         return max(0, usage.cache_read * (rates.input - rates.cache_read)) // PICO_PER_NANO
-
-    @property
-    def _dearest_output(self) -> int:
-        return max(self.output, self.output_audio, self.output_image, self.reasoning)
 
     def _reachable(self, input_tokens: int) -> Iterator[Rates]:
         yield self

@@ -6,7 +6,6 @@ A count that is no count (text, None, NaN, negative, a bool) is treated as not r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from langchain_costguard.pricing.dialects import count, from_raw, normal_tier, section
@@ -108,7 +107,7 @@ def usage_of(response: Any) -> Usage | None:
     searches = usage.web_searches or _web_searches(message, raw)
     if tier == usage.tier and searches == usage.web_searches:
         return usage
-    return replace(usage, tier=tier, web_searches=searches)
+    return usage._replace(tier=tier, web_searches=searches)
 
 
 def is_cache_hit(response: Any) -> bool:
@@ -183,5 +182,5 @@ def _with_cached(usage: Usage, raw: list[Mapping[str, Any]]) -> Usage:
     """The usage with the cached tokens that the client's conversion has left out, if the block is of the same call."""
     for other in map(from_raw, raw):
         if other is not None and other.cache_read and other.input_tokens == usage.input_tokens:
-            return replace(usage, cache_read=other.cache_read)
+            return usage._replace(cache_read=other.cache_read)
     return usage

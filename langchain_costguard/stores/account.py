@@ -20,7 +20,7 @@ class Account:
     settled, at ``touched``; until there is one, the account is not known to the store.
     """
 
-    __slots__ = ("buckets", "claim", "earliest", "held", "name", "spent", "touched")
+    __slots__ = ("bound", "buckets", "claim", "earliest", "held", "name", "spent", "touched")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,6 +30,7 @@ class Account:
         self.touched = 0.0
         self.buckets: dict[int, int] = {}
         self.earliest: float = inf
+        self.bound = False
 
     def expire(self, now: float) -> None:
         """Drop the buckets that expired by ``now``; a bucket lives while its second is later."""

@@ -18,17 +18,23 @@ Amounts = Sequence[int]
 class Bound:
     """The states of some accounts: ``amounts`` as (state, measure, cap), ``clocks`` as (state, cap).
 
-    ``accounts`` are the caller's own names of the amounts, in the same order.
+    ``accounts`` are the caller's own names of the amounts, in the same order. It holds until the store drops one of
+    the states, and with it begins another ``generation``.
     """
 
-    __slots__ = ("accounts", "amounts", "clocks")
+    __slots__ = ("accounts", "amounts", "clocks", "generation")
 
     def __init__(
-        self, accounts: list[Any], amounts: list[tuple[Account, int, int]], clocks: list[tuple[Account, int]]
+        self,
+        accounts: list[Any],
+        amounts: list[tuple[Account, int, int]],
+        clocks: list[tuple[Account, int]],
+        generation: int,
     ) -> None:
         self.accounts = accounts
         self.amounts = amounts
         self.clocks = clocks
+        self.generation = generation
 
 
 def hold(
@@ -39,54 +45,54 @@ def hold(
     ends = inf
     for state, cap in bound.clocks:
         end = (state.spent + cap) / 1000
-        if state.claim is None or now >= end:
+        if now >= end:
             return None
         if end < ends:
             ends = end
+        state.touched = now
     for state, measure, cap in bound.amounts:
-        if state.claim is None or state.earliest <= now:
+        if state.earliest <= now:
             return None
         room = cap - state.spent - state.held - fixed[measure]
-        if n and (rate := per_unit[measure]):
-            if rate * n > room:
-                n = room // rate
-        elif room < 0 and fixed[measure]:
-            return None
+        rate = per_unit[measure]
+        if rate * n > room:
+            if not rate:
+                return None
+            n = room // rate
     if n < least:
         return None
     for state, measure, _ in bound.amounts:
         amount = fixed[measure] + per_unit[measure] * n
         if amount:
-            buckets = state.buckets
-            buckets[until] = buckets.get(until, 0) + amount
             state.held += amount
-            state.touched = now
-            if until < state.earliest:
-                state.earliest = until
+            buckets = state.buckets
+            if until in buckets:
+                buckets[until] += amount
+            else:
+                buckets[until] = amount
+                if until < state.earliest:
+                    state.earliest = until
     return n, ends
 
 
 def settle(
     bound: Bound, fixed: Amounts, per_unit: Amounts, n: int, actual: Amounts, until: int, now: float
-) -> list[int] | None:
+) -> list[int]:
     """Replace what ``hold`` held by what was really spent; returns the new totals."""
-    for state, _, _ in bound.amounts:
-        if state.claim is None:
-            return None
     totals = []
     live = until > now
     for state, measure, _ in bound.amounts:
-        held = fixed[measure] + per_unit[measure] * n
-        if held and live:
-            bucket = state.buckets.get(until, 0)
+        if live:
+            held = fixed[measure] + per_unit[measure] * n
+            buckets = state.buckets
+            bucket = buckets.get(until, 0)
             if bucket > held:
-                state.buckets[until] = bucket - held
+                buckets[until] = bucket - held
                 state.held -= held
-            elif bucket:
-                del state.buckets[until]
+            elif bucket and held:
+                del buckets[until]
                 state.held -= bucket
-        if amount := actual[measure]:
-            state.spent += amount
-            state.touched = now
-        totals.append(state.spent)
+        state.touched = now
+        state.spent = total = state.spent + actual[measure]
+        totals.append(total)
     return totals

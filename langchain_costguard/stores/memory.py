@@ -28,6 +28,7 @@ class MemoryStore:
         self._accounts: dict[str, Account] = {}
         self._round: deque[Account] = deque()
         self._flags: dict[str, str] = {}
+        self._generation = 0
         # Reentrant: the garbage collector may close an abandoned stream, which settles, while this thread is in here.
         self._lock = RLock()
 
@@ -67,7 +68,9 @@ class MemoryStore:
                 else:
                     amounts.append((state, measure, cap))
                     named.append(own)
-            return Bound(named, amounts, clocks)
+            for state in [*(state for state, _, _ in amounts), *(state for state, _ in clocks)]:
+                state.bound = True
+            return Bound(named, amounts, clocks, self._generation)
 
     def reserve_bound(
         self,
@@ -80,6 +83,8 @@ class MemoryStore:
     ) -> tuple[int, float] | None:
         """As ``bound.hold``."""
         with self._lock:
+            if bound.generation != self._generation:
+                return None
             return quick.hold(bound, fixed, per_unit, units, until, now)
 
     def settle_bound(
@@ -94,6 +99,8 @@ class MemoryStore:
     ) -> list[int] | None:
         """As ``bound.settle``."""
         with self._lock:
+            if bound.generation != self._generation:
+                return None
             return quick.settle(bound, fixed, per_unit, n, actual, until, now)
 
     def forget(self, accounts: Iterable[str]) -> None:
@@ -102,6 +109,7 @@ class MemoryStore:
             for name in accounts:
                 account = self._accounts.pop(name, None)
                 if account is not None:  # its turn in the round drops the rest of it
+                    self._generation += account.bound
                     account.claim, account.touched = None, 0.0
                     account.buckets.clear()
 
@@ -161,7 +169,7 @@ class MemoryStore:
                 if oldest.idle <= now:
                     if self._accounts.get(oldest.name) is oldest:
                         del self._accounts[oldest.name]
-                    oldest.claim = None
+                        self._generation += oldest.bound
                 else:
                     self._round.append(oldest)
             self._accounts[account.name] = account

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from langchain_costguard.testing.replies import Output
@@ -81,7 +81,7 @@ def count(block: Mapping[str, Any], *path: str) -> int:
 def so_far(usage: Usage, sent: int, of: int) -> Usage:
     """What a stream is billed that broke off after ``sent`` of its ``of`` pieces: all input, part of the output."""
     output = usage.output_tokens * sent // of if of else 0
-    return replace(usage, output_tokens=output, reasoning=min(usage.reasoning, output), output_audio=0)
+    return usage._replace(output_tokens=output, reasoning=min(usage.reasoning, output), output_audio=0)
 
 
 def openai_error(status: int, message: str) -> dict[str, Any]:
