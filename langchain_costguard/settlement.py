@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -112,8 +113,8 @@ class Settlement(Admission):
             budget=name,
             measure="seconds" if "time" in why else "usd",
             scope="",
-            needed=0,
-            left=0,
+            needed=Decimal(0),
+            left=Decimal(0),
             by_holds=False,
         )
         return self._told("model", call.name, call.run_id, call.scope, error, midway=True)

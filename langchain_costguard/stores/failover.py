@@ -63,23 +63,22 @@ class FailoverStore:
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
     ) -> list[int]:
         """As the primary does; while it does not answer, kept for later and counted here."""
-        mirror, here, sent = self._mirror, list(actual), False
-        if mirror is not None:
-            here, held = mirror.settle(claims, held, actual, until, now)
+        mirror, sent = self._mirror, False
+        there = held if mirror is None else mirror.split(claims, held, until)
         if now >= self._down_until:
             try:
                 self._catch_up(now)
                 sent = True
-                totals = self._outbox.send(claims, held, actual, until, now)
+                totals = self._outbox.send(claims, there, actual, until, now)
             except StoreError as error:
                 self._fail(error, now)
             else:
                 if mirror is not None:
-                    mirror.correct(claims, totals, now)
+                    mirror.settle(claims, held, actual, until, now, totals)
                 return totals
         if not sent:
-            self._outbox.keep(claims, held, actual, until)
-        return here
+            self._outbox.keep(claims, there, actual, until)
+        return list(actual) if mirror is None else mirror.settle(claims, held, actual, until, now)
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
         """The primary's balances; the local ones while it does not answer."""
@@ -237,13 +236,17 @@ class _Mirror:
 
     def held(self, claims: Sequence[Claim], grant: Grant, until: int, now: float) -> None:
         """The primary has granted this."""
-        amounts = [claim._replace(cap=MAX_AMOUNT) for claim in claims if not claim.clock]
-        clocks = [claim._replace(cap=MAX_AMOUNT) for claim in claims if claim.clock]
         units = (grant.units, grant.units)
         with self._lock:
-            self.store.reserve(amounts, units=units, until=until, now=now)
-            for claim, started in zip(clocks, grant.started, strict=True):
-                self.store.reserve([claim], units=units, until=until, now=started / 1000)
+            if grant.started:
+                clocks = [claim for claim in claims if claim.clock]
+                for claim, started in zip(clocks, grant.started, strict=True):
+                    self.store.reserve([claim], units=units, until=until, now=started / 1000)
+                claims = [claim for claim in claims if not claim.clock]
+            if isinstance(self.store.reserve(claims, units=units, until=until, now=now), Refusal):
+                # More seems to be spent than the primary knows of now: its word counts.
+                wide = [claim._replace(cap=MAX_AMOUNT) for claim in claims]
+                self.store.reserve(wide, units=units, until=until, now=now)
 
     def reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Grant by what is known here."""
@@ -258,15 +261,12 @@ class _Mirror:
                 self._forget(now)
             return answer
 
-    def settle(
-        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
-    ) -> tuple[list[int], list[int]]:
-        """The new totals as known here, and what is left to release in the primary."""
+    def split(self, claims: Sequence[Claim], held: Sequence[int], until: int) -> Sequence[int]:
+        """What of these holds is to be released in the primary: that which is not in this store alone."""
+        if not self._only_here:
+            return held
+        there = []
         with self._lock:
-            totals = self.store.settle(claims, held, actual, until=until, now=now)
-            if not self._only_here:
-                return totals, list(held)
-            there = []
             for claim, amount in zip(claims, held, strict=True):
                 key = claim.account, until
                 here = min(amount, self._only_here.get(key, 0))
@@ -275,15 +275,24 @@ class _Mirror:
                     if not self._only_here[key]:
                         del self._only_here[key]
                 there.append(amount - here)
-            return totals, there
+        return there
 
-    def correct(self, claims: Sequence[Claim], totals: Sequence[int], now: float) -> None:
-        """The primary says that these are the totals: others spend there, too."""
+    def settle(
+        self,
+        claims: Sequence[Claim],
+        held: Sequence[int],
+        actual: Sequence[int],
+        until: int,
+        now: float,
+        totals: Sequence[int] | None = None,
+    ) -> list[int]:
+        """The new totals as known here; where the primary says ``totals``, what others spent there counts, too."""
         with self._lock:
-            known = self.store.read([claim.account for claim in claims], now=now)
-            changes = [max(0, total - balance.spent) for total, balance in zip(totals, known, strict=True)]
-            if any(changes):
-                self.store.settle(claims, [0] * len(changes), changes, until=0, now=now)
+            if totals is not None:
+                known = self.store.read([claim.account for claim in claims], now=now)
+                seen = zip(actual, totals, known, strict=True)
+                actual = [max(amount, total - balance.spent) for amount, total, balance in seen]
+            return self.store.settle(claims, held, actual, until=until, now=now)
 
     def _forget(self, now: float) -> None:
         if len(self._only_here) > 1000:
