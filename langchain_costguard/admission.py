@@ -93,8 +93,7 @@ class Admission(Voice):
             )
         times = params.get("n")
         call.times = times if isinstance(times, int) and times > 1 else 1
-        asked = metadata.get("ls_max_tokens") or (None if _CEILINGS.isdisjoint(params) else _asked(params))
-        call.asked = asked if isinstance(asked, int) and asked > 0 else None
+        call.asked = _asked(metadata, params)
         call.ceiling = call.asked or limit
         call.writes_cache = may_write_cache(prompt, params) if asks else True
         return call
@@ -236,8 +235,11 @@ class Admission(Voice):
     def _check_halt(self, kind: str, name: str, run_id: UUID, scope: Scope, *, midway: bool = False) -> None:
         found: tuple[str, str] | None = None
         if self._killed:
-            agent = "*" if "*" in self._killed else scope.agent
-            found = (agent, self._killed[agent]) if agent in self._killed else None
+            killed = self._killed
+            reason = killed.get("*")
+            found = ("*", reason) if reason is not None else None
+            if found is None and (reason := killed.get(scope.agent)) is not None:
+                found = scope.agent, reason
         if found is None and self._switch is not None:
             found = self._switch.reason(scope.agent)
         if found is not None:
@@ -272,9 +274,12 @@ def _step_id(metadata: Mapping[str, Any], trace: str) -> str:
     return f"{trace}/{path}" if path else trace
 
 
-def _asked(params: Mapping[str, Any]) -> int | None:
-    for key in _CEILINGS:
-        value = params.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
+def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:
+    """The most output tokens the request allows; the largest figure where several are given, for which of them is sent
+    depends on the client: ``ChatOpenAI`` sends what is bound as ``max_completion_tokens`` and says so nowhere else, and
+    over the Responses API sends the constructor's figure whatever ``max_tokens`` is bound."""
+    asked = metadata.get("ls_max_tokens")
+    figures = [asked] if isinstance(asked, int) and asked > 0 else []
+    if not _CEILINGS.isdisjoint(params):
+        figures += [value for key in _CEILINGS if isinstance(value := params.get(key), int) and value > 0]
+    return max(figures, default=None)

@@ -90,9 +90,9 @@ class Stream:
         return "".join(self.parts)
 
     def at_most(self) -> int:
-        """Tokens so far, counted cheaply and high: providers send a token or more a chunk, text has 2 characters or
-        more to a token on the average."""
-        return max(self.chunks, self.chars // 2)
+        """Tokens so far, counted cheaply and high: providers send a token or more a chunk, and text that is not all
+        emoji has a character or more to a token."""
+        return max(self.chunks, self.chars)
 
 
 def pieces(token: Any, chunk: Any) -> str:

@@ -27,6 +27,8 @@ UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 EXTENSION = 256
 """Output tokens a stream asks for when its hold is used up."""
+_LOOK_AGAIN = 8
+"""Tokens between two exact counts at the least: a count takes as long as the text is."""
 _MAX_PROVISIONAL = 1_000
 """Calls settled by estimate that may still be heard of."""
 
@@ -120,28 +122,34 @@ class Meter:
 
     # Under way
 
-    def overflows(self, call: Call, stream: Stream) -> bool:
-        """Whether a stream has used up its hold, and no more can be had."""
+    def overflow(self, call: Call, stream: Stream) -> Denial | None:
+        """Look whether a stream has used up its hold; the denial where it has, and no more can be had.
+
+        Sets ``stream.check_at``, the tokens (counted cheaply and high) at which to look again.
+        """
         hold = call.hold
         if hold is None or not hold.limits:
             stream.check_at = 2**62
-            return False
+            return None
         ceiling = call.ceiling * call.times
         if stream.at_most() < ceiling:
-            stream.check_at = stream.chunks + max(1, (ceiling - stream.at_most()) // 8)
-            return False
+            stream.check_at = ceiling
+            return None
         used = self.seen(call, stream)
         while used > ceiling:
-            more = max(EXTENSION, used - ceiling)
-            if not self.ledger.extend(hold, more, self.clock()):
-                more = used - ceiling
-                if not self.ledger.extend(hold, more, self.clock()):
-                    return True
+            more, now = used - ceiling, self.clock()
+            denial = self.ledger.extend(hold, max(EXTENSION, more), now)
+            if denial is None:
+                more = max(EXTENSION, more)
+            else:
+                denial = self.ledger.extend(hold, more, now)
+                if denial is not None:
+                    return denial
             call.held += hold.per_unit[USD] * more
             call.ceiling += -(-more // call.times)
             ceiling = call.ceiling * call.times
-        stream.check_at = stream.chunks + max(1, (ceiling - used) // 8)
-        return False
+        stream.check_at = stream.at_most() + max(_LOOK_AGAIN, ceiling - used)
+        return None
 
     def seen(self, call: Call, stream: Stream) -> int:
         """Output tokens received so far: by the tokenizer, and no fewer than the chunks, which hold one or more."""

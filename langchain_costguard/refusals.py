@@ -16,38 +16,43 @@ if TYPE_CHECKING:
 
 def over_budget(denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
     """A budget cannot pay for ``what``; ``advice`` is for refusals of money and tokens, which depend on length."""
+    account, refusal = denial.account, denial.refusal
+    if account.measure == SECONDS:
+        return out_of_time(account.budget, what, scope)
+    measure, left = MEASURES[account.measure], account.cap - refusal.spent - refusal.held
+    amounts = (refusal.needed, max(0, left), account.cap, refusal.held)
+    words = [show(amount) if account.measure == USD else f"{amount:,}" for amount in amounts]
+    noun = measure.replace("_", " ")
+    unit = "" if account.measure == USD else f" {noun if refusal.needed != 1 else noun.removesuffix('s')}"
+    who = whose(account.budget, scope)
+    text = f"it may take {words[0]}{unit}, and {words[1]} of {words[2]} is left{who}"
+    text += f" ({words[3]} is held by calls under way)." if refusal.held else "."
+    if advice and measure in ("usd", "tokens", "output_tokens"):
+        text += f" {advice}"
+    unit_of = usd if account.measure == USD else Decimal
+    needed, remaining = unit_of(refusal.needed), unit_of(left)
+    return _exceeded(account.budget, measure, scope, what, text, needed, remaining, by_holds=refusal.by_holds)
+
+
+def out_of_time(budget: Budget, what: str, scope: Scope) -> BudgetExceededError:
+    """A budget's ``seconds`` are over."""
+    text = f"its {float(budget.seconds or 0):g} seconds are over{whose(budget, scope)}."
+    return _exceeded(budget, "seconds", scope, what, text, Decimal(0), Decimal(0), by_holds=False)
+
+
+def _exceeded(
+    budget: Budget, measure: str, scope: Scope, what: str, text: str, needed: Decimal, left: Decimal, *, by_holds: bool
+) -> BudgetExceededError:
     from .errors import BudgetExceededError
 
-    account, refusal = denial.account, denial.refusal
-    measure, cap, who = MEASURES[account.measure], account.cap, whose(account.budget, scope)
-    name = account.budget.label
-    if account.measure == SECONDS:
-        needed = left = Decimal(0)
-        text = f"Budget {name!r} refused {what}: its {cap / 1000:g} seconds are over{who}."
-    else:
-        needed, left = Decimal(refusal.needed), Decimal(cap - refusal.spent - refusal.held)
-        amounts = [refusal.needed, max(0, cap - refusal.spent - refusal.held), cap, refusal.held]
-        if account.measure == USD:
-            needed, left = usd(int(needed)), usd(int(left))
-            words = [show(amount) for amount in amounts]
-        else:
-            words = [f"{amount:,}" for amount in amounts]
-        noun = measure.replace("_", " ")
-        unit = "" if account.measure == USD else f" {noun if refusal.needed != 1 else noun.removesuffix('s')}"
-        text = (
-            f"Budget {name!r} refused {what}: it may take {words[0]}{unit}, and {words[1]} of {words[2]} is left{who}"
-        )
-        text += f" ({words[3]} is held by calls under way)." if refusal.held else "."
-        if advice and measure in ("usd", "tokens", "output_tokens"):
-            text += f" {advice}"
     return BudgetExceededError(
-        text,
-        budget=name,
+        f"Budget {budget.label!r} refused {what}: {text}",
+        budget=budget.label,
         measure=measure,
-        scope=who.strip(" ()") or "all",
+        scope=whose(budget, scope).strip(" ()") or "all",
         needed=needed,
         left=left,
-        by_holds=refusal.by_holds,
+        by_holds=by_holds,
     )
 
 

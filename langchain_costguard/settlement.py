@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -11,6 +10,8 @@ from langchain_costguard.calls import Call, Stream
 from langchain_costguard.failures import Fate, fate
 from langchain_costguard.pricing.plain import plain_usage
 from langchain_costguard.pricing.reading import is_cache_hit, reported_model, usage_of
+from langchain_costguard.refusals import out_of_time, over_budget
+from langchain_costguard.stores.base import StoreError
 from langchain_costguard.usage import Usage
 
 if TYPE_CHECKING:
@@ -26,13 +27,15 @@ class Settlement(Admission):
     def feed(self, call: Call, stream: Stream, text: str) -> None:
         """Count a piece of a reply; raise where the stream must stop here."""
         stream.add(text)
-        if stream.chunks >= stream.check_at and self.meter.overflows(call, stream):
-            raise self._stop(call, stream, "its hold is used up")
+        if stream.chars >= stream.check_at or stream.chunks >= stream.check_at:
+            self._check_hold(call, stream)
         now = self._clock()
         if now >= stream.next_check:
             stream.next_check = now + _STREAM_CHECK
             if call.hold is not None and now >= call.hold.deadline:
-                raise self._stop(call, stream, "its time is over")
+                stream.stopped = True
+                shortest = self.meter.ledger.timed(call.scope)[0]
+                raise self._told_midway(call, out_of_time(shortest, f"more of a reply of {call.name}", call.scope))
             if self._killed or self._switch is not None:
                 self._check_halt("model", call.name, call.run_id, call.scope, midway=True)
 
@@ -101,22 +104,17 @@ class Settlement(Admission):
         if self.meter.ledger.by_trace and trace == str(run_id):
             self.meter.ledger.forget(trace)
 
-    def _stop(self, call: Call, stream: Stream, why: str) -> CostGuardError:
-        from .errors import BudgetExceededError
+    def _check_hold(self, call: Call, stream: Stream) -> None:
+        try:
+            denial = self.meter.overflow(call, stream)
+        except StoreError as error:
+            stream.stopped = True
+            raise self._no_store(call, error) from error
+        if denial is not None:
+            stream.stopped = True
+            raise self._told_midway(call, over_budget(denial, f"more of a reply of {call.name}", call.scope))
 
-        stream.stopped = True
-        hold = call.hold
-        tightest = hold.accounts[0].budget if hold and hold.accounts else None
-        name = tightest.label if tightest else "call"
-        error = BudgetExceededError(
-            f"Stopped a reply of {call.name} after {stream.chunks} chunks: {why} (budget {name!r}).",
-            budget=name,
-            measure="seconds" if "time" in why else "usd",
-            scope="",
-            needed=Decimal(0),
-            left=Decimal(0),
-            by_holds=False,
-        )
+    def _told_midway(self, call: Call, error: CostGuardError) -> CostGuardError:
         return self._told("model", call.name, call.run_id, call.scope, error, midway=True)
 
     def _unstated_output(self, call: Call, response: Any) -> int | None:

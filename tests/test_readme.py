@@ -17,10 +17,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = [
     (match["note"] or "", match["language"], match["body"])
-    for match in re.finditer(r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```", README, re.DOTALL)
+    for match in re.finditer(
+        r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```", README, re.DOTALL
+    )
 ]
 SETUP = {note: body for note, _, body in BLOCKS if note in ("demo", "tests")}
-COMMANDS = [line for note, language, body in BLOCKS if language == "bash" and note not in SETUP for line in body.splitlines()]
+COMMANDS = [
+    line for note, language, body in BLOCKS if language == "bash" and note not in SETUP for line in body.splitlines()
+]
 
 
 def answer(request: Request) -> Reply | str:

@@ -87,12 +87,36 @@ def test_a_stream_that_outgrows_its_budget_is_stopped_and_ends_upstream(how: str
             assert provider.requests[0].max_tokens is not None
             assert sum(bool(piece.content) for piece in got) <= 80
         else:
-            with pytest.raises(BudgetExceededError, match="hold is used up"):
+            with pytest.raises(BudgetExceededError, match="refused more of a reply of gpt-4o: it may take"):
                 stream(model, PROMPT, config)
             provider.wait_until(lambda: provider.requests[0].aborted)
             assert provider.requests[0].chunks_sent < 2000
     total = guard.report().total
     assert total.spent <= for_prompt + for_words
+
+
+def test_a_stopped_stream_says_which_budget_stopped_it(stream: Caller) -> None:
+    with FakeProvider(Reply(chunks=["one "] * 2000, pace=0.001)) as provider:
+        guard = CostGuard(
+            Budget(per="session", usd="100"),
+            Budget(per="all", output_tokens=50),
+            prices=PRICES,
+            assume_output_tokens=5,
+        )
+        with pytest.raises(BudgetExceededError) as caught:
+            stream(provider.openai(), PROMPT, {"callbacks": [guard]})
+        provider.wait_until(lambda: provider.requests[0].aborted)
+    assert (caught.value.budget, caught.value.measure) == ("all", "output_tokens")
+    assert guard.report().total.output_tokens <= 60
+
+
+@pytest.mark.parametrize("piece", ["日本語の長い文章", "one two three four five six ", "0123456789"])
+def test_a_stream_of_long_chunks_is_stopped_no_later_than_one_of_short_ones(piece: str, stream: Caller) -> None:
+    with FakeProvider(Reply(chunks=[piece] * 2000, pace=0.001)) as provider:
+        guard = CostGuard(Budget(per="all", output_tokens=200), prices=PRICES, assume_output_tokens=5)
+        with pytest.raises(BudgetExceededError):
+            stream(provider.openai(), PROMPT, {"callbacks": [guard]})
+    assert 200 <= guard.report().total.output_tokens <= 240
 
 
 def test_a_stream_is_extended_while_the_budget_still_affords_it(stream: Caller) -> None:
@@ -125,7 +149,7 @@ def test_a_budget_of_seconds_stops_a_stream_when_they_are_over(stream: Caller, r
     with FakeProvider(counting()) as provider:
         guard = CostGuard(Budget(per="session", seconds=5), prices=PRICES, clock=clock, sinks=[recorder])
         guard.add_sink(lambda event: clock.advance(6) if type(event).__name__ == "CallStarted" else None)
-        with pytest.raises(BudgetExceededError, match="time is over"):
+        with pytest.raises(BudgetExceededError, match="its 5 seconds are over"):
             stream(provider.openai(max_tokens=100), PROMPT, {"callbacks": [guard]})
 
 

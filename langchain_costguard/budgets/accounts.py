@@ -51,6 +51,7 @@ class Naming:
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
         plans = [Plan(budget) for budget in budgets]
+        self.plans = plans
         per_call = [plan for plan in plans if plan.budget.per == "call"]
         self.fleeting = [plan for plan in plans if plan.fleeting]
         self.per_call = per_call

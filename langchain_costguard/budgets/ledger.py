@@ -47,6 +47,8 @@ class Hold:
     """Epoch seconds at which the tightest ``seconds`` budget runs out."""
     room: int = MAX_AMOUNT
     """Units that budgets of this call alone would bear on top."""
+    tight: Account | None = None
+    """The account of the one that leaves least room."""
     bound: Any = None
     """The states by which a store in this process knows the accounts."""
 
@@ -107,13 +109,13 @@ class Ledger:
 
         ``alone`` says that the call is a trace of its own, so that budgets per step and trace are budgets of this call.
         """
-        deadline, room = FOREVER, MAX_AMOUNT
+        deadline, room, tight = FOREVER, MAX_AMOUNT, None
         private = self._naming.private if alone else self._naming.per_call
         if private:
             answer = _within_call(private, scope, fixed, per_unit, units, now)
             if isinstance(answer, Denial):
                 return answer
-            units, deadline, room = answer
+            units, deadline, room, tight = answer
         until = (int(now + self.hold_seconds) // self._grain + 1) * self._grain
         if self._memory is not None and (alone or not self.by_trace) and not fixed[TOOL_CALLS]:
             known = self._naming.lasting(scope, now)
@@ -122,28 +124,34 @@ class Ledger:
                 quick = self._memory.reserve_bound(bound, fixed, per_unit, units, until, now)
                 if quick is not None:
                     deadline = quick[1] if quick[1] < deadline else deadline
-                    return Hold(bound.accounts, fixed, per_unit, quick[0], until, deadline, room, bound)
+                    return Hold(bound.accounts, fixed, per_unit, quick[0], until, deadline, room, tight, bound)
             known.bound = self._memory.bind(
                 [(a, a[0], a[1], a[2], a[0] == SECONDS) for a in known.accounts if a[0] != TOOL_CALLS]
             )
-        return self._reserve(
-            self.accounts(scope, step_id, now, alone=alone), fixed, per_unit, units, until, now, deadline, room
-        )
+        hold = Hold([], fixed, per_unit, units[1], until, deadline, room, tight)
+        return self._reserve(hold, self.accounts(scope, step_id, now, alone=alone), units, now)
 
-    def extend(self, hold: Hold, more: int, now: float) -> bool:
-        """Hold ``more`` units on top; False, with nothing changed, where they do not fit."""
-        if more > hold.room:
-            return False
-        claims = [
-            Claim(account.name, account.cap, hold.per_unit[account.measure] * more, ttl=account.ttl)
-            for account in hold.accounts
-            if hold.per_unit[account.measure]
-        ]
-        if claims and isinstance(self.store.reserve(claims, units=(0, 0), until=hold.until, now=now), Refusal):
-            return False
+    def extend(self, hold: Hold, more: int, now: float) -> Denial | None:
+        """Hold ``more`` units on top; the denial, with nothing changed, where they do not fit."""
+        if more > hold.room and hold.tight is not None:
+            measure, cap = hold.tight.measure, hold.tight.cap
+            rate = hold.per_unit[measure]
+            spent = hold.fixed[measure] + rate * hold.units
+            return Denial(hold.tight, Refusal(0, rate * more, min(spent, cap), 0, by_holds=False))
+        accounts = [account for account in hold.accounts if hold.per_unit[account.measure]]
+        claims = [Claim(a.name, a.cap, hold.per_unit[a.measure] * more, ttl=a.ttl) for a in accounts]
+        if claims:
+            granted = self.store.reserve(claims, units=(0, 0), until=hold.until, now=now)
+            if isinstance(granted, Refusal):
+                return Denial(accounts[granted.index], granted)
         hold.units += more
         hold.room -= more
-        return True
+        return None
+
+    def timed(self, scope: Scope) -> list[Budget]:
+        """The budgets that limit the scope's time, the shortest first."""
+        plans = [plan for plan in self._naming.plans if plan.budget.seconds is not None and plan.applies(scope)]
+        return sorted((plan.budget for plan in plans), key=lambda budget: budget.caps()["seconds"])
 
     def settle(self, hold: Hold, actual: Amounts, now: float) -> list[int]:
         """Replace the hold by what was really used; returns the new total of each of ``hold.accounts``."""
@@ -165,28 +173,21 @@ class Ledger:
         if accounts and self._memory is not None:
             self._memory.forget(accounts)
 
-    def _reserve(
-        self,
-        candidates: list[Account],
-        fixed: Amounts,
-        per_unit: Amounts,
-        units: tuple[int, int],
-        until: int,
-        now: float,
-        deadline: float,
-        room: int,
-    ) -> Hold | Denial:
-        accounts = [a for a in candidates if fixed[a[0]] or per_unit[a[0]] or a[0] == SECONDS]
+    def _reserve(self, hold: Hold, candidates: list[Account], units: tuple[int, int], now: float) -> Hold | Denial:
+        fixed, per_unit = hold.fixed, hold.per_unit
+        # Money is asked for even where it is free: what is billed in the end may not be.
+        accounts = [a for a in candidates if fixed[a[0]] or per_unit[a[0]] or a[0] in (USD, SECONDS)]
         if not accounts:
-            return Hold(accounts, fixed, per_unit, units[1], until, deadline, room)
+            return hold
         claims = _claims(accounts, fixed, per_unit)
-        granted = self.store.reserve(claims, units=units, until=until, now=now)
+        granted = self.store.reserve(claims, units=units, until=hold.until, now=now)
         if isinstance(granted, Refusal):
             return Denial(accounts[granted.index], granted)
         if granted.started:
             caps = [claim[1] for claim in claims if claim[4]]
-            deadline = min(deadline, min(map(add, granted.started, caps)) / 1000)
-        return Hold(accounts, fixed, per_unit, granted.units, until, deadline, room)
+            hold.deadline = min(hold.deadline, min(map(add, granted.started, caps)) / 1000)
+        hold.accounts, hold.units = accounts, granted.units
+        return hold
 
     def _note(self, trace: str, accounts: Sequence[Account]) -> None:
         names = self._of_trace.setdefault(trace, [])
@@ -211,10 +212,10 @@ def _within_call(
     per_unit: Amounts,
     units: tuple[int, int],
     now: float,
-) -> Denial | tuple[tuple[int, int], float, int]:
+) -> Denial | tuple[tuple[int, int], float, int, Account | None]:
     """Budgets that count nothing but this call need no store: what it may take is compared on the spot."""
     least, most = units
-    deadline, room = FOREVER, MAX_AMOUNT
+    deadline, room, tight = FOREVER, MAX_AMOUNT, None
     for plan in private:
         if plan.only and not plan.applies(scope):
             continue
@@ -226,7 +227,7 @@ def _within_call(
             if needed > cap:
                 account = Account(measure, plan.key, cap, idle, base, plan.budget)
                 return Denial(account, Refusal(0, needed, 0, 0, by_holds=False))
-            if rate:
-                affordable = (cap - fixed[measure]) // rate
-                most, room = min(most, affordable), min(room, affordable)
-    return (least, most), deadline, room if units == (0, 0) else room - most
+            if rate and (affordable := (cap - fixed[measure]) // rate) < room:
+                room, most = affordable, min(most, affordable)
+                tight = Account(measure, plan.key, cap, idle, base, plan.budget)
+    return (least, most), deadline, room if units == (0, 0) else room - most, tight

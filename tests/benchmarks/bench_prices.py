@@ -47,9 +47,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     cells = [head, *(tuple(str(c) for c in row) for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for row in cells:
-        first, *rest = (
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
+        first, *rest = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
         print("  ".join([first, *rest]).rstrip())
     print()
 
@@ -159,9 +157,7 @@ def bench_usage() -> None:
         sums[3] += expected is not None and got == expected
         theirs = by_genai_prices(row)
         sums[4] += theirs is not None
-        sums[5] += (
-            theirs is not None and usage is not None and theirs == (usage.input_tokens, usage.output_tokens)
-        )
+        sums[5] += theirs is not None and usage is not None and theirs == (usage.input_tokens, usage.output_tokens)
         client = through_langchain(row) if row["kind"] == "chat" else None
         sums[6] += client is not None
         same = client and (client.input_tokens, client.output_tokens, client.cache_read, client.cache_write)
@@ -172,10 +168,7 @@ def bench_usage() -> None:
     head = ("host", "blocks", "read", "= own formula", "= genai-prices", "= via LangChain client")
     table(
         head,
-        [
-            (h, s[0], s[1], f"{s[3]}/{s[2]}", f"{s[5]}/{s[4]}", f"{s[7]}/{s[6]}")
-            for h, s in [*ordered, ("all", total)]
-        ],
+        [(h, s[0], s[1], f"{s[3]}/{s[2]}", f"{s[5]}/{s[4]}", f"{s[7]}/{s[6]}") for h, s in [*ordered, ("all", total)]],
     )
 
 
@@ -251,9 +244,7 @@ def from_chat(request: Row) -> Iterator[BaseMessage]:
             calls = message.get("tool_calls") or []
             yield AIMessage(
                 content,
-                tool_calls=[
-                    call_of(c["function"]["name"], c["function"]["arguments"], c["id"]) for c in calls
-                ],
+                tool_calls=[call_of(c["function"]["name"], c["function"]["arguments"], c["id"]) for c in calls],
             )
         else:
             yield HumanMessage(content)
@@ -303,9 +294,7 @@ def from_gemini(request: Row) -> Iterator[BaseMessage]:
         calls, blocks = [], []
         for part in message.get("parts") or []:
             if "functionCall" in part:
-                calls.append(
-                    call_of(part["functionCall"]["name"], part["functionCall"].get("args") or {}, "")
-                )
+                calls.append(call_of(part["functionCall"]["name"], part["functionCall"].get("args") or {}, ""))
             elif "functionResponse" in part:
                 yield ToolMessage(json.dumps(part["functionResponse"].get("response")), tool_call_id="")
             else:
@@ -373,9 +362,7 @@ def unforeseeable(row: Row, case: Case) -> bool:
         return True
     if any(isinstance(i, dict) and i.get("type") in STORED for i in request.get("input") or ()):
         return True
-    blocks = [
-        b for m in case.messages if isinstance(m.content, list) for b in m.content if isinstance(b, dict)
-    ]
+    blocks = [b for m in case.messages if isinstance(m.content, list) for b in m.content if isinstance(b, dict)]
     plain = {"text", "thinking", "reasoning", "tool_use", "input_text", "output_text"}
     return any(b.get("type") not in plain for b in blocks)
 
@@ -452,10 +439,7 @@ def json_types(node: Any) -> Any:
         return [json_types(each) for each in node]
     if not isinstance(node, dict):
         return node
-    return {
-        k: JSON_TYPES.get(v, v) if k == "type" and isinstance(v, str) else json_types(v)
-        for k, v in node.items()
-    }
+    return {k: JSON_TYPES.get(v, v) if k == "type" and isinstance(v, str) else json_types(v) for k, v in node.items()}
 
 
 def bench_tokens() -> None:
@@ -559,9 +543,7 @@ def bench_speed() -> None:
             rows.append(("(no vocabulary found)", "-"))
             break
         if not exact:
-            texts._encode = lambda text: (
-                [0] * shapes.count_by_shape(text)
-            )  # the shape estimate, kept in place
+            texts._encode = lambda text: [0] * shapes.count_by_shape(text)  # the shape estimate, kept in place
         else:
             texts._encode = vocabulary.encoder("o200k_base")
         texts.exact = True
@@ -597,9 +579,7 @@ def bench_speed() -> None:
 
 def main() -> int:
     if not DATA.is_dir():
-        print(
-            f"The public data are not here: {DATA}. Set COSTGUARD_DATA to their folder. Nothing was measured."
-        )
+        print(f"The public data are not here: {DATA}. Set COSTGUARD_DATA to their folder. Nothing was measured.")
         return 0
     wanted = sys.argv[1:] or ["usage", "prices", "speed", "tokens"]
     for name in wanted:

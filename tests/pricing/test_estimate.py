@@ -53,13 +53,9 @@ FORMATS: dict[str, Any] = {
         "parameters": PARAMETERS,
     },
     "Anthropic": {"name": "look_up", "description": "Looks.", "input_schema": PARAMETERS},
-    "Bedrock": {
-        "toolSpec": {"name": "look_up", "description": "Looks.", "inputSchema": {"json": PARAMETERS}}
-    },
+    "Bedrock": {"toolSpec": {"name": "look_up", "description": "Looks.", "inputSchema": {"json": PARAMETERS}}},
     "Gemini": {
-        "functionDeclarations": [
-            {"name": "look_up", "description": "Looks.", "parametersJsonSchema": PARAMETERS}
-        ]
+        "functionDeclarations": [{"name": "look_up", "description": "Looks.", "parametersJsonSchema": PARAMETERS}]
     },
 }
 
@@ -79,8 +75,7 @@ def test_the_bound_is_never_below_the_guess() -> None:
 def test_another_family_makes_more_tokens_of_the_same_text() -> None:
     words = [HumanMessage("word " * 1_000)]
     guesses = [
-        Estimator().estimate(ModelRef("", n), words).tokens
-        for n in ("gpt-4o", "claude-sonnet-4-5", "claude-opus-4-8")
+        Estimator().estimate(ModelRef("", n), words).tokens for n in ("gpt-4o", "claude-sonnet-4-5", "claude-opus-4-8")
     ]
     assert guesses[0] < guesses[1] < guesses[2]
 
@@ -262,9 +257,7 @@ def test_a_models_family_is_told_from_its_name(name: str, family: str) -> None:
 
 def test_an_unknown_family_gets_the_widest_margin() -> None:
     assert family_of("my-own-model") is UNKNOWN
-    assert (
-        max(family_of(n).margin for n in ("gpt-4o", "claude-opus-4-8", "llama-3", "grok-4")) < UNKNOWN.margin
-    )
+    assert max(family_of(n).margin for n in ("gpt-4o", "claude-opus-4-8", "llama-3", "grok-4")) < UNKNOWN.margin
 
 
 @pytest.mark.usefixtures("a_word_is_a_token")

@@ -51,8 +51,6 @@ def test_a_model_is_read_as_a_person_writes_it(text: str, ref: ModelRef) -> None
     assert parse(text) == ref
 
 
-@pytest.mark.parametrize(
-    ("amount", "text"), [(0, "0.00"), (2_500_000, "2.50"), (10_000_000, "10.00"), (1, "0.000001")]
-)
+@pytest.mark.parametrize(("amount", "text"), [(0, "0.00"), (2_500_000, "2.50"), (10_000_000, "10.00"), (1, "0.000001")])
 def test_money_is_written_without_exponents(amount: int, text: str) -> None:
     assert usd(amount, 10**6) == text

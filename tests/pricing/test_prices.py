@@ -152,9 +152,7 @@ def test_a_price_by_the_hour_holds_over_midnight_and_no_longer() -> None:
     book, ref = PriceBook(), ModelRef("deepseek", "night")
     hours = [(16, 29), (16, 30), (23, 59), (0, 0), (0, 29), (0, 30), (16, 29)]
     days = [10, 10, 10, 11, 11, 11, 11]
-    prices = [
-        book.price(ref, Usage(1, 0), at(2026, 3, day, *hour)) for day, hour in zip(days, hours, strict=True)
-    ]
+    prices = [book.price(ref, Usage(1, 0), at(2026, 3, day, *hour)) for day, hour in zip(days, hours, strict=True)]
     assert prices == [1_000, 3_000, 3_000, 3_000, 3_000, 1_000, 1_000]
 
 
@@ -320,15 +318,10 @@ def test_the_public_tables_own_arithmetic_gives_the_same(provider: str, name: st
         provider_id=provider,
         genai_request_timestamp=when,
     ).total_price
-    ours = PriceBook().price(
-        ModelRef(provider, name), Usage(given, 777, cache_read=given // 3), when.timestamp()
-    )
+    ours = PriceBook().price(ModelRef(provider, name), Usage(given, 777, cache_read=given // 3), when.timestamp())
     assert ours is not None
     assert abs(Decimal(ours) / 10**9 - theirs) <= Decimal("0.0000000005")
 
 
 def test_an_embedding_model_of_the_public_table_has_a_price() -> None:
-    assert (
-        PriceBook().price(ModelRef("openai", "text-embedding-3-small"), Usage(1_000_000, 0), NOON)
-        == 20_000_000
-    )
+    assert PriceBook().price(ModelRef("openai", "text-embedding-3-small"), Usage(1_000_000, 0), NOON) == 20_000_000

@@ -62,9 +62,7 @@ def test_a_half_is_rounded_to_even() -> None:
 )  # fmt: skip
 def test_charges_are_what_decimal_says(given_: int, made: int, read: int, write: int, odd: int) -> None:
     read, write = min(read, given_), min(write, max(0, given_ - read))
-    rates = Rates(
-        input=odd, output=3 * odd + 1, cache_read=odd // 7, cache_write=odd * 2, cache_write_1h=odd * 2
-    )
+    rates = Rates(input=odd, output=3 * odd + 1, cache_read=odd // 7, cache_write=odd * 2, cache_write_1h=odd * 2)
     exact = (
         Decimal(given_ - read - write) * rates.input
         + Decimal(read) * rates.cache_read
@@ -78,9 +76,7 @@ def test_charges_are_what_decimal_says(given_: int, made: int, read: int, write:
 @given(
     st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000), st.integers(0, 5_000)
 )  # fmt: skip
-def test_no_call_within_its_ceiling_costs_more(
-    given_: int, made: int, read: int, write: int, audio: int
-) -> None:
+def test_no_call_within_its_ceiling_costs_more(given_: int, made: int, read: int, write: int, audio: int) -> None:
     ceiling = RATES.ceiling(5_000, 5_000, audio=True)
     read = min(read, given_)
     write = min(write, given_ - read)

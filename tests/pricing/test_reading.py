@@ -115,9 +115,7 @@ def test_langchains_usage_metadata_is_read(metadata: dict[str, Any], expected: U
 
 def test_malformed_details_are_as_if_not_reported() -> None:
     details = {"cache_read": "many", "cache_creation": -1, "audio": None, 7: 8}
-    assert from_usage_metadata(
-        {"input_tokens": 5, "output_tokens": 5, "input_token_details": details}
-    ) == Usage(5, 5)
+    assert from_usage_metadata({"input_tokens": 5, "output_tokens": 5, "input_token_details": details}) == Usage(5, 5)
 
 
 def test_the_message_comes_before_llm_output_before_response_metadata() -> None:
@@ -127,9 +125,7 @@ def test_the_message_comes_before_llm_output_before_response_metadata() -> None:
     assert usage_of(reply(first, llm_output=second, generation_info=third)) == Usage(1, 1)
     assert usage_of(reply(llm_output=second, generation_info=third)) == Usage(2, 2)
     assert usage_of(reply(generation_info=third)) == Usage(3, 3)
-    assert usage_of(
-        reply(response_metadata={"prompt_eval_count": 4, "eval_count": 5, "model": "m"})
-    ) == Usage(4, 5)
+    assert usage_of(reply(response_metadata={"prompt_eval_count": 4, "eval_count": 5, "model": "m"})) == Usage(4, 5)
 
 
 def test_no_usage_is_none_and_never_zero() -> None:

@@ -20,9 +20,7 @@ def test_documents_and_queries_are_embedded_sync_and_async():
         vectors = embeddings.embed_documents(texts)
 
         assert asyncio.run(embeddings.aembed_documents(texts)) == vectors
-        assert (
-            embeddings.embed_query(texts[0]) == asyncio.run(embeddings.aembed_query(texts[0])) == vectors[0]
-        )
+        assert embeddings.embed_query(texts[0]) == asyncio.run(embeddings.aembed_query(texts[0])) == vectors[0]
         assert provider.usage().input_tokens == 2 * (6 + 3) + 2 * 6
         assert provider.usage().output_tokens == 0
 
