@@ -79,12 +79,6 @@ class Stream:
         self.next_check = 0.0
         self.stopped = False
 
-    def add(self, text: str) -> None:
-        """Count one piece."""
-        self.parts.append(text)
-        self.chunks += 1
-        self.chars += len(text)
-
     def text(self) -> str:
         """All of it."""
         return "".join(self.parts)

@@ -123,7 +123,7 @@ class Handler(Settlement, BaseCallbackHandler):
             if chunk is stream.last_chunk:  # the guard is attached twice
                 return
             stream.last_chunk = chunk
-        text = pieces(token, chunk)
+        text = token if token.__class__ is str and token else pieces(token, chunk)
         if text:
             self.feed(call, stream, text)
 

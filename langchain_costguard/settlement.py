@@ -26,8 +26,10 @@ class Settlement(Admission):
 
     def feed(self, call: Call, stream: Stream, text: str) -> None:
         """Count a piece of a reply; raise where the stream must stop here."""
-        stream.add(text)
-        if stream.chars >= stream.check_at or stream.chunks >= stream.check_at:
+        stream.parts.append(text)
+        stream.chunks = chunks = stream.chunks + 1
+        stream.chars = chars = stream.chars + len(text)
+        if chars >= stream.check_at or chunks >= stream.check_at:
             self._check_hold(call, stream)
         now = self._clock()
         if now >= stream.next_check:
