@@ -233,9 +233,9 @@ def test_hits_of_langchains_cache_are_money_saved_and_no_calls(call: Caller, pro
 
 def test_an_overrun_is_said(call: Caller) -> None:
     guard = CostGuard(Budget(per="session", usd="1"), prices=PRICES)
-    with FakeProvider(Reply("fine", output_tokens=500)) as provider:
-        sly = provider.openai(max_tokens=600).model_copy(update={"metadata": {"ls_max_tokens": 1}})
-        call(sly, "hi", {"callbacks": [guard]})
+    bill = {"prompt_tokens": 1, "completion_tokens": 500, "total_tokens": 501}
+    with FakeProvider(Reply("fine", usage=bill)) as provider:
+        call(provider.openai(max_tokens=1), "hi", {"callbacks": [guard]})
     total = guard.report().total
     assert total.estimated == 0
     assert 400 * 10_000 < total.overrun < total.spent

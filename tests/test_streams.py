@@ -10,7 +10,8 @@ from langchain_core.messages import AIMessageChunk
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, CostGuardError
-from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply
+from langchain_costguard.events import Overrun
+from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 
 WORDS = 50
@@ -119,13 +120,28 @@ def test_a_stream_of_long_chunks_is_stopped_no_later_than_one_of_short_ones(piec
     assert 200 <= guard.report().total.output_tokens <= 240
 
 
-def test_a_stream_is_extended_while_the_budget_still_affords_it(stream: Caller) -> None:
-    with FakeProvider(Reply(chunks=["one "] * 300)) as provider:
-        guard = CostGuard(Budget(per="session", usd="1"), Budget(per="call", usd="0.5"), prices=PRICES)
-        # The provider sends more than the maximum that was asked for.
-        model = provider.openai(max_tokens=300).model_copy(update={"metadata": {"ls_max_tokens": 100}})
-        stream(model, PROMPT, {"callbacks": [guard]})
+class Talkative(ScriptedChatModel):
+    """Says that it gives a hundred tokens at the most, and gives more."""
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {**super()._get_ls_params(stop=stop, **kwargs), "ls_max_tokens": 100}
+
+
+def test_a_stream_is_extended_while_the_budget_still_affords_it(stream: Caller, recorder: Recorder) -> None:
+    guard = CostGuard(Budget(per="session", usd="1"), Budget(per="call", usd="0.5"), prices=PRICES, sinks=[recorder])
+    model = Talkative(replies=[Reply(chunks=["one "] * 300)], usage=(4, None))
+    assert sum(bool(piece.content) for piece in stream(model, PROMPT, {"callbacks": [guard]})) == 300
     assert guard.report().total.output_tokens == 300
+    assert recorder.of(Overrun) == []
+
+
+def test_a_stream_that_cannot_be_extended_is_stopped_at_its_hold(stream: Caller) -> None:
+    guard = CostGuard(Budget(per="call", output_tokens=150), prices=PRICES)
+    model = Talkative(replies=[Reply(chunks=["one "] * 300)], usage=(4, None))
+    with pytest.raises(BudgetExceededError) as caught:
+        stream(model, PROMPT, {"callbacks": [guard]})
+    assert caught.value.measure == "output_tokens"
+    assert 150 <= guard.report().total.output_tokens <= 170
 
 
 def test_the_kill_switch_stops_a_stream_under_way(stream: Caller) -> None:
