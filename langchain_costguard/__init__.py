@@ -17,22 +17,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .budgets.budget import Budget as Budget
-    from .budgets.switch import KillSwitch as KillSwitch
-    from .errors import AgentHaltedError as AgentHaltedError
-    from .errors import BudgetExceededError as BudgetExceededError
-    from .errors import CostGuardError as CostGuardError
-    from .errors import StoreUnavailableError as StoreUnavailableError
-    from .errors import UnpricedModelError as UnpricedModelError
-    from .guard import CostGuard as CostGuard
-    from .observe.report import Report as Report
-    from .pricing.prices import Price as Price
-    from .scope import Scope as Scope
-    from .stores.memory import MemoryStore as MemoryStore
-    from .stores.redis import RedisStore as RedisStore
-    from .stores.sqlite import SQLiteStore as SQLiteStore
-    from .usage import ModelRef as ModelRef
-    from .usage import Usage as Usage
+    from langchain_costguard.budgets.budget import Budget as Budget
+    from langchain_costguard.budgets.switch import KillSwitch as KillSwitch
+    from langchain_costguard.errors import AgentHaltedError as AgentHaltedError
+    from langchain_costguard.errors import BudgetExceededError as BudgetExceededError
+    from langchain_costguard.errors import CostGuardError as CostGuardError
+    from langchain_costguard.errors import StoreUnavailableError as StoreUnavailableError
+    from langchain_costguard.errors import UnpricedModelError as UnpricedModelError
+    from langchain_costguard.guard import CostGuard as CostGuard
+    from langchain_costguard.observe.report import Report as Report
+    from langchain_costguard.pricing.prices import Price as Price
+    from langchain_costguard.scope import Scope as Scope
+    from langchain_costguard.stores.memory import MemoryStore as MemoryStore
+    from langchain_costguard.stores.redis import RedisStore as RedisStore
+    from langchain_costguard.stores.sqlite import SQLiteStore as SQLiteStore
+    from langchain_costguard.usage import ModelRef as ModelRef
+    from langchain_costguard.usage import Usage as Usage
 
 _HOMES = {
     "AgentHaltedError": "errors",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 from uuid import UUID
 
-from .budgets.ledger import Amounts, Hold
-from .pricing.rates import Rates
-from .scope import Scope
-from .usage import ModelRef
+from langchain_costguard.budgets.ledger import Amounts, Hold
+from langchain_costguard.pricing.rates import Rates
+from langchain_costguard.scope import Scope
+from langchain_costguard.usage import ModelRef
 
 OPEN, PROVISIONAL = "open", "provisional"
 

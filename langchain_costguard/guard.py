@@ -10,23 +10,23 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from . import scope as scopes
-from .budgets import alerts as thresholds
-from .budgets.budget import Budget
-from .budgets.ledger import Account, Ledger
-from .budgets.line import Line
-from .budgets.switch import KillSwitch, halt, revive
-from .events import Sink
-from .handler import Handler
-from .meter import Meter
-from .money import Money, nano
-from .observe.report import Report
-from .pricing.estimate import Estimator, TokenCounter
-from .pricing.prices import Price, PriceBook
-from .stores.base import Store
-from .stores.failover import FailoverStore
-from .stores.memory import MemoryStore
-from .usage import ModelRef
+from langchain_costguard import scope as scopes
+from langchain_costguard.budgets import alerts as thresholds
+from langchain_costguard.budgets.budget import Budget
+from langchain_costguard.budgets.ledger import Account, Ledger
+from langchain_costguard.budgets.line import Line
+from langchain_costguard.budgets.switch import KillSwitch, halt, revive
+from langchain_costguard.events import Sink
+from langchain_costguard.handler import Handler
+from langchain_costguard.meter import Meter
+from langchain_costguard.money import Money, nano
+from langchain_costguard.observe.report import Report
+from langchain_costguard.pricing.estimate import Estimator, TokenCounter
+from langchain_costguard.pricing.prices import Price, PriceBook
+from langchain_costguard.stores.base import Store
+from langchain_costguard.stores.failover import FailoverStore
+from langchain_costguard.stores.memory import MemoryStore
+from langchain_costguard.usage import ModelRef
 
 T = TypeVar("T")
 ToolPrice = Money | Callable[[str, Any, Any], Money]
@@ -80,7 +80,7 @@ class CostGuard(Handler):
         token_counter: TokenCounter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from . import errors  # noqa: F401 - takes most of a second without a graph: now rather than at a refusal
+        from langchain_costguard import errors  # noqa: F401 - takes most of a second without a graph: now rather than at a refusal
 
         super().__init__()
         budgets = (*budgets, *_extra_budgets)
@@ -154,7 +154,7 @@ class CostGuard(Handler):
 
     def watch(self) -> AbstractContextManager[None]:
         """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change."""
-        from .ambient import watching
+        from langchain_costguard.ambient import watching
 
         return watching(self)
 
@@ -167,7 +167,7 @@ class CostGuard(Handler):
         Raises:
             ValueError: ``model`` is neither.
         """
-        from .strict import wrap
+        from langchain_costguard.strict import wrap
 
         return wrap(self, model)
 

@@ -11,17 +11,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from . import events
-from .books import Books
-from .budgets.alerts import passed
-from .budgets.budget import MEASURES
-from .budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
-from .calls import OPEN, PROVISIONAL, Call, Stream
-from .observe.report import Tallies
-from .pricing.estimate import Estimator
-from .pricing.prices import PriceBook
-from .scope import Scope
-from .usage import ModelRef, Usage
+from langchain_costguard import events
+from langchain_costguard.books import Books
+from langchain_costguard.budgets.alerts import passed
+from langchain_costguard.budgets.budget import MEASURES
+from langchain_costguard.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
+from langchain_costguard.calls import OPEN, PROVISIONAL, Call, Stream
+from langchain_costguard.observe.report import Tallies
+from langchain_costguard.pricing.estimate import Estimator
+from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.scope import Scope
+from langchain_costguard.usage import ModelRef, Usage
 
 UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""

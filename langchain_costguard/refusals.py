@@ -5,13 +5,18 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from .budgets.budget import MEASURES, Budget
-from .budgets.ledger import SECONDS, USD, Denial
-from .money import show, usd
-from .scope import Scope
+from langchain_costguard.budgets.budget import MEASURES, Budget
+from langchain_costguard.budgets.ledger import SECONDS, USD, Denial
+from langchain_costguard.money import show, usd
+from langchain_costguard.scope import Scope
 
 if TYPE_CHECKING:
-    from .errors import AgentHaltedError, BudgetExceededError, StoreUnavailableError, UnpricedModelError
+    from langchain_costguard.errors import (
+        AgentHaltedError,
+        BudgetExceededError,
+        StoreUnavailableError,
+        UnpricedModelError,
+    )
 
 
 def over_budget(denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
@@ -43,7 +48,7 @@ def out_of_time(budget: Budget, what: str, scope: Scope) -> BudgetExceededError:
 def _exceeded(
     budget: Budget, measure: str, scope: Scope, what: str, text: str, needed: Decimal, left: Decimal, *, by_holds: bool
 ) -> BudgetExceededError:
-    from .errors import BudgetExceededError
+    from langchain_costguard.errors import BudgetExceededError
 
     return BudgetExceededError(
         f"Budget {budget.label!r} refused {what}: {text}",
@@ -58,7 +63,7 @@ def _exceeded(
 
 def halted(what: str, agent: str, reason: str) -> AgentHaltedError:
     """The kill switch is on."""
-    from .errors import AgentHaltedError
+    from langchain_costguard.errors import AgentHaltedError
 
     who = "all agents are" if agent == "*" else f"agent {agent!r} is"
     return AgentHaltedError(
@@ -68,7 +73,7 @@ def halted(what: str, agent: str, reason: str) -> AgentHaltedError:
 
 def unpriced(model: str) -> UnpricedModelError:
     """Nobody knows the price."""
-    from .errors import UnpricedModelError
+    from langchain_costguard.errors import UnpricedModelError
 
     return UnpricedModelError(
         f"Refused a call to {model}: its price is not known. "
@@ -79,7 +84,7 @@ def unpriced(model: str) -> UnpricedModelError:
 
 def store_down(store: str, why: str) -> StoreUnavailableError:
     """The store of balances does not answer."""
-    from .errors import StoreUnavailableError
+    from langchain_costguard.errors import StoreUnavailableError
 
     return StoreUnavailableError(
         f"Refused: {why} ({store}). Budgets cannot be checked; with on_store_failure='local' calls would go on.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from inspect import signature
@@ -27,7 +27,7 @@ _WINDOWS = ("hour", "day", "week", "month")
 _HOUR, _DAY = 3600, 86_400
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Budget:
     """Caps on what one scope may use; give at least one of the limits.
 
@@ -90,6 +90,11 @@ class Budget:
             raise ValueError(f"name: {self.name!r} must be a text")
         if not self.caps():
             raise ValueError(f"Budget(per={self.per!r}) has no limit: give at least one of {', '.join(MEASURES)}")
+
+    def __repr__(self) -> str:
+        given = (f for f in fields(self) if f.name == "per" or getattr(self, f.name) != _unset(f))
+        shown = ", ".join(f"{f.name}={_plain(getattr(self, f.name))!r}" for f in given)
+        return f"Budget({shown})"
 
     def caps(self) -> dict[str, int]:
         """The limits that are set, as integers of their account's unit."""
@@ -215,6 +220,14 @@ def _meant(name: str, known: Collection[str]) -> str:
 
     close = get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; it measures {', '.join(MEASURES)}"
+
+
+def _unset(of: Field[Any]) -> Any:
+    return of.default_factory() if of.default_factory is not MISSING else of.default
+
+
+def _plain(value: Any) -> Any:
+    return {key: set(names) for key, names in value.items()} if isinstance(value, Mapping) else value
 
 
 def quoted(text: str) -> str:
