@@ -199,7 +199,7 @@ def test_a_store_does_what_the_model_does(kind: str, request: pytest.FixtureRequ
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=100,
+                max_examples=60,
                 stateful_step_count=30,
                 derandomize=True,
                 deadline=None,
