@@ -44,7 +44,7 @@ def test_hundreds_of_calls_can_be_in_flight_at_once_and_all_complete():
 
         assert {message.content for message in messages} == {"one two"}
         assert provider.usage().calls == 400
-        assert provider.usage().output_tokens == 2000
+        assert provider.usage().output_tokens == 800
 
 
 def test_threads_are_served_at_once():
