@@ -188,17 +188,21 @@ class FakeProvider:
         self._note(request, status=reply.status)
         if request.streamed:
             await self._stream(exchange, answer, dialect)
-        served = answer.usage if dialect.tells_usage(request) else None
-        self._note(request, finished=True, usage=dialect.billed(answer.usage), served=served)
-        if request.streamed:
             exchange.end()
         else:
+            self._finish(answer, dialect)
             exchange.send_json(reply.status, dialect.whole(answer))
+
+    def _finish(self, answer: Answer, dialect: Dialect) -> None:
+        """Bill the answer, before the client has the last of it and can ask what was billed."""
+        served = answer.usage if dialect.tells_usage(answer.request) else None
+        self._note(answer.request, finished=True, usage=dialect.billed(answer.usage), served=served)
 
     async def _stream(self, exchange: Exchange, answer: Answer, dialect: Dialect) -> None:
         request, reply = answer.request, answer.output.reply
         exchange.stream()
-        for part in dialect.parts(answer):
+        *parts, last = dialect.parts(answer)
+        for part in parts:
             if part.piece:
                 if request.chunks_sent and reply.pace:
                     await asyncio.sleep(reply.pace)
@@ -207,6 +211,8 @@ class FakeProvider:
             await exchange.send(part.data)
             if part.piece:
                 self._note(request, chunks_sent=request.chunks_sent + 1)
+        self._finish(answer, dialect)
+        await exchange.send(last.data)
 
     async def _hold(self, request: Request) -> None:
         self._note(request, holding=True)
