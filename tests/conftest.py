@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +19,9 @@ PRICES = {"gpt-4o": Price(input="2.50", output="10.00")}
 """The list price, fixed here so that a change of the public table moves no test."""
 
 Caller = Callable[..., Any]
+
+# Every HTTP client parses the whole certificate bundle for itself (30 ms), and each test makes two of them.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 
 @pytest.fixture(autouse=True)
