@@ -1,6 +1,6 @@
 """How well the pricing room reads, prices and estimates, on public data.
 
-    COSTGUARD_DATA=../shared/data python tests/benchmarks/bench_prices.py [usage|prices|tokens|speed]
+    COSTGUARD_DATA=path/to/data python tests/benchmarks/bench_prices.py [usage|prices|tokens|speed]
 
 ``TIKTOKEN_CACHE_DIR`` is set to the data's ``tiktoken_cache`` for the table "with vocabulary". The BFCL and
 RouterArena rows need pyarrow; without it they are left out, and the table says so.
