@@ -14,7 +14,7 @@ from langchain_costguard.budgets.ledger import Denial
 from langchain_costguard.budgets.switch import KillSwitch
 from langchain_costguard.calls import Call
 from langchain_costguard.events import CallStarted
-from langchain_costguard.meter import UNKNOWN_OUTPUT, asks_to_write_cache, may_write_cache, tool_fee
+from langchain_costguard.meter import UNKNOWN_OUTPUT, affordable, asks_to_write_cache, may_write_cache, tool_fee
 from langchain_costguard.money import nano
 from langchain_costguard.pricing.estimate import Estimator, output_limit
 from langchain_costguard.refusals import halted, over_budget, store_down, unpriced
@@ -159,11 +159,13 @@ class Admission(Voice):
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self.refused(call, over_budget(denial, f"a call to {call.name}", call.scope, self._advice(call)))
+            raise self.refused(
+                call, over_budget(denial, f"a call to {call.name}", call.scope, self._advice(call, denial))
+            )
 
-    def _advice(self, call: Call) -> str:
+    def _advice(self, call: Call, denial: Denial) -> str:
         """What to do about a refusal that is due to the length a reply may have."""
-        if call.asked is None or call.ceiling <= self.floor:
+        if call.asked is None or not self.floor <= affordable(call, denial) < call.ceiling:
             return ""
         return (
             f"Its output may be {call.ceiling:,} tokens long: ask for less with max_tokens, "

@@ -291,6 +291,22 @@ class Meter:
                 self.emit(events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base))
 
 
+def affordable(call: Call, denial: Denial) -> int:
+    """Output tokens the refusing account could pay for if nothing were held."""
+    account, refusal, times = denial.account, denial.refusal, call.times
+    left = account.cap - refusal.spent
+    rate = call.rates.output_rate(call.upper)
+    measure = MEASURES[account.measure]
+    if measure == "usd":
+        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
+        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
+    if measure == "tokens":
+        return (left - call.upper) // times
+    if measure == "output_tokens":
+        return left // times
+    return call.ceiling if refusal.by_holds else -1
+
+
 def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:
     """What a tool's price says for this call: a fixed amount, or computed from arguments and (afterwards) output."""
     if callable(price):

@@ -12,9 +12,8 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from langchain_costguard.budgets.budget import MEASURES
-from langchain_costguard.budgets.ledger import Denial
 from langchain_costguard.budgets.line import Line, Ticket
+from langchain_costguard.meter import affordable
 from langchain_costguard.refusals import over_budget
 
 if TYPE_CHECKING:
@@ -56,11 +55,11 @@ def admission(guard: CostGuard, call: Call, *, patient: bool = True) -> Admissio
             denial = guard.try_admit(call, ceiling)
             if denial is None:
                 return
-            affordable = _affordable(call, denial)
-            if affordable < floor or (denial.refusal.by_holds and time.monotonic() >= deadline):
+            within = affordable(call, denial)
+            if within < floor or (denial.refusal.by_holds and time.monotonic() >= deadline):
                 raise guard.refused(call, over_budget(denial, f"a call to {call.name}", call.scope))
             if not denial.refusal.by_holds:
-                ceiling = min(ceiling - 1, affordable)
+                ceiling = min(ceiling - 1, within)
             elif place is None or guard.lines.get(denial.account.name) is not place[0]:
                 _leave(guard, place)
                 place = _join(guard, denial.account.name)
@@ -84,22 +83,6 @@ async def adrive(flow: Admission) -> None:
             await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds)
     finally:
         flow.close()
-
-
-def _affordable(call: Call, denial: Denial) -> int:
-    """Output tokens the refusing account could pay for if nothing were held."""
-    account, refusal, times = denial.account, denial.refusal, call.times
-    left = account.cap - refusal.spent
-    rate = call.rates.output_rate(call.upper)
-    measure = MEASURES[account.measure]
-    if measure == "usd":
-        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
-        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
-    if measure == "tokens":
-        return (left - call.upper) // times
-    if measure == "output_tokens":
-        return left // times
-    return call.ceiling if refusal.by_holds else -1
 
 
 def _behind_others(guard: CostGuard, call: Call) -> tuple[Line, Ticket] | None:

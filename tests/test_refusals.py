@@ -236,3 +236,13 @@ def test_the_budget_per_step_covers_the_retries_of_the_step(call: Caller) -> Non
         call(graph, QUESTION, {"callbacks": [guard]})
         assert len(provider.requests) == 3
     assert guard.report().by("step").rows[0][0] == ("model",)
+
+
+def test_a_refusal_for_the_length_of_the_reply_says_what_to_do(call: Caller, provider: FakeProvider) -> None:
+    guard = CostGuard(Budget(per="session", usd="0.01"), prices=PRICES)
+    config = {"callbacks": [guard]}
+    with pytest.raises(BudgetExceededError, match=r"may be 64,000 tokens long: ask for less with max_tokens"):
+        call(provider.openai(max_tokens=64_000), "hello", config)
+    with pytest.raises(BudgetExceededError) as caught:
+        call(provider.openai(max_tokens=100), "word " * 10_000, config)
+    assert "max_tokens" not in str(caught.value)
