@@ -19,14 +19,14 @@ from redis.exceptions import MovedError, NoScriptError, RedisClusterException, R
 from redis.retry import Retry
 
 from langchain_costguard.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
-from langchain_costguard.stores.repeats import repeated, reserve_together, settle_together
+from langchain_costguard.stores.repeats import OncePerAccount
 from langchain_costguard.stores.wire import Wire
 
 SCHEMES = ("redis", "rediss", "unix")
 ACCOUNTS_AT_ONCE = 500
 
 
-class RedisStore:
+class RedisStore(OncePerAccount):
     """Shared balances for many machines: ``RedisStore("redis://host:6379/0")``.
 
     Takes a URL (``redis://``, ``rediss://``, ``unix://``) or a sync redis-py client: ``redis.Redis``, also one from
@@ -78,20 +78,6 @@ class RedisStore:
         """Close the store's own connections; a given client stays as it is."""
         if isinstance(self._wire, Wire):
             self._wire.close()
-
-    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
-        """Hold every claim's amount until ``until``, or none."""
-        if repeated(claims):
-            return reserve_together(self._reserve, claims, units, until, now)
-        return self._reserve(claims, units, until, now)
-
-    def settle(
-        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
-    ) -> list[int]:
-        """Replace what was held by what was really spent; returns each account's new total."""
-        if repeated(claims):
-            return settle_together(self._settle, claims, held, actual, until, now)
-        return self._settle(claims, held, actual, until, now)
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
         """The balances of these accounts; an unknown one is all zeros."""

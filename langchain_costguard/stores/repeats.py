@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -63,3 +64,31 @@ def _both(first: Claim, second: Claim) -> Claim:
         per_unit=first.per_unit + second.per_unit,
         ttl=max(first.ttl, second.ttl),
     )
+
+
+class OncePerAccount:
+    """``reserve`` and ``settle`` for stores whose own verbs want each account once in a call."""
+
+    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
+        """Hold every claim's amount until ``until``, or none."""
+        if repeated(claims):
+            return reserve_together(self._reserve, claims, units, until, now)
+        return self._reserve(claims, units, until, now)
+
+    def settle(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
+    ) -> list[int]:
+        """Replace what was held by what was really spent; returns each account's new total."""
+        if repeated(claims):
+            return settle_together(self._settle, claims, held, actual, until, now)
+        return self._settle(claims, held, actual, until, now)
+
+    @abstractmethod
+    def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
+        """As ``reserve``, of claims on different accounts."""
+
+    @abstractmethod
+    def _settle(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> list[int]:
+        """As ``settle``, of claims on different accounts."""

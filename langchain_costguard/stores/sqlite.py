@@ -11,7 +11,7 @@ from langchain_costguard.stores import account as rules
 from langchain_costguard.stores.account import Account
 from langchain_costguard.stores.base import Balance, Claim, Grant, Refusal, checked_timeout
 from langchain_costguard.stores.database import Database
-from langchain_costguard.stores.repeats import repeated, reserve_together, settle_together
+from langchain_costguard.stores.repeats import OncePerAccount
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS costguard_account (name TEXT PRIMARY KEY, spent INTEGER NOT NULL,"
@@ -32,7 +32,7 @@ UPSERT = (
 )
 
 
-class SQLiteStore:
+class SQLiteStore(OncePerAccount):
     """Shared balances for the processes of one machine: ``SQLiteStore("budgets.db")``.
 
     Write-ahead mode with ``synchronous=NORMAL``: a power cut may lose the last moments, never the file. A call waits
@@ -59,20 +59,6 @@ class SQLiteStore:
     def close(self) -> None:
         """Close the file in this process."""
         self._database.close()
-
-    def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
-        """Hold every claim's amount until ``until``, or none."""
-        if repeated(claims):
-            return reserve_together(self._reserve, claims, units, until, now)
-        return self._reserve(claims, units, until, now)
-
-    def settle(
-        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
-    ) -> list[int]:
-        """Replace what was held by what was really spent; returns each account's new total."""
-        if repeated(claims):
-            return settle_together(self._settle, claims, held, actual, until, now)
-        return self._settle(claims, held, actual, until, now)
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
         """The balances of these accounts; an unknown one is all zeros."""
