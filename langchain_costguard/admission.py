@@ -74,7 +74,7 @@ class Admission(Voice):
         scope = scopes.resolve(metadata, tags, config, trace=trace, model=ref.name, session=self.session)
         call = Call(run_id, parent, "model", ref.name, scope, _step_id(metadata, trace), self._clock())
         call.ref = ref
-        call.alone = parent is None and config is None
+        call.alone = parent is None and (config is None or trace == str(run_id))
         if self._killed or (self._switch is not None and self._switch.halts()):
             self._check_halt("model", ref.name, run_id, scope)
         tier = "priority" if params.get("service_tier") == "priority" else None

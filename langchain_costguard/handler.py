@@ -68,13 +68,13 @@ class Handler(Settlement, BaseCallbackHandler):
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
-        self.safely(self._chain_over, run_id)
+        self.safely(self._run_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.safely(self._end_decision, run_id, outputs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
-        self.safely(self._chain_over, run_id)
+        self.safely(self._run_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.safely(self._end_with_error, run_id, error, None)
 
@@ -144,8 +144,6 @@ class Handler(Settlement, BaseCallbackHandler):
         call = self.meter.books.take(run_id)
         if call is not None:
             self.safely(self.end_model, call, response)
-            if call.parent is None and self.meter.ledger.by_trace:
-                self.meter.ledger.forget(str(run_id))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a call that broke off by what came of it."""

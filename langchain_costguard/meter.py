@@ -221,8 +221,6 @@ class Meter:
                 seen = self.seen(call, call.stream) if call.stream else None
                 usage, charge = self._guess(call, seen)
                 call.charged = self._pay(call, usage, charge, 0, estimated=True)
-            if call.parent is None and self.ledger.by_trace:
-                self.ledger.forget(call.scope.trace)
 
     def _expired(self, call: Call) -> None:
         if call.state == OPEN and self.emit is not None:

@@ -35,9 +35,8 @@ class Settlement(Admission):
         if now >= stream.next_check:
             stream.next_check = now + _STREAM_CHECK
             if call.hold is not None and now >= call.hold.deadline:
-                stream.stopped = True
                 shortest = self.meter.ledger.timed(call.scope)[0]
-                raise self._told_midway(call, out_of_time(shortest, f"more of a reply of {call.name}", call.scope))
+                raise self._stopped(call, stream, out_of_time(shortest, f"more of a reply of {call.name}", call.scope))
             if self._killed or self._switch is not None:
                 self._check_halt("model", call.name, call.run_id, call.scope, midway=True)
 
@@ -74,8 +73,6 @@ class Settlement(Admission):
         call = self.meter.books.take(run_id)
         if call is not None:
             self.fail_model(call, error, response)
-            if call.parent is None and self.meter.ledger.by_trace:
-                self.meter.ledger.forget(str(run_id))
 
     def _end_decision(self, run_id: UUID, outputs: Any) -> None:
         call = self.meter.books.take(run_id)
@@ -88,8 +85,7 @@ class Settlement(Admission):
             self.meter.settle(call, usage, None)
 
     def _end_tool(self, run_id: UUID, output: Any, *, failed: bool) -> None:
-        self._traces.pop(run_id.int, None)
-        self.meter.books.parent_over(run_id)
+        self._run_over(run_id)
         call = self.meter.books.take(run_id)
         if call is None:
             return
@@ -100,7 +96,7 @@ class Settlement(Admission):
             fee = fee if computed is None else computed
         self.meter.settle_tool(call, fee, failed=failed)
 
-    def _chain_over(self, run_id: UUID) -> None:
+    def _run_over(self, run_id: UUID) -> None:
         trace = self._traces.pop(run_id.int, None)
         self.meter.books.parent_over(run_id)
         if self.meter.ledger.by_trace and trace == str(run_id):
@@ -113,10 +109,10 @@ class Settlement(Admission):
             stream.stopped = True
             raise self._no_store(call, error) from error
         if denial is not None:
-            stream.stopped = True
-            raise self._told_midway(call, over_budget(denial, f"more of a reply of {call.name}", call.scope))
+            raise self._stopped(call, stream, over_budget(denial, f"more of a reply of {call.name}", call.scope))
 
-    def _told_midway(self, call: Call, error: CostGuardError) -> CostGuardError:
+    def _stopped(self, call: Call, stream: Stream, error: CostGuardError) -> CostGuardError:
+        stream.stopped = True
         return self._told("model", call.name, call.run_id, call.scope, error, midway=True)
 
     def _unstated_output(self, call: Call, response: Any) -> int | None:

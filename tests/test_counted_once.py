@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 
-from langchain_costguard import Budget, CostGuard
+from langchain_costguard import Budget, BudgetExceededError, CostGuard
 from langchain_costguard.events import HoldExpired
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
@@ -252,6 +252,27 @@ def test_memory_does_not_grow_with_calls_and_cancelled_calls() -> None:
     assert balance.held == 0
     assert guard.report().total.estimated == 2_000
     assert grown < 4_000
+
+
+def test_a_cancelled_child_leaves_the_balances_of_the_trace_it_belongs_to() -> None:
+    guard = CostGuard(Budget(per="trace", model_calls=2), prices=PRICES)
+    model = SlowModel(replies=["fine"], usage=(2, 1), provider="openai", model="gpt-4o", max_tokens=5)
+    replacing: RunnableConfig = {"callbacks": [guard]}
+
+    async def node(state: Any) -> Any:
+        await model.ainvoke("hi")
+        task = asyncio.create_task(model.ainvoke("never", replacing))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return {"messages": [await model.ainvoke("hi")]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("model", node)
+    builder.add_edge(START, "model")
+    with pytest.raises(BudgetExceededError):
+        asyncio.run(builder.compile().ainvoke({"messages": []}, {"callbacks": [guard]}))
 
 
 def test_calls_never_heard_of_again_are_let_go_when_their_holds_expire(recorder: Recorder) -> None:
