@@ -132,5 +132,100 @@ class StoreFailed(Event):
     policy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Steered(Event):
+    """A policy of steering did something. ``saved`` (nano-USD) is what did not have to be spent, where that is known.
+
+    The subclass says what was done; ``guard.report()`` counts each by its name.
+    """
+
+    name: str
+    """The tool, the model or the node it was about."""
+    why: str
+    """One sentence; no prompt text."""
+    saved: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOpened(Steered):
+    """A tool or model failed too often in a row: it is left alone for a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitClosed(Steered):
+    """A probe succeeded: the tool or model is used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShortCircuited(Steered):
+    """A call was not made, for its circuit is open; ``saved`` is the tool's fee."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(Steered):
+    """A call failed and will be made again after ``seconds``; ``kind`` is its ``ErrorKind``."""
+
+    kind: str = ""
+    attempt: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired(Steered):
+    """A reply did not pass, and its model was told why and asked again."""
+
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDetected(Steered):
+    """An agent repeats itself; ``answer`` is what was done: ``nudge``, ``interrupt``, ``end`` or ``raise``."""
+
+    kind: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted(Steered):
+    """A run waits for a person: about a budget, a tool or a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted(Steered):
+    """A person gave a budget more: ``amount`` in the unit of its account (nano-USD, milliseconds, or a count)."""
+
+    budget: str = ""
+    measure: str = ""
+    account: str = ""
+    amount: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Approved(Steered):
+    """A person let a tool call through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Steered):
+    """A person did not let a tool call through; ``saved`` is the tool's fee."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled(Steered):
+    """A call was delayed by ``seconds``."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LastAnswer(Steered):
+    """A budget (or its steps) is all but used up: the tools were taken away, and the model asked to answer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedEarly(Steered):
+    """A refusal or a guardrail ended the run, with a reply that says so; ``saved`` is what was asked for."""
+
+
 Sink = Callable[[Event], None]
 """Receives every event, on the thread or event loop of the call: keep it short. One that fails is logged once."""
