@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
 
 from langchain_core.runnables.config import var_child_runnable_config
 
@@ -13,9 +14,10 @@ from langchain_costguard import scope as scopes
 from langchain_costguard.budgets.ledger import Denial
 from langchain_costguard.budgets.switch import KillSwitch
 from langchain_costguard.calls import Call
+from langchain_costguard.deferral import Deferrals
 from langchain_costguard.events import CallStarted
 from langchain_costguard.meter import UNKNOWN_OUTPUT, affordable, asks_to_write_cache, may_write_cache, tool_fee
-from langchain_costguard.money import nano
+from langchain_costguard.money import Money, nano
 from langchain_costguard.pricing.estimate import Estimator, output_limit
 from langchain_costguard.refusals import halted, over_budget, store_down, unpriced
 from langchain_costguard.scope import Scope
@@ -26,7 +28,7 @@ from langchain_costguard.voice import Voice
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from langchain_costguard.errors import CostGuardError
+    from langchain_costguard.errors import BudgetExceededError, CostGuardError
 
 _KEPT_TRACES = 50_000
 _KEPT_MODELS = 1_000
@@ -37,6 +39,18 @@ STRICT = "costguard_strict"
 """Metadata key by which a call of a wrapped model is known: its wrapper admits it, not the callback."""
 started: ContextVar[Call | None] = ContextVar("costguard_started", default=None)
 """The wrapped model's call that was started last in this context, for the wrapper to take up."""
+last_call: ContextVar[bool] = ContextVar("costguard_last_call", default=False)
+"""Whether calls made in this context may have what budgets keep back."""
+
+
+@contextmanager
+def spending_reserve(on: bool = True) -> Iterator[None]:
+    """Calls made in the block are judged by the whole of each cap, the ``reserve`` included."""
+    token = last_call.set(on)
+    try:
+        yield
+    finally:
+        last_call.reset(token)
 
 
 class Admission(Voice):
@@ -49,6 +63,7 @@ class Admission(Voice):
     estimator: Estimator
     _switch: KillSwitch | None
     _killed: dict[str, str]
+    deferrals: Deferrals
     _tool_prices: Mapping[str, Any]
     _traces: dict[int, str]
     _models: dict[tuple[str, str], tuple[ModelRef, int, bool]]
@@ -112,7 +127,7 @@ class Admission(Voice):
         """Try to hold a call with this output ceiling (tokens); the denial where it does not fit."""
         call.started = self._clock()
         try:
-            return self.meter.admit(call, units=ceiling)
+            return self.meter.admit(call, units=ceiling, last=last_call.get())
         except StoreError as error:
             raise self._no_store(call, error) from error
 
@@ -144,6 +159,8 @@ class Admission(Voice):
     ) -> None:
         if run_id.int in self.meter.open_calls:
             return
+        if self.deferrals.pending:
+            self._refuse_in_step(metadata)
         call = self.prepare(run_id, parent, metadata, tags, params, prompt)
         if metadata.get(STRICT) == self.key:
             call.strict = True
@@ -155,7 +172,7 @@ class Admission(Voice):
 
     def _admit(self, call: Call) -> None:
         try:
-            denial = self.meter.admit(call)
+            denial = self.meter.admit(call, last=last_call.get())
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
@@ -181,6 +198,8 @@ class Admission(Voice):
         metadata: Mapping[str, Any],
         tags: Sequence[str] | None,
     ) -> None:
+        if self.deferrals.pending:
+            self._refuse_in_step(metadata)
         trace = self._trace(run_id, parent, var_child_runnable_config.get())
         scope = self._scope(metadata, tags, trace)
         if self._killed or self._switch is not None:
@@ -193,13 +212,17 @@ class Admission(Voice):
         if callable(price):
             fee = max(fee, 1)  # what is known only afterwards is settled where something was held
         try:
-            denial = self.meter.admit_tool(call, fee)
+            denial = self.meter.admit_tool(call, fee, last=last_call.get())
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
             raise self.refused(call, over_budget(denial, f"tool {name}", scope))
         self._remember(run_id, trace)
         self.begin(call)
+
+    def tool_fee(self, tool: str, arguments: Any) -> int | None:
+        """What a tool call costs (nano-USD), as far as is known before it."""
+        return self._fee(self._tool_prices.get(tool), tool, arguments)
 
     def _fee(self, price: Any, tool: str, arguments: Any, output: Any = None) -> int | None:
         """A tool's fee in nano-USD; None where its price is computed, and that fails: no reason to lose the tool."""
@@ -227,6 +250,36 @@ class Admission(Voice):
             raise self._no_store(call, error) from error
         if denial is not None:
             raise self.refused(call, over_budget(denial, f"step {name}", scope))
+
+    def _refuse_in_step(self, metadata: Mapping[str, Any]) -> None:
+        """Raise what was kept for steering, where it did not come before this call."""
+        error = self.deferrals.take(metadata.get("langgraph_checkpoint_ns") or "")
+        if error is not None:
+            raise error
+
+    def _deferred(
+        self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str, error: BaseException
+    ) -> bool:
+        """Whether a refused step is kept for the steering inside it."""
+        if not is_step(tags) or not hasattr(error, "for_model"):
+            return False
+        return self.deferrals.keep(metadata.get("langgraph_checkpoint_ns") or "", trace, cast("CostGuardError", error))
+
+    def _starts_again(self, metadata: Mapping[str, Any], tags: Sequence[str] | None) -> None:
+        if is_step(tags):
+            self.deferrals.clear(metadata.get("langgraph_checkpoint_ns") or "")
+
+    def count_step(self, metadata: Mapping[str, Any], name: str) -> CostGuardError | None:
+        """Count a step that no callback saw start; the refusal where it does not fit."""
+        path = metadata.get("langgraph_checkpoint_ns") or ""
+        if not self.deferrals.first_seen(path):
+            return None
+        trace = self.whose().trace
+        try:
+            self._step(uuid4(), metadata, None, trace, name)
+        except RuntimeError as error:
+            return cast("CostGuardError", error)
+        return None
 
     def _check_chain(
         self, name: str, run_id: UUID, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str
@@ -257,6 +310,44 @@ class Admission(Voice):
                 return str(run_id)
         return self._traces.get(parent.int) or str(parent)
 
+    def whose(self, config: Mapping[str, Any] | None = None) -> Scope:
+        """Who is spending here: the scope that a call made now (with this ``config``) would have, but for its model."""
+        config = config or var_child_runnable_config.get()
+        if config is None:
+            return scopes.resolve({}, None, None, trace="", model="", session=self.session)
+        manager = config.get("callbacks")
+        parent = getattr(manager, "parent_run_id", None)
+        trace = (self._traces.get(parent.int) or str(parent)) if parent is not None else ""
+        metadata = {**(getattr(manager, "metadata", None) or {}), **(config.get("metadata") or {})}
+        tags = [*(getattr(manager, "tags", None) or ()), *(config.get("tags") or ())]
+        return scopes.resolve(metadata, tags, config, trace=trace, model="", session=self.session)
+
+    def would_refuse(self, scope: Scope | None = None, usd: Money | None = None) -> BudgetExceededError | None:
+        """Try whether a model call, in the next step, would fit; the refusal where not. Nothing is held or spent.
+
+        Args:
+            scope: Whose call. Default: that of the running code.
+            usd: What it may cost. Default: as much as the dearest call of the session took, in this process.
+
+        Raises:
+            ValueError: ``usd`` is no amount.
+            StoreUnavailableError: the store does not answer.
+        """
+        scope = scope or self.whose()
+        most = self.meter.dearest.get(scope.session, 1) if usd is None else nano(usd, "usd")
+        config = var_child_runnable_config.get() or {}
+        step_id = _step_id(config.get("metadata") or {}, scope.trace)
+        call = Call(uuid4(), None, "model", "model", scope, step_id, self._clock())
+        try:
+            answer = self.meter.ledger.reserve(scope, step_id, (most, 1, 1, 1, 1, 0, 1, 0), now=call.started)
+            if not isinstance(answer, Denial):
+                call.hold = answer
+                self.meter.void(call)
+                return None
+        except StoreError as error:
+            raise self._no_store(call, error) from error
+        return cast("BudgetExceededError", self.refused(call, over_budget(answer, "the next model call", scope)))
+
     def _scope(self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str) -> Scope:
         config = var_child_runnable_config.get()
         return scopes.resolve(metadata, tags, config, trace=trace, model="", session=self.session)
@@ -267,6 +358,11 @@ class Admission(Voice):
         if len(traces) > _KEPT_TRACES:  # runs that never ended
             for key in list(traces)[: _KEPT_TRACES // 2]:
                 traces.pop(key, None)
+
+
+def is_step(tags: Sequence[str] | None) -> bool:
+    """Whether a chain's tags are those of a graph's node."""
+    return bool(tags) and any(tag.startswith("graph:step:") for tag in tags or ())
 
 
 def _step_id(metadata: Mapping[str, Any], trace: str) -> str:

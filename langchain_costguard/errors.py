@@ -3,10 +3,13 @@
 ::
 
     CostGuardError
-    ├─ BudgetExceededError     budget, measure, scope, needed, left
+    ├─ BudgetExceededError     budget, measure, scope, needed, left, reserve
     ├─ AgentHaltedError        reason, agent            the kill switch
     ├─ UnpricedModelError      model                    only with unpriced="refuse"
     └─ StoreUnavailableError   store                    only with on_store_failure="refuse"
+    CircuitOpenError           name, seconds            ordinary errors of steering: what surrounds
+    StuckLoopError             tool, kind               the agent may handle them as any other
+    ReplyRejectedError         why
 
 The bases decide who lets a refusal through: ``GraphBubbleUp`` is never turned into a tool message, retried by a node's
 ``RetryPolicy`` or given to an error handler, and does not cancel siblings that were already paid for; ``ModelError``
@@ -53,7 +56,11 @@ class BudgetExceededError(CostGuardError):
     """A budget cannot pay for the call.
 
     ``needed`` and ``left`` are in the measure's own unit: USD (``Decimal``) for ``usd``, seconds for ``seconds``,
-    else a count. ``by_holds`` is true when only calls still under way stood in the way.
+    else a count. ``by_holds`` is true when only calls still under way stood in the way, ``reserve`` when the budget
+    keeps something back for a last answer and some of it is left.
+
+    ``asked``, ``spent`` (less what was granted) and ``cap`` (where it refuses) are whole numbers in the unit of the
+    store's ``account``: nano-USD, milliseconds, or a count. A budget that keeps no account has an empty one.
     """
 
     budget: str
@@ -62,6 +69,11 @@ class BudgetExceededError(CostGuardError):
     needed: Decimal
     left: Decimal
     by_holds: bool
+    reserve: bool
+    account: str
+    asked: int
+    spent: int
+    cap: int
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message, **facts)
@@ -71,6 +83,9 @@ class BudgetExceededError(CostGuardError):
         self.needed = facts["needed"]
         self.left = facts["left"]
         self.by_holds = facts["by_holds"]
+        self.reserve = facts.get("reserve", False)
+        self.account = facts.get("account", "")
+        self.asked, self.spent, self.cap = (facts.get(name, 0) for name in ("asked", "spent", "cap"))
 
     def for_model(self) -> str:
         """Say what ran out, so that the agent can close its work."""
@@ -114,6 +129,55 @@ class StoreUnavailableError(CostGuardError):
         self.store = facts["store"]
 
 
+class SteeringError(RuntimeError):
+    """An ordinary error, raised where there is no agent to tell."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.facts)
+
+    def for_model(self) -> str:
+        """One plain sentence that is safe to hand to the agent."""
+        return str(self)
+
+
+class CircuitOpenError(SteeringError):
+    """The tool or model ``name`` failed too often in a row: it is left alone for ``seconds`` more."""
+
+    name: str
+    seconds: float
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.name = facts["name"]
+        self.seconds = facts["seconds"]
+
+
+class StuckLoopError(SteeringError):
+    """The agent repeats itself: ``kind`` says how, ``tool`` with which tool."""
+
+    tool: str
+    kind: str
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.tool = facts["tool"]
+        self.kind = facts["kind"]
+
+
+class ReplyRejectedError(SteeringError):
+    """A guardrail stopped a reply; ``why`` is what it said."""
+
+    why: str
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.why = facts["why"]
+
+
 _NOUNS = {
     "usd": "money",
     "tokens": "tokens",
@@ -126,5 +190,5 @@ _NOUNS = {
 }
 
 
-def _rebuild(cls: type[CostGuardError], message: str, facts: dict[str, Any]) -> CostGuardError:
+def _rebuild(cls: type[Any], message: str, facts: dict[str, Any]) -> Any:
     return cls(message, **facts)

@@ -7,26 +7,34 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from langchain_costguard import scope as scopes
 from langchain_costguard.budgets import alerts as thresholds
+from langchain_costguard.budgets import grants
 from langchain_costguard.budgets.budget import Budget
+from langchain_costguard.budgets.headroom import Headroom
 from langchain_costguard.budgets.ledger import Account, Ledger
 from langchain_costguard.budgets.line import Line
 from langchain_costguard.budgets.switch import KillSwitch, halt, revive
-from langchain_costguard.events import Sink
+from langchain_costguard.deferral import Deferrals
+from langchain_costguard.events import Granted, Sink
 from langchain_costguard.handler import Handler
 from langchain_costguard.meter import Meter
 from langchain_costguard.money import Money, nano
 from langchain_costguard.observe.report import Report
 from langchain_costguard.pricing.estimate import Estimator, TokenCounter
 from langchain_costguard.pricing.prices import Price, PriceBook
-from langchain_costguard.stores.base import Store
+from langchain_costguard.refusals import store_down
+from langchain_costguard.scope import Scope
+from langchain_costguard.stores.base import Store, StoreError
 from langchain_costguard.stores.failover import FailoverStore
 from langchain_costguard.stores.memory import MemoryStore
 from langchain_costguard.usage import ModelRef
+
+if TYPE_CHECKING:
+    from langchain_costguard.errors import BudgetExceededError
 
 T = TypeVar("T")
 ToolPrice = Money | Callable[[str, Any, Any], Money]
@@ -105,6 +113,7 @@ class CostGuard(Handler):
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         self._switch = switch or (KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None)
         self._killed: dict[str, str] = {}
+        self.deferrals = Deferrals()
         self._tool_prices = _checked_fees(tool_prices or {})
         self.estimator = Estimator(token_counter)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
@@ -121,7 +130,7 @@ class CostGuard(Handler):
             alerts=thresholds.checked(alerts),
             floor=self.floor,
             clock=clock,
-            settled=self._wake,
+            settled=self._settled,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -138,6 +147,68 @@ class CostGuard(Handler):
     def report(self) -> Report:
         """Who spent what in this process, as a table by any dimension: ``guard.report().by("agent", "model")``."""
         return self.meter.tallies.report()
+
+    def headroom(self, scope: Scope | None = None) -> Headroom:
+        """What ``scope`` (default: that of the running code) may still spend; empty where the store does not answer."""
+        now = self._clock()
+        watch = self.meter.ledger.watch(self.whose() if scope is None else scope, now)
+        try:
+            return watch.headroom(self.store.read(watch.names, now=now) if watch.names else (), now)
+        except StoreError:
+            return Headroom()
+
+    def grant(
+        self,
+        what: BudgetExceededError | Budget | str,
+        *,
+        usd: Money | None = None,
+        tokens: int | None = None,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        model_calls: int | None = None,
+        tool_calls: int | None = None,
+        steps: int | None = None,
+        seconds: float | None = None,
+        scope: Scope | None = None,
+        key: str | None = None,
+        why: str = "granted by a person",
+    ) -> bool:
+        """Give a budget more, in every process that shares the store; nothing already paid is paid again.
+
+        Of a budget with a ``window`` it is the window of today, and what is granted ends with it. While the store does
+        not answer, a grant without a key is kept and reaches it when it is back.
+
+        Args:
+            what: The refusal, for the budget and scope that refused; or a budget, or its label.
+            usd, tokens, input_tokens, output_tokens, model_calls, tool_calls, steps, seconds: How much, of what the
+                budget caps. Counts and seconds may be written as text.
+            scope: Whose account, of a budget. Default: that of the running code.
+            key: Names this grant: applied again, by whoever shares the store, it does nothing (for 400 days).
+            why: One sentence for the event and the report's reader.
+
+        Returns:
+            True, or False where a grant with this key had been applied.
+
+        Raises:
+            ValueError: an amount, budget or scope that cannot be; a budget per call, step or trace.
+            StoreUnavailableError: the store does not answer.
+        """
+        given = {
+            "usd": usd, "tokens": tokens, "input_tokens": input_tokens, "output_tokens": output_tokens,
+            "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
+        }  # fmt: skip
+        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self._clock()
+        label, account = _granted_to(what, scope)
+        gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
+        try:
+            if not grants.give(self.store, gifts, key=key, now=now):
+                return False
+        except StoreError as error:
+            raise store_down(type(getattr(self.store, "primary", self.store)).__name__, str(error)) from error
+        for (measure, amount), (claim, _) in zip(amounts.items(), gifts, strict=True):
+            self.tell(Granted(now, here, label, why, 0, label, measure, claim.account, amount))
+        self._wake([claim.account for claim, _ in gifts])
+        return True
 
     @contextmanager
     def scope(self, **tags: str) -> Iterator[None]:
@@ -192,13 +263,28 @@ class CostGuard(Handler):
         self.sinks.append(sink)
         self.meter.emit = self._emit
 
-    def _wake(self, accounts: Sequence[Account]) -> None:
+    def _settled(self, accounts: Sequence[Account]) -> None:
         """Something settled: whoever waits for one of these accounts may try again."""
         if self.lines:
-            for account in accounts:
-                line = self.lines.get(account.name)
-                if line is not None:
-                    line.wake()
+            self._wake([account.name for account in accounts])
+
+    def _wake(self, accounts: Sequence[str]) -> None:
+        for account in accounts:
+            line = self.lines.get(account)
+            if line is not None:
+                line.wake()
+
+
+def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
+    """The label of the budget that is given something, and, of a refusal, the account that refused."""
+    if isinstance(what, (Budget, str)):
+        return (what if isinstance(what, str) else what.label), None
+    facts = getattr(what, "facts", {})
+    if "budget" not in facts:
+        raise ValueError(f"grant: {what!r} is no refusal by a budget, nor a budget or its label")
+    if scope is not None:
+        raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
+    return facts["budget"], facts.get("account", "")
 
 
 def _check_budgets(budgets: Sequence[Any]) -> None:

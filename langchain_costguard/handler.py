@@ -9,6 +9,7 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
+from langchain_costguard.admission import is_step
 from langchain_costguard.calls import Stream, pieces
 from langchain_costguard.settlement import Settlement
 
@@ -53,16 +54,20 @@ class Handler(Settlement, BaseCallbackHandler):
         """Follow the run's lineage; refuse when halted, and count a graph's steps."""
         trace = self._trace(run_id, parent_run_id, var_child_runnable_config.get())
         self._remember(run_id, trace)
+        if self.deferrals.pending:
+            self._starts_again(metadata or {}, tags)
         try:
             if self._killed or self._switch is not None:
                 self._check_chain(kwargs.get("name") or "", run_id, metadata or {}, tags, trace)
-            if self.meter.ledger.counts_steps and tags and any(tag.startswith("graph:step:") for tag in tags):
+            if self.meter.ledger.counts_steps and is_step(tags):
                 self._step(run_id, metadata or {}, tags, trace, kwargs.get("name") or "")
             if kwargs.get("run_type") == "llm":
                 # Router models ("decisions") report themselves as chains.
                 # https://github.com/langchain-ai/langchain/blob/master/libs/partners/openai/langchain_openai/decisions/base.py
                 self._start_model(run_id, parent_run_id, metadata or {}, tags, _NOTHING, str(inputs))
-        except BaseException:
+        except BaseException as error:
+            if self._deferred(metadata or {}, tags, trace, error):
+                return
             self._traces.pop(run_id.int, None)
             raise
 

@@ -31,6 +31,7 @@ _LOOK_AGAIN = 8
 """Tokens between two exact counts at the least: a count takes as long as the text is."""
 _MAX_PROVISIONAL = 1_000
 """Calls settled by estimate that may still be heard of."""
+_MAX_SESSIONS = 10_000
 
 Emit = Callable[[events.Event], None]
 
@@ -58,6 +59,8 @@ class Meter:
         self.clock = clock
         self.books = Books(self._orphaned, self._expired, ledger.hold_seconds)
         self.open_calls = self.books.open
+        self.dearest: dict[str, int] = {}
+        """What the dearest call of each session took so far (nano-USD): its charge, or what had to be held for it."""
         self._provisional: deque[Call] = deque()
         self._alerts = alerts
         self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
@@ -66,10 +69,11 @@ class Meter:
 
     # Start
 
-    def admit(self, call: Call, *, units: int | None = None) -> Denial | None:
+    def admit(self, call: Call, *, units: int | None = None, last: bool = False) -> Denial | None:
         """Reserve what a model call can cost at the most; the denial where it does not fit.
 
-        With ``units`` the output ceiling is that many tokens, whatever the request says.
+        With ``units`` the output ceiling is that many tokens, whatever the request says. A ``last`` call may have what
+        budgets keep back.
         """
         if units is not None:
             call.ceiling = units
@@ -88,6 +92,7 @@ class Meter:
             per_unit,
             units=bounds,
             alone=call.alone,
+            last=last,
             now=call.started,
         )
         if isinstance(answer, Denial):
@@ -98,11 +103,11 @@ class Meter:
         call.held = usd + rate * n * answer.units
         return None
 
-    def admit_tool(self, call: Call, fee: int) -> Denial | None:
+    def admit_tool(self, call: Call, fee: int, *, last: bool = False) -> Denial | None:
         """Reserve one tool call and its fee (nano-USD)."""
         call.held = fee
         answer = self.ledger.reserve(
-            call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), alone=call.alone, now=call.started
+            call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), alone=call.alone, last=last, now=call.started
         )
         if isinstance(answer, Denial):
             return answer
@@ -239,6 +244,12 @@ class Meter:
         tokens, output = usage.input_tokens, usage.output_tokens
         actual = (charge, tokens + output, tokens, output, 1, 0, 0 if call.scope.step else 1, 0)
         self._release(call, actual, now)
+        session, dearest = call.scope.session, self.dearest
+        took = call.held if call.held > charge and call.asked is not None and not call.strict else charge
+        if took > dearest.get(session, 0):
+            dearest[session] = took
+            if len(dearest) > _MAX_SESSIONS:
+                dearest.pop(next(iter(dearest)), None)
         read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
         if before is None:
             counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0)
@@ -292,7 +303,7 @@ class Meter:
 def affordable(call: Call, denial: Denial) -> int:
     """Output tokens the refusing account could pay for if nothing were held."""
     account, refusal, times = denial.account, denial.refusal, call.times
-    left = account.cap - refusal.spent
+    left = account.cap - account.reserve - refusal.spent
     rate = call.rates.output_rate(call.upper)
     measure = MEASURES[account.measure]
     if measure == "usd":

@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from langchain_costguard.budgets.budget import MEASURES, Budget
-from langchain_costguard.budgets.ledger import SECONDS, USD, Denial
+from langchain_costguard.budgets.ledger import SECONDS, USD, Account, Denial
 from langchain_costguard.money import show, usd
 from langchain_costguard.scope import Scope
+from langchain_costguard.stores.base import Refusal
 
 if TYPE_CHECKING:
     from langchain_costguard.errors import (
@@ -23,41 +24,48 @@ def over_budget(denial: Denial, what: str, scope: Scope, advice: str = "") -> Bu
     """A budget cannot pay for ``what``; ``advice`` is for refusals of money and tokens, which depend on length."""
     account, refusal = denial.account, denial.refusal
     if account.measure == SECONDS:
-        return out_of_time(account.budget, what, scope)
-    measure, left = MEASURES[account.measure], account.cap - refusal.spent - refusal.held
-    amounts = (refusal.needed, max(0, left), account.cap, refusal.held)
+        return out_of_time(account, what, scope, refusal.spent)
+    measure, kept = MEASURES[account.measure], account.reserve
+    left = account.cap - kept - refusal.spent - refusal.held
+    amounts = (refusal.needed, max(0, left), account.cap, refusal.held, kept)
     words = [show(amount) if account.measure == USD else f"{amount:,}" for amount in amounts]
     noun = measure.replace("_", " ")
     unit = "" if account.measure == USD else f" {noun if refusal.needed != 1 else noun.removesuffix('s')}"
     who = whose(account.budget, scope)
     text = f"it may take {words[0]}{unit}, and {words[1]} of {words[2]} is left{who}"
     text += f" ({words[3]} is held by calls under way)." if refusal.held else "."
+    text += f" {words[4]} more is kept back for a last answer." if kept else ""
     if advice and measure in ("usd", "tokens", "output_tokens"):
         text += f" {advice}"
-    unit_of = usd if account.measure == USD else Decimal
-    needed, remaining = unit_of(refusal.needed), unit_of(left)
-    return _exceeded(account.budget, measure, scope, what, text, needed, remaining, by_holds=refusal.by_holds)
+    return _exceeded(account, refusal, scope, f"{what}: {text}", left, reserve=kept > 0 and left + kept > 0)
 
 
-def out_of_time(budget: Budget, what: str, scope: Scope) -> BudgetExceededError:
-    """A budget's ``seconds`` are over."""
-    text = f"its {float(budget.seconds or 0):g} seconds are over{whose(budget, scope)}."
-    return _exceeded(budget, "seconds", scope, what, text, Decimal(0), Decimal(0), by_holds=False)
+def out_of_time(account: Account, what: str, scope: Scope, elapsed: int | None = None) -> BudgetExceededError:
+    """A budget's ``seconds`` are over, after ``elapsed`` milliseconds (default: all it had)."""
+    text = f"its {float(account.budget.seconds or 0):g} seconds are over{whose(account.budget, scope)}."
+    over = Refusal(0, 0, account.cap if elapsed is None else elapsed, 0, by_holds=False)
+    return _exceeded(account, over, scope, f"{what}: {text}", 0, reserve=False)
 
 
 def _exceeded(
-    budget: Budget, measure: str, scope: Scope, what: str, text: str, needed: Decimal, left: Decimal, *, by_holds: bool
+    account: Account, refusal: Refusal, scope: Scope, text: str, left: int, *, reserve: bool
 ) -> BudgetExceededError:
     from langchain_costguard.errors import BudgetExceededError
 
+    budget, unit = account.budget, usd if account.measure == USD else Decimal
     return BudgetExceededError(
-        f"Budget {budget.label!r} refused {what}: {text}",
+        f"Budget {budget.label!r} refused {text}",
         budget=budget.label,
-        measure=measure,
+        measure=MEASURES[account.measure],
         scope=whose(budget, scope).strip(" ()") or "all",
-        needed=needed,
-        left=left,
-        by_holds=by_holds,
+        needed=unit(refusal.needed),
+        left=unit(left),
+        by_holds=refusal.by_holds,
+        reserve=reserve,
+        account=account.name,
+        asked=refusal.needed,
+        spent=refusal.spent,
+        cap=account.cap,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +22,19 @@ if TYPE_CHECKING:
 
 _STREAM_CHECK = 0.25
 """Seconds between looks at the kill switch and the clock while a stream runs."""
+_paid: ContextVar[list[str] | None] = ContextVar("costguard_paid", default=None)
+
+
+@contextmanager
+def noting(paid: list[str]) -> Iterator[None]:
+    """Note in ``paid``, cleared first, the models that answer and the tools that run in the block, in its threads and
+    tasks too: what would be paid again if the block were run again."""
+    paid.clear()
+    token = _paid.set(paid)
+    try:
+        yield
+    finally:
+        _paid.reset(token)
 
 
 class Settlement(Admission):
@@ -35,13 +51,16 @@ class Settlement(Admission):
         if now >= stream.next_check:
             stream.next_check = now + _STREAM_CHECK
             if call.hold is not None and now >= call.hold.deadline:
-                shortest = self.meter.ledger.timed(call.scope)[0]
-                raise self._stopped(call, stream, out_of_time(shortest, f"more of a reply of {call.name}", call.scope))
+                clock = self.meter.ledger.shortest(call.scope, call.step_id, now, alone=call.alone)
+                raise self._stopped(call, stream, out_of_time(clock, f"more of a reply of {call.name}", call.scope))
             if self._killed or self._switch is not None:
                 self._check_halt("model", call.name, call.run_id, call.scope, midway=True)
 
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
+        paid = _paid.get()
+        if paid is not None and not is_cache_hit(response):
+            paid.append(call.name)
         plain = plain_usage(response)
         if plain is not None:
             self.meter.settle(call, *plain)
@@ -60,7 +79,7 @@ class Settlement(Admission):
         stream = call.stream
         if usage is not None:
             self.meter.settle(call, usage, reported_model(response), estimated=stream is None or not stream.stopped)
-        elif stream is not None:
+        elif stream is not None and stream.chunks:
             self.meter.settle_partly(call, self.meter.seen(call, stream))
         else:
             what = fate(error)
@@ -89,6 +108,9 @@ class Settlement(Admission):
         call = self.meter.books.take(run_id)
         if call is None:
             return
+        paid = _paid.get()
+        if paid is not None:
+            paid.append(call.name)
         price, arguments = call.tool
         fee = call.held
         if callable(price) and not failed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from langchain_costguard.calls import Call
-from langchain_costguard.events import Event, Refused, Sink, StoreFailed
+from langchain_costguard.events import Event, Refused, Sink, Steered, StoreFailed
 from langchain_costguard.meter import Meter
 from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import StoreError
@@ -40,11 +40,18 @@ class Voice:
     def _told(
         self, kind: str, name: str, run_id: UUID, scope: Scope, error: CostGuardError, *, midway: bool = False
     ) -> CostGuardError:
+        error.facts.setdefault("kind", kind)
         self.meter.tallies.count(scope, _REFUSED)
         if self.sinks:
             text = str(error)
             self._emit(Refused(self._clock(), scope, run_id, kind, name, type(error).__name__, text, midway))
         return error
+
+    def tell(self, event: Steered) -> None:
+        """Count what steering did, for the report, and tell the sinks of it."""
+        self.meter.tallies.act(event)
+        if self.sinks:
+            self._emit(event)
 
     def safely(self, end: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """A paid reply is never lost to an error of ours."""
@@ -52,6 +59,12 @@ class Voice:
             end(*args, **kwargs)
         except Exception as error:
             self._complain("settling a call", error)
+
+    def say_once(self, text: str) -> None:
+        """Warn of something in the user's set-up."""
+        if text not in self._complained:
+            self._complained.add(text)
+            log.warning("%s (said once)", text)
 
     def _complain(self, what: str, error: BaseException) -> None:
         kind = f"{what}: {type(error).__name__}"

@@ -17,8 +17,8 @@ ROOT = Path(langchain_costguard.__file__).parent
 NAME = ROOT.name
 
 LAYERS: list[tuple[str, ...]] = [
-    ("money", "usage", "scope", "errors", "failures", "ambient"),
-    ("events",),
+    ("money", "usage", "scope", "errors", "failures", "ambient", "deferral"),
+    ("events", "policies"),
     ("pricing", "stores", "observe"),
     ("budgets",),
     ("calls", "refusals"),
@@ -32,6 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("embeddings",),
     ("strict",),
     ("guard",),
+    ("steering",),
     ("testing",),
     ("cli",),
 ]
@@ -44,22 +45,23 @@ ONLY_IN = {
     "sqlite3": ["stores/database.py", "stores/sqlite.py"],
     "tiktoken": ["pricing/vocabulary.py"],
     "genai_prices": ["pricing/*"],
-    "pandas": ["observe/report.py"],
-    "langgraph": ["errors.py", "cli/*"],
-    "langchain": ["cli/*"],
+    "pandas": ["observe/tables.py"],
+    "langgraph": ["errors.py", "steering/*", "cli/*"],
+    "langchain": ["steering/middleware.py", "cli/*"],
     "langchain_openai": ["testing/clients.py", "cli/*"],
     "langchain_anthropic": ["testing/clients.py"],
     "numpy": [],
-    "langsmith": [],
+    "langsmith": ["steering/middleware.py"],
     "requests": [],
     "httpx": ["cli/*"],
 }
 """The only places that know of these packages."""
 
-PURE = ["budgets/budget.py", "budgets/accounts.py", "budgets/ledger.py", "budgets/alerts.py", "stores/account.py"]
-"""Policies: they take the time as an argument, and touch nothing outside."""
-
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+PURE = ["budgets/budget.py", "budgets/accounts.py", "budgets/ledger.py", "budgets/alerts.py", "stores/account.py"]
+PURE += [file for file in FILES if file.startswith("policies/")]
+"""Policies: they take the time as an argument, and touch nothing outside."""
 
 
 @cache

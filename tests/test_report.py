@@ -14,10 +14,11 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.tools import tool
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price, Scope
+from langchain_costguard.events import LoopDetected, ShortCircuited, Steered
 from langchain_costguard.money import show_all
-from langchain_costguard.observe import report as module
+from langchain_costguard.observe import rows as module
 from langchain_costguard.observe.report import DIMENSIONS, Report, Tallies, Tally
-from langchain_costguard.testing import FakeProvider, Reply, ScriptedChatModel
+from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 
 QUESTION: Any = {"messages": [("user", "hi")]}
@@ -297,3 +298,91 @@ def test_who_spent_it_is_kept_while_traces_are_folded(monkeypatch: pytest.Monkey
     calls = {scope: tally.calls for scope, tally in tallies.report().by("user", "session").rows}
     assert len(calls) == 21
     assert sum(calls.values()) == 1000
+
+
+# What steering did
+
+
+def steered(guard: CostGuard, event: type[Steered], name: str, saved: int = 0, **scope: str) -> None:
+    guard.tell(event(guard.now(), Scope(**scope), name, "because", saved))
+
+
+def some_steering() -> tuple[CostGuard, Recorder]:
+    recorder = Recorder()
+    guard = CostGuard(sinks=[recorder])
+    for user, trace in (("u1", "a"), ("u1", "b"), ("u2", "c")):
+        steered(guard, ShortCircuited, "search", 10_000_000, user=user, trace=trace)
+    steered(guard, LoopDetected, "search", user="u2")
+    return guard, recorder
+
+
+def test_what_steering_did_is_told_and_counted_by_scope_action_and_name() -> None:
+    guard, recorder = some_steering()
+    assert [event.name for event in recorder.of(ShortCircuited)] == ["search"] * 3
+    actions = guard.report().actions
+    assert len(actions.rows) == 4
+    assert (actions.times("ShortCircuited"), actions.times("LoopDetected"), actions.times("Throttled")) == (3, 1, 0)
+    assert actions.saved == 30_000_000
+    assert actions.by("user").rows == [
+        (("u1", "ShortCircuited", "search"), 2, 20_000_000),
+        (("u2", "ShortCircuited", "search"), 1, 10_000_000),
+        (("u2", "LoopDetected", "search"), 1, 0),
+    ]
+    assert guard.report().by("user").actions.rows == actions.by("user").rows
+    assert guard.report().total == Tally()
+    with pytest.raises(ValueError, match="by: 'team'"):
+        actions.by("team")
+
+
+def test_actions_are_a_short_table_below_the_report(call: Caller) -> None:
+    guard, _ = some_steering()
+    short = (
+        "action          name    times   saved\n"
+        "--------------  ------  -----  ------\n"
+        "ShortCircuited  search      3  $0.030\n"
+        "LoopDetected    search      1       -"
+    )
+    assert str(guard.report().actions) == short
+    assert str(guard.report()) == f"Nothing was metered.\n\n{guard.report().actions}"
+    before = str(some_spending(call).report())
+    assert "action" not in before
+    guard = some_spending(call)
+    steered(guard, ShortCircuited, "<search>", 10_000_000)
+    report = guard.report()
+    assert str(report) == f"{before}\n\n{report.actions}"
+    assert str(report.by("user")).split("\n\n")[1].split()[:5] == ["user", "action", "name", "times", "saved"]
+    shown = report._repr_html_()
+    assert shown.count("<table>") == 2
+    assert "&lt;search&gt;" in shown
+    assert "saved" not in before
+    assert report.total.saved == 0
+
+
+def test_actions_are_dictionaries_and_data_frames() -> None:
+    guard, _ = some_steering()
+    actions = guard.report().actions.by("user")
+    assert actions.to_dicts()[0] == {
+        "user": "u1", "action": "ShortCircuited", "name": "search", "times": 2, "saved_usd": Decimal("0.02"),
+    }  # fmt: skip
+    frame = actions.to_pandas()
+    assert frame["saved_usd"].tolist() == [0.02, 0.01, 0.0]
+    empty = CostGuard().report().actions
+    assert (bool(empty), str(empty), empty._repr_html_()) == (
+        False,
+        "Nothing was steered.",
+        "<p>Nothing was steered.</p>",
+    )
+    assert len(empty.to_pandas()) == 0
+
+
+@pytest.mark.parametrize("name", ["trace", "session", "task", "user", "feature", "agent", "step", ""])
+def test_rows_of_actions_do_not_grow_without_bound(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_TRACES", 200)
+    monkeypatch.setattr(module, "MAX_ROWS", 300)
+    guard = CostGuard()
+    for i in range(3000):
+        scope = {name: str(i)} if name else {}
+        steered(guard, ShortCircuited, "search" if name else f"tool {i}", 1, **scope)
+    actions = guard.report().actions
+    assert (actions.times("ShortCircuited"), actions.saved) == (3000, 3000)
+    assert len(actions.rows) <= 600

@@ -10,6 +10,8 @@ from langchain_costguard.scope import Scope
 
 USD, TOKENS, INPUT, OUTPUT, MODEL_CALLS, TOOL_CALLS, STEPS, SECONDS = range(len(MEASURES))
 FOREVER = float("inf")
+GRANTED = "granted:"
+"""With an account's name after it: the account of what was granted to it. In a key, the first part has no colon."""
 
 _FIELDS = {name: index for index, name in enumerate(Scope._fields)}
 _STEP, _TRACE = _FIELDS["step"], _FIELDS["trace"]
@@ -29,21 +31,24 @@ class Account(NamedTuple):
     base: int
     """The budget's cap, of which alerts are shares."""
     budget: Budget
+    reserve: int = 0
+    """What of the cap is kept for a last answer."""
 
 
 class Accounts:
     """The accounts of one scope that outlive a trace, until the first of their windows ends.
 
     A call asks for the same few again and again, so they are named once. ``bound`` is for a store in this process: its
-    own states of them, by which it is asked without naming them again.
+    own states of them, by which it is asked without naming them again; ``watch`` is what a headroom is made from.
     """
 
-    __slots__ = ("accounts", "bound", "until")
+    __slots__ = ("accounts", "bound", "until", "watch")
 
     def __init__(self, accounts: list[Account], until: float) -> None:
         self.accounts = accounts
         self.until = until
         self.bound: Any = None
+        self.watch: Any = None
 
 
 class Naming:
@@ -87,7 +92,11 @@ class Plan:
         idle = budget.idle()
         self.budget = budget
         self.key = budget.key()
-        self.caps = [(MEASURES.index(m), "|" + m, budget.ceiling(cap), cap, idle) for m, cap in budget.caps().items()]
+        kept = budget.reserves()
+        self.caps = [
+            (MEASURES.index(m), "|" + m, budget.ceiling(cap), cap, idle, kept.get(m, 0))
+            for m, cap in budget.caps().items()
+        ]
         self.only = [(_FIELDS[dimension], allowed) for dimension, allowed in budget.only.items()]
         self.where = [_FIELDS[d] for d in budget.dimensions() if d not in ("all", "call")]
         self.fleeting = bool({_STEP, _TRACE} & {*self.where}) or any(i == _TRACE for i, _ in self.only)
@@ -112,8 +121,8 @@ class Plan:
             label, until = window_at(budget.window, budget.tz, now)
             where += "|" + label
         accounts = [
-            new_tuple(Account, (measure, where + suffix, cap, idle, base, budget))
-            for measure, suffix, cap, base, idle in self.caps
+            new_tuple(Account, (measure, where + suffix, cap, idle, base, budget, reserve))
+            for measure, suffix, cap, base, idle, reserve in self.caps
         ]
         self.recent = (value, until, accounts)
         return until, accounts

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from inspect import signature
-from math import isnan
+from math import ceil, isnan
 from typing import Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,6 +23,7 @@ MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "to
 """What a budget can cap. Accounts count nano-USD for ``usd`` and milliseconds for ``seconds``."""
 
 SCOPES = ("call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all")
+_RESERVED = ("usd", "tokens", "input_tokens", "output_tokens")
 _WINDOWS = ("hour", "day", "week", "month")
 _HOUR, _DAY = 3600, 86_400
 
@@ -46,6 +47,10 @@ class Budget:
         tz: The calendar's time zone, an IANA name.
         only: Apply to these scopes alone: ``{"agent": "research"}`` or ``{"agent": {"research", "writer"}}``.
         lockout: Refuse at this multiple of the caps: with ``1.2``, alert at 100 % and refuse at 120 %.
+        reserve: What is kept back of the caps for a last answer: money (``"0.02"``, of ``usd``), or a share (``"5%"``,
+            or ``0.05``) of ``usd`` and every cap on tokens. When the rest is spent, steering takes the tools away and
+            spends it; a guard without steering refuses as if the caps were smaller by it. Alerts are shares of the
+            whole caps.
         name: What messages and reports call it; needed when two budgets would count into one account.
 
     Raises:
@@ -65,6 +70,7 @@ class Budget:
     tz: str = "UTC"
     only: Mapping[str, str | Collection[str]] = field(default_factory=dict, hash=False)
     lockout: float = 1.0
+    reserve: Money | float | None = None
     name: str = ""
 
     def __new__(cls, *args: Any, **fields: Any) -> Budget:
@@ -90,6 +96,7 @@ class Budget:
             raise ValueError(f"name: {self.name!r} must be a text")
         if not self.caps():
             raise ValueError(f"Budget(per={self.per!r}) has no limit: give at least one of {', '.join(MEASURES)}")
+        self.reserves()
 
     def __repr__(self) -> str:
         given = (f for f in fields(self) if f.name == "per" or getattr(self, f.name) != _unset(f))
@@ -98,7 +105,7 @@ class Budget:
 
     def caps(self) -> dict[str, int]:
         """The limits that are set, as integers of their account's unit."""
-        caps = {m: _cap(m, value) for m in MEASURES if (value := getattr(self, m)) is not None}
+        caps = {m: cap_of(m, value) for m in MEASURES if (value := getattr(self, m)) is not None}
         for measure, cap in caps.items():
             if self.ceiling(cap) > MAX_AMOUNT:
                 raise ValueError(f"{measure}: {getattr(self, measure)!r} is more than an account can hold")
@@ -107,6 +114,23 @@ class Budget:
     def ceiling(self, cap: int) -> int:
         """Where a cap refuses: the cap times ``lockout``, exactly (1.15 times 100 is 115)."""
         return int(cap * Decimal(str(self.lockout)))
+
+    def reserves(self) -> dict[str, int]:
+        """What is kept back of the caps, where anything is, as integers of their account's unit."""
+        if self.reserve is None:
+            return {}
+        caps, share = self.caps(), _share(self.reserve)
+        if share is None:
+            kept = {"usd": nano(self.reserve, "reserve")}  # type: ignore[arg-type]
+        else:
+            kept = {m: ceil(caps[m] * share) for m in MEASURES if m in caps and m in _RESERVED}
+        if not kept.keys() & caps.keys():
+            needed = "usd" if share is None else f"one of {', '.join(_RESERVED)}"
+            raise ValueError(f"reserve: {self.reserve!r} has no cap to be a part of: give {needed}")
+        for measure, amount in kept.items():
+            if amount >= caps[measure]:
+                raise ValueError(f"reserve: {self.reserve!r} is all of {measure}={getattr(self, measure)!r}")
+        return kept
 
     def dimensions(self) -> tuple[str, ...]:
         """``per`` as a tuple."""
@@ -176,7 +200,12 @@ def window_at(window: Window, tz: str, now: float) -> tuple[str, float]:
     return first.strftime("%Y-%m"), (first + timedelta(days=32)).replace(day=1).timestamp()
 
 
-def _cap(measure: str, value: Any) -> int:
+def cap_of(measure: str, value: Any) -> int:
+    """A limit as an integer of its account's unit.
+
+    Raises:
+        ValueError: names the measure and the value.
+    """
     if measure == "usd":
         return nano(value, "usd")
     if measure == "seconds":
@@ -188,6 +217,22 @@ def _cap(measure: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ValueError(f"{measure}: {value!r} must be a whole number above zero")
     return value
+
+
+def _share(reserve: Any) -> Decimal | None:
+    """A reserve that is a share, exactly; None of one that is an amount of money."""
+    if isinstance(reserve, str) and reserve.strip().endswith("%"):
+        try:
+            share = Decimal(reserve.strip()[:-1]) / 100
+        except InvalidOperation:
+            share = Decimal("NaN")
+    elif isinstance(reserve, float):
+        share = Decimal(str(reserve))
+    else:
+        return None
+    if not share.is_finite() or not 0 < share < 1:
+        raise ValueError(f'reserve: {reserve!r} must be a share such as 0.05 or "5%", or an amount of USD as text')
+    return share
 
 
 def _per(per: Any) -> Any:

@@ -21,6 +21,7 @@ from langchain_costguard.budgets.accounts import (
     refuse_shared_accounts,
 )
 from langchain_costguard.budgets.budget import MEASURES, Budget
+from langchain_costguard.budgets.headroom import Watch
 from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import MAX_AMOUNT, Claim, Refusal, Store
 from langchain_costguard.stores.memory import MemoryStore
@@ -77,9 +78,26 @@ class Ledger:
         self.counts_steps = any(budget.steps is not None for budget in self.budgets)
         self._naming = Naming(self.budgets)
         self.by_trace = bool(self._naming.fleeting)
+        self.keeps_back = any(budget.reserve is not None for budget in self.budgets)
         self._memory = store if isinstance(store, MemoryStore) else None
         self._grain = max(1, int(hold_seconds // 10))
         self._of_trace: dict[str, list[str]] = {}
+
+    @property
+    def plans(self) -> Sequence[Plan]:
+        """The budgets, each ready to name its accounts."""
+        return self._naming.plans
+
+    def watch(self, scope: Scope, now: float) -> Watch:
+        """What to read for the headroom of the scope: its accounts that outlive a call and a step."""
+        known = self._naming.lasting(scope, now)
+        if self.by_trace and scope.trace:
+            plans = [plan for plan in self._naming.fleeting if "step" not in plan.budget.dimensions()]
+            return Watch(known.accounts + [a for plan in plans for a in self._fleeting(plan, scope, "", now)])
+        if known.watch is None:
+            known.watch = Watch(known.accounts)
+        watch: Watch = known.watch
+        return watch
 
     def accounts(self, scope: Scope, step_id: str, now: float, *, alone: bool = False) -> list[Account]:
         """Every account of the store that the scope counts into at ``now``."""
@@ -88,10 +106,7 @@ class Ledger:
             return lasting
         accounts = lasting.copy()
         for plan in self._naming.fleeting:
-            before = plan.recent
-            accounts += plan.accounts(scope, step_id, now)[1]
-            if plan.recent is not before:
-                self._note(scope.trace, plan.recent[2])
+            accounts += self._fleeting(plan, scope, step_id, now)
         return accounts
 
     def reserve(
@@ -103,21 +118,23 @@ class Ledger:
         *,
         units: tuple[int, int] = (0, 0),
         alone: bool = False,
+        last: bool = False,
         now: float,
     ) -> Hold | Denial:
         """Hold ``fixed + per_unit * units`` on every account that counts the call, or on none.
 
-        ``alone`` says that the call is a trace of its own, so that budgets per step and trace are budgets of this call.
+        ``alone`` says that the call is a trace of its own, so that budgets per step and trace are budgets of this call;
+        ``last`` that it may have what the budgets keep back.
         """
         deadline, room, tight = FOREVER, MAX_AMOUNT, None
         private = self._naming.private if alone else self._naming.per_call
         if private:
-            answer = _within_call(private, scope, fixed, per_unit, units, now)
+            answer = _within_call(private, scope, fixed, per_unit, units, now, last=last)
             if isinstance(answer, Denial):
                 return answer
             units, deadline, room, tight = answer
         until = (int(now + self.hold_seconds) // self._grain + 1) * self._grain
-        if self._memory is not None and (alone or not self.by_trace) and not fixed[TOOL_CALLS]:
+        if self._memory is not None and (alone or not self.by_trace) and not fixed[TOOL_CALLS] and not last:
             known = self._naming.lasting(scope, now)
             bound = known.bound
             if bound is not None:
@@ -126,20 +143,23 @@ class Ledger:
                     deadline = quick[1] if quick[1] < deadline else deadline
                     return Hold(bound.accounts, fixed, per_unit, quick[0], until, deadline, room, tight, bound)
             known.bound = self._memory.bind(
-                [(a, a[0], a[1], a[2], a[0] == SECONDS) for a in known.accounts if a[0] != TOOL_CALLS]
+                [(a, a[0], a[1], a[2] - a[6], a[0] == SECONDS) for a in known.accounts if a[0] != TOOL_CALLS]
             )
         hold = Hold([], fixed, per_unit, units[1], until, deadline, room, tight)
-        return self._reserve(hold, self.accounts(scope, step_id, now, alone=alone), units, now)
+        accounts = self.accounts(scope, step_id, now, alone=alone)
+        if last:
+            accounts = [account._replace(reserve=0) if account.reserve else account for account in accounts]
+        return self._reserve(hold, accounts, units, now)
 
     def extend(self, hold: Hold, more: int, now: float) -> Denial | None:
         """Hold ``more`` units on top; the denial, with nothing changed, where they do not fit."""
         if more > hold.room and hold.tight is not None:
-            measure, cap = hold.tight.measure, hold.tight.cap
+            measure, cap = hold.tight.measure, hold.tight.cap - hold.tight.reserve
             rate = hold.per_unit[measure]
             spent = hold.fixed[measure] + rate * hold.units
             return Denial(hold.tight, Refusal(0, rate * more, min(spent, cap), 0, by_holds=False))
         accounts = [account for account in hold.accounts if hold.per_unit[account.measure]]
-        claims = [Claim(a.name, a.cap, hold.per_unit[a.measure] * more, ttl=a.ttl) for a in accounts]
+        claims = [Claim(a.name, a.cap, hold.per_unit[a.measure] * more, ttl=a.ttl, reserve=a.reserve) for a in accounts]
         if claims:
             granted = self.store.reserve(claims, units=(0, 0), until=hold.until, now=now)
             if isinstance(granted, Refusal):
@@ -148,10 +168,13 @@ class Ledger:
         hold.room -= more
         return None
 
-    def timed(self, scope: Scope) -> list[Budget]:
-        """The budgets that limit the scope's time, the shortest first."""
+    def shortest(self, scope: Scope, step_id: str, now: float, *, alone: bool) -> Account:
+        """Of the budgets that limit the scope's time, the shortest; nameless where it keeps no account."""
         plans = [plan for plan in self._naming.plans if plan.budget.seconds is not None and plan.applies(scope)]
-        return sorted((plan.budget for plan in plans), key=lambda budget: budget.caps()["seconds"])
+        plan = min(plans, key=lambda plan: plan.budget.caps()["seconds"])
+        account = next(a for a in plan.accounts(scope, step_id, now)[1] if a.measure == SECONDS)
+        private = self._naming.private if alone else self._naming.per_call
+        return account._replace(name="") if plan in private else account
 
     def settle(self, hold: Hold, actual: Amounts, now: float) -> list[int]:
         """Replace the hold by what was really used; returns the new total of each of ``hold.accounts``."""
@@ -189,6 +212,13 @@ class Ledger:
         hold.accounts, hold.units = accounts, granted.units
         return hold
 
+    def _fleeting(self, plan: Plan, scope: Scope, step_id: str, now: float) -> list[Account]:
+        before = plan.recent
+        accounts = plan.accounts(scope, step_id, now)[1]
+        if plan.recent is not before:
+            self._note(scope.trace, plan.recent[2])
+        return accounts
+
     def _note(self, trace: str, accounts: Sequence[Account]) -> None:
         names = self._of_trace.setdefault(trace, [])
         names += [account.name for account in accounts]
@@ -200,8 +230,8 @@ class Ledger:
 
 def _claims(accounts: Sequence[Account], fixed: Amounts, per_unit: Amounts) -> list[Claim]:
     return [
-        new_tuple(Claim, (name, cap, fixed[measure], per_unit[measure], measure == SECONDS, ttl))
-        for measure, name, cap, ttl, _, _ in accounts
+        new_tuple(Claim, (name, cap, fixed[measure], per_unit[measure], measure == SECONDS, ttl, reserve))
+        for measure, name, cap, ttl, _, _, reserve in accounts
     ]
 
 
@@ -212,6 +242,8 @@ def _within_call(
     per_unit: Amounts,
     units: tuple[int, int],
     now: float,
+    *,
+    last: bool,
 ) -> Denial | tuple[tuple[int, int], float, int, Account | None]:
     """Budgets that count nothing but this call need no store: what it may take is compared on the spot."""
     least, most = units
@@ -219,15 +251,16 @@ def _within_call(
     for plan in private:
         if plan.only and not plan.applies(scope):
             continue
-        for measure, _, cap, base, idle in plan.caps:
+        for measure, _, cap, base, idle, kept in plan.caps:
             if measure == SECONDS:
                 deadline = min(deadline, now + cap / 1000)
                 continue
             needed, rate = fixed[measure] + per_unit[measure] * least, per_unit[measure]
-            if needed > cap:
-                account = Account(measure, plan.key, cap, idle, base, plan.budget)
+            reserve = 0 if last else kept
+            if needed > cap - reserve:
+                account = Account(measure, "", cap, idle, base, plan.budget, reserve)
                 return Denial(account, Refusal(0, needed, 0, 0, by_holds=False))
-            if rate and (affordable := (cap - fixed[measure]) // rate) < room:
+            if rate and (affordable := (cap - reserve - fixed[measure]) // rate) < room:
                 room, most = affordable, min(most, affordable)
-                tight = Account(measure, plan.key, cap, idle, base, plan.budget)
+                tight = Account(measure, "", cap, idle, base, plan.budget, reserve)
     return (least, most), deadline, room if units == (0, 0) else room - most, tight

@@ -3,30 +3,70 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import unquote
 
+from langchain_costguard.budgets.accounts import GRANTED
 from langchain_costguard.budgets.budget import MEASURES, SCOPES
+from langchain_costguard.budgets.grants import KEYS
 from langchain_costguard.cli.words import amount
 from langchain_costguard.stores.base import Balance
 
-HEADER = ["budget", "scope", "window", "measure", "spent", "held", "left", "cap"]
+NAMES = ["budget", "scope", "window", "measure"]
+HEADER = [*NAMES, "spent", "held", "left", "cap"]
 _WINDOWS = ("hour", "day", "week", "month")
 
 
-def row_of(name: str, balance: Balance, now: float) -> list[str] | None:
-    """One line of the table of accounts; None where a store keeps something of its own under the name."""
-    key, *middle, measure = name.split("|")
-    if measure not in MEASURES:
-        return None
-    scope, window = _parts(key, middle)
-    spent = balance.spent
-    if measure == "seconds":  # a clock account keeps when its first call was made
-        spent = max(0, int(now * 1000) - spent) if spent else 0
-    left = max(0, balance.cap - spent - balance.held)
-    figures = [amount(measure, value) for value in (spent, balance.held, left, balance.cap)]
-    if measure == "seconds":
-        figures[1] = "-"
-    return [unquote(key), scope, window, measure, *figures]
+class Line(NamedTuple):
+    """One account: ``where`` is its name without the measure; amounts are in its own unit.
+
+    ``spent`` is all that was spent, and ``cap`` holds what was ``granted``, too.
+    """
+
+    where: str
+    budget: str
+    scope: str
+    window: str
+    measure: str
+    spent: int
+    held: int
+    cap: int
+    granted: int
+
+    @property
+    def account(self) -> str:
+        """Its name in the store."""
+        return f"{self.where}|{self.measure}"
+
+    def names(self) -> list[str]:
+        """What tells it from others."""
+        return [self.budget, self.scope, self.window, self.measure]
+
+    def row(self) -> list[str]:
+        """The cells under ``HEADER``."""
+        left = max(0, self.cap - self.spent - self.held)
+        figures = [amount(self.measure, value) for value in (self.spent, self.held, left, self.cap)]
+        if self.measure == "seconds":
+            figures[1] = "-"
+        return [*self.names(), *figures]
+
+
+def lines_of(accounts: Iterable[tuple[str, Balance]], now: float) -> list[Line]:
+    """The accounts of budgets among all that a store keeps, in order."""
+    found = dict(accounts)
+    lines = []
+    for name, balance in found.items():
+        key, *middle, measure = name.split("|")
+        if measure not in MEASURES or name.startswith((GRANTED, KEYS)):
+            continue
+        beside = found.get(GRANTED + name)
+        granted, spent = beside.spent if beside else 0, balance.spent
+        if measure == "seconds":  # a clock account keeps when its first call was made
+            spent = int(now * 1000) - spent if spent else 0
+        figures = (max(0, spent + granted), balance.held, balance.cap + granted, granted)
+        lines.append(Line(name.rpartition("|")[0], unquote(key), *_parts(key, middle), measure, *figures))
+    return sorted(lines, key=Line.names)
 
 
 def _parts(key: str, middle: list[str]) -> tuple[str, str]:

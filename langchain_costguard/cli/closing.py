@@ -99,6 +99,7 @@ def write_json(file: str, gauge: Gauge, ending: Ending, status: int, words: list
         "limits": _limits(gauge),
         "total": {k: _plain(v) for k, v in report.by().to_dicts()[0].items()} if report.rows else {},
         "rows": [{k: _plain(v) for k, v in row.items()} for row in report.to_dicts()],
+        "actions": [{k: _plain(v) for k, v in row.items()} for row in report.actions.to_dicts()],
         "refusals": [
             {"error": e, "kind": k, "name": n, "agent": a, "count": number, "first": first[e, k, n, a]}
             for (e, k, n, a), number in kinds.items()

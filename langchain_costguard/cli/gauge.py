@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.words import amount, count, unit
@@ -11,7 +10,7 @@ from langchain_costguard.events import CacheHit, CallSettled, Event, Refused, To
 from langchain_costguard.guard import CostGuard
 from langchain_costguard.money import show
 from langchain_costguard.scope import Scope
-from langchain_costguard.stores.base import Balance, StoreError
+from langchain_costguard.stores.base import Balance
 
 
 class Gauge:
@@ -64,20 +63,8 @@ class Gauge:
         """The accounts by measure; of ``seconds``, the milliseconds since the first call."""
         if self.budget is None:
             return {}
-        now = time.time()
-        accounts = self.guard.meter.ledger.accounts(Scope(), "", now)
-        try:
-            found = self.guard.store.read([account.name for account in accounts], now=now)
-        except StoreError:
-            return {}
-        balances = {}
-        for account, balance in zip(accounts, found, strict=True):
-            measure = account.name.rsplit("|", 1)[-1]
-            spent = balance.spent
-            if measure == "seconds":
-                spent = max(0, int(now * 1000) - spent) if spent else 0
-            balances[measure] = Balance(spent, balance.held, account.cap)
-        return balances
+        rows = self.guard.headroom(Scope()).rows
+        return {row.measure: Balance(max(0, row.spent), row.held, row.ceiling + row.granted) for row in rows}
 
 
 def _money(balance: Balance) -> list[str]:

@@ -31,6 +31,11 @@ does: it runs for real, up to the point where its calls are refused.
 
 exit status: 0 when everything was refused, 1 when something got through or bypasses the guard, 2 when it was no trial
 """
+_GRANT_HELP = """\
+Gives a budget more, for one user, session or whoever its account is of; every process on the store has it at its next
+call. Of a budget by the day (or hour, week, month) it is today's account. With nothing but a store, lists what was
+granted.
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _switch(_add(commands, "kill", "switch:kill", "stop agents in every process that shares a store, within 5 s"))
     _switch(_add(commands, "revive", "switch:revive", "take a kill back"))
     _store(_add(commands, "status", "switch:status", "show what is halted, and what every account has left"))
+    _grant(_add(commands, "grant", "grant:grant", "give a budget more, or list what was granted", _GRANT_HELP))
     prices = _add(commands, "prices", "prices:prices", "show what a model would be charged at, and where that is from")
     prices.add_argument("models", nargs="+", metavar="MODEL", help="gpt-4o, anthropic:claude-sonnet-4-5, ...")
     prices.add_argument("--at", metavar="YYYY-MM-DD", help="the day to price for (default: today)")
@@ -106,13 +112,7 @@ def _add(commands: argparse._SubParsersAction[_Parser], name: str, home: str, te
 
 def _run(parser: _Parser) -> None:
     parser.usage = "costguard run [options] script.py [args]\n       costguard run [options] -m module [args]"
-    limits = parser.add_argument_group("limits (none: meter only)")
-    limits.add_argument("--usd", metavar="USD", help="money, such as 0.50")
-    limits.add_argument("--tokens", metavar="N", help="input and output tokens together")
-    limits.add_argument("--model-calls", metavar="N", help="calls to any model")
-    limits.add_argument("--tool-calls", metavar="N", help="calls to any tool")
-    limits.add_argument("--steps", metavar="N", help="executions of a graph's nodes")
-    limits.add_argument("--seconds", metavar="S", help="time from the first call")
+    _limits(parser, "limits (none: meter only)")
     parser.add_argument(
         "--scope", metavar="NAME=VALUE", action="append", default=[],
         help="who is spending: user, session, agent, feature or task; may be repeated",
@@ -120,6 +120,34 @@ def _run(parser: _Parser) -> None:
     _store(parser)
     parser.add_argument("--json", metavar="FILE", help="write the report to this file")
     parser.add_argument("--quiet", action="store_true", help="no live status and no table; say only what was refused")
+
+
+def _limits(parser: _Parser, title: str) -> argparse._ArgumentGroup:
+    limits = parser.add_argument_group(title)
+    limits.add_argument("--usd", metavar="USD", help="money, such as 0.50")
+    limits.add_argument("--tokens", metavar="N", help="input and output tokens together")
+    limits.add_argument("--model-calls", metavar="N", help="calls to any model")
+    limits.add_argument("--tool-calls", metavar="N", help="calls to any tool")
+    limits.add_argument("--steps", metavar="N", help="executions of a graph's nodes")
+    limits.add_argument("--seconds", metavar="S", help="time from the first call")
+    return limits
+
+
+def _grant(parser: _Parser) -> None:
+    parser.usage = (
+        "costguard grant [--store URL]\n"
+        "       costguard grant [--store URL] --budget NAME [--scope NAME=VALUE ...] --usd USD ..."
+    )
+    parser.add_argument("--budget", metavar="NAME", help="the budget, by the name that refusals and status give it")
+    parser.add_argument(
+        "--scope", metavar="NAME=VALUE", action="append", default=[],
+        help="whose account: user, session, agent, feature or task; may be repeated",
+    )  # fmt: skip
+    amounts = _limits(parser, "amounts (one or more, of what the budget caps)")
+    amounts.add_argument("--input-tokens", metavar="N", help="input tokens alone")
+    amounts.add_argument("--output-tokens", metavar="N", help="output tokens alone")
+    parser.add_argument("--key", metavar="TEXT", help="names this grant: given again, it is not applied again")
+    _store(parser)
 
 
 def _doctor(parser: _Parser) -> None:

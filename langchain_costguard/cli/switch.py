@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from langchain_costguard.budgets import switch
-from langchain_costguard.cli.accounts import HEADER, row_of
+from langchain_costguard.cli.accounts import HEADER, lines_of
 from langchain_costguard.cli.words import count
-from langchain_costguard.observe.report import table
+from langchain_costguard.observe.tables import table
 from langchain_costguard.stores import open_store
 from langchain_costguard.stores.base import Store, StoreError
 
@@ -20,21 +20,21 @@ _REASON = "stopped by an operator"
 
 def kill(options: argparse.Namespace) -> int:
     """Stop agents; returns the exit status."""
-    store = _shared(options.store)
-    _asking(lambda: switch.halt(store, options.agent, options.reason or _REASON))
+    store = shared(options.store)
+    asking(lambda: switch.halt(store, options.agent, options.reason or _REASON))
     print(f"{_who(options.agent)} halted: {options.reason or _REASON}. Every process on this store stops within 5 s.")
     return 0
 
 
 def revive(options: argparse.Namespace) -> int:
     """Take a kill back; returns the exit status."""
-    store = _shared(options.store)
-    before = _asking(lambda: switch.halted(store))
+    store = shared(options.store)
+    before = asking(lambda: switch.halted(store))
     if (options.agent or switch.ALL) not in before:
         what = f"Agent {options.agent!r} has not been" if options.agent else "Not all agents have been"
         print(f"{what} halted{_others(before)}: nothing to revive.")
         return 0
-    _asking(lambda: switch.revive(store, options.agent))
+    asking(lambda: switch.revive(store, options.agent))
     del before[options.agent or switch.ALL]
     print(f"{_who(options.agent)} no longer halted{_others(before)}.")
     return 0
@@ -42,24 +42,32 @@ def revive(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Show the halts and the accounts; returns the exit status."""
-    store = _shared(options.store)
+    store = shared(options.store)
     now = time.time()
-    halts = _asking(lambda: switch.halted(store))
+    halts = asking(lambda: switch.halted(store))
     for agent, reason in sorted(halts.items()):
         print(f"{_who(None if agent == switch.ALL else agent)} halted: {reason}")
     if not halts:
         print("Nothing is halted.")
-    accounts = _asking(lambda: list(store.scan(now=now)))
-    rows = sorted(row for name, balance in accounts if (row := row_of(name, balance, now)) is not None)
-    if rows:
-        print(f"\n{table(HEADER, rows, left=4)}")
-        print(f"\n{count(len(rows), 'account')}. A budget refuses when spent and held together would pass its cap.")
+    lines = lines_of(asking(lambda: list(store.scan(now=now))), now)
+    if lines:
+        print(f"\n{table(HEADER, [line.row() for line in lines], left=4)}")
+        more = (
+            " Caps include what was granted; costguard grant lists it." if any(line.granted for line in lines) else ""
+        )
+        text = f"{count(len(lines), 'account')}. A budget refuses when spent and held together would pass its cap."
+        print(f"\n{text}{more}")
     else:
         print("No account has been used yet.")
     return 0
 
 
-def _shared(url: str | None) -> Store:
+def shared(url: str | None) -> Store:
+    """The store of a URL.
+
+    Raises:
+        ValueError: there is none, or no other process sees it.
+    """
     if not url:
         raise ValueError("which store? give --store sqlite:PATH or redis://..., or set COSTGUARD_STORE")
     store = open_store(url)
@@ -68,7 +76,12 @@ def _shared(url: str | None) -> Store:
     return store
 
 
-def _asking(ask: Callable[[], T]) -> T:
+def asking(ask: Callable[[], T]) -> T:
+    """What a store says.
+
+    Raises:
+        ValueError: it does not answer.
+    """
     try:
         return ask()
     except StoreError as error:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import html
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
-from operator import add
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.events import Steered
 from langchain_costguard.money import show_all, usd
+from langchain_costguard.observe.actions import Action, Actions
+from langchain_costguard.observe.rows import Rows
+from langchain_costguard.observe.tables import chosen, data_frame, html_table, table
 from langchain_costguard.scope import Scope
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DIMENSIONS = Scope._fields
-MAX_TRACES = 1_000
-"""Rows a guard keeps trace by trace; beyond it the oldest are folded into rows without a trace."""
-MAX_ROWS = 10_000
-"""Rows without a trace it keeps; beyond it the oldest are folded into rows without session and task, and those of them
-that still are too many into rows without user and feature."""
-_FOLDED = 100
 
 
 @dataclass(slots=True)
@@ -48,6 +42,7 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+_NOTHING = "Nothing was metered."
 _COUNTS = tuple(field.name for field in fields(Tally))
 _MONEY = ("spent", "saved", "overrun")
 _ALWAYS = ("calls", "input_tokens", "output_tokens", "spent")
@@ -68,52 +63,21 @@ _COLUMNS = {
 """What a table calls the counts, in the order of its columns."""
 
 
-class Tallies:
-    """The rows of one guard, counted under one lock and bounded in number.
-
-    A row is a list of the counts of ``Tally`` in its order: a call makes or changes one, so it is kept light.
-    """
+class Tallies(Rows[Scope]):
+    """What a guard counted: a row is the counts of a ``Tally`` in its order."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._recent: dict[Scope, list[int]] = {}
-        self._older: dict[Scope, list[int]] = {}
+        super().__init__()
+        self._actions: Rows[Action] = Rows()
 
-    def count(self, scope: Scope, changes: Sequence[int]) -> None:
-        """Add ``changes``, the counts of a ``Tally`` in its order, to the scope's row."""
-        with self._lock:
-            row = self._recent.get(scope)
-            if row is not None:
-                self._recent[scope] = list(map(add, row, changes))
-                return
-            self._recent[scope] = list(changes)
-            if len(self._recent) > MAX_TRACES:
-                self._fold()
+    def act(self, event: Steered) -> None:
+        """Count what steering did."""
+        self._actions.count(Action(*event.scope, type(event).__name__, event.name), (1, event.saved))
 
     def report(self) -> Report:
         """A copy of the rows as they stand."""
-        with self._lock:
-            rows = [*self._older.items(), *self._recent.items()]
-        return Report((scope, Tally(*counts)) for scope, counts in rows)
-
-    def _fold(self) -> None:
-        older = self._older
-        for scope in list(islice(self._recent, _FOLDED)):
-            _join(older, scope._replace(trace=""), self._recent.pop(scope))
-        if len(older) > MAX_ROWS:
-            for scope in list(islice(older, _FOLDED)):
-                _join(older, _coarser(scope), older.pop(scope))
-
-
-def _coarser(scope: Scope) -> Scope:
-    if scope.session or scope.task:
-        return scope._replace(session="", task="")
-    return scope._replace(user="", feature="") if scope.user or scope.feature else Scope(model=scope.model)
-
-
-def _join(rows: dict[Scope, list[int]], scope: Scope, counts: list[int]) -> None:
-    before = rows.get(scope)
-    rows[scope] = counts if before is None else list(map(add, before, counts))
+        actions = Actions((key, times, saved) for key, (times, saved) in self._actions.items())
+        return Report(((scope, Tally(*counts)) for scope, counts in self.items()), actions=actions)
 
 
 class Report:
@@ -122,11 +86,18 @@ class Report:
     Attributes:
         rows: one ``(scope, tally)`` for each combination seen.
         dimensions: what the rows are told apart by.
+        actions: what steering did, and what that saved; in the table only where it did something.
     """
 
-    def __init__(self, rows: Iterable[tuple[Sequence[str], Tally]], dimensions: Sequence[str] = DIMENSIONS) -> None:
+    def __init__(
+        self,
+        rows: Iterable[tuple[Sequence[str], Tally]],
+        dimensions: Sequence[str] = DIMENSIONS,
+        actions: Actions | None = None,
+    ) -> None:
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
+        self.actions = Actions((), dimensions) if actions is None else actions
 
     @property
     def total(self) -> Tally:
@@ -142,15 +113,12 @@ class Report:
         Raises:
             ValueError: names a dimension the report does not have.
         """
-        for name in dimensions:
-            if name not in self.dimensions:
-                raise ValueError(f"by: {name!r} is not one of {', '.join(self.dimensions)}")
-        columns = [self.dimensions.index(name) for name in dimensions]
+        columns = chosen(dimensions, self.dimensions)
         grouped: dict[tuple[str, ...], Tally] = {}
         for scope, row in self.rows:
             grouped.setdefault(tuple(scope[c] for c in columns), Tally()).add(row)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
-        return Report(ranked, dimensions)
+        return Report(ranked, dimensions, self.actions.by(*dimensions))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row: the dimensions, the counts, and ``usd``, ``saved_usd``, ``overrun_usd`` as Decimals."""
@@ -167,34 +135,17 @@ class Report:
         Raises:
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError("to_pandas() needs pandas: pip install 'langchain-costguard[pandas]'") from None
-        frame = pd.DataFrame(self.to_dicts())
-        for name in ("usd", "saved_usd", "overrun_usd"):
-            if name in frame:
-                frame[name] = frame[name].astype(float)
-        return frame
+        return data_frame(self.to_dicts(), ["usd", "saved_usd", "overrun_usd"])
 
     def __str__(self) -> str:
         header, body, left = self._cells()
-        return table(header, body, left=left) if body else "Nothing was metered."
+        text = table(header, body, left=left) if body else _NOTHING
+        return f"{text}\n\n{self.actions}" if self.actions else text
 
     def _repr_html_(self) -> str:
         header, body, left = self._cells()
-        if not body:
-            return f"<p>{self}</p>"
-        sides = ["left" if i < left else "right" for i in range(len(header))]
-
-        def row(tag: str, cells: Sequence[str]) -> str:
-            return "".join(
-                f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
-                for side, cell in zip(sides, cells, strict=True)
-            )
-
-        rows = "".join(f"<tr>{row('td', cells)}</tr>" for cells in body)
-        return f"<table><thead><tr>{row('th', header)}</tr></thead><tbody>{rows}</tbody></table>"
+        text = html_table(header, body, left=left) if body else f"<p>{_NOTHING}</p>"
+        return text + (self.actions._repr_html_() if self.actions else "")
 
     def _shown(self) -> Report:
         """Of a report in full, the three dimensions that tell most, where anything is known of them."""
@@ -223,19 +174,6 @@ class Report:
         ]
         body = [[*cells, *figures] for cells, figures in zip(names, zip(*texts, strict=True), strict=True)]
         return [*shown.dimensions, *columns], body, left
-
-
-def table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
-    """Align cells in columns: the first ``left`` columns to the left, figures to the right."""
-    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-
-    return "\n".join([line(header), "  ".join("-" * width for width in widths), *(line(row) for row in body)])
 
 
 def _short(count: int) -> str:

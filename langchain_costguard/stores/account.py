@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
+from typing import Any
 
 from langchain_costguard.stores.base import Balance, Claim, Grant, Refusal
+
+_new: Any = tuple.__new__
+"""A named tuple's own constructor takes three times as long."""
 
 
 class Account:
@@ -44,7 +48,8 @@ class Account:
         held = self.held
         if self.earliest <= now:  # a look changes nothing: it may be at a time that others have not reached
             held = sum(amount for second, amount in self.buckets.items() if second > now)
-        return Balance(self.spent, held, self.claim.cap if self.claim else 0)
+        found: Balance = _new(Balance, (self.spent, held, self.claim.cap if self.claim else 0))
+        return found
 
     @property
     def idle(self) -> float:
@@ -57,14 +62,17 @@ def fit(accounts: Sequence[Account], claims: Sequence[Claim], units: tuple[int, 
     """How many units all the claims can grant, or why none; changes nothing but what expired."""
     least, granted = units
     refused: Refusal | None = None
-    for index, (account, (_, cap, fixed, per_unit, clock, _)) in enumerate(zip(accounts, claims, strict=True)):
+    for index, (account, (_, most, fixed, per_unit, clock, _, reserve)) in enumerate(
+        zip(accounts, claims, strict=True)
+    ):
         if account.earliest <= now:
             account.expire(now)
         if clock:
             elapsed = int(now * 1000) - account.spent if account.claim else 0
-            if elapsed >= cap and (refused is None or refused.by_holds):
+            if elapsed >= most and (refused is None or refused.by_holds):
                 refused = Refusal(index, 0, elapsed, 0, False)
             continue
+        cap = most - reserve
         room = cap - account.spent - account.held - fixed
         if per_unit:
             if per_unit * granted <= room:
@@ -86,7 +94,7 @@ def hold(accounts: Sequence[Account], claims: Sequence[Claim], units: int, until
     """Hold what ``fit`` said fits, and start the clocks that have not started."""
     started: list[int] = []
     for account, claim in zip(accounts, claims, strict=True):
-        _, _, fixed, per_unit, clock, _ = claim
+        _, _, fixed, per_unit, clock, _, _ = claim
         if clock:
             if account.claim is None:
                 account.spent = int(now * 1000)
@@ -117,6 +125,9 @@ def settle(
     live = until > now
     for account, claim, release, amount in zip(accounts, claims, held, actual, strict=True):
         if claim[4]:  # a clock
+            if amount and account.claim is not None:
+                account.claim, account.touched = claim, now
+                account.spent -= amount
             totals.append(0)
             continue
         if live and release:

@@ -29,6 +29,8 @@ class Claim(NamedTuple):
     A ``clock`` claim is no amount: its account keeps the epoch millisecond of the first reservation, and refuses
     when ``now`` is ``cap`` milliseconds or more after it.
 
+    With a ``reserve`` the claim is judged by ``cap - reserve``: that much of the cap is not for this reservation.
+
     A named tuple, for a call makes a dozen of them: building one takes a third of a frozen dataclass's time.
     """
 
@@ -39,6 +41,7 @@ class Claim(NamedTuple):
     clock: bool = False
     ttl: int = 86_400
     """Seconds without a granted reserve or a settle after which the account may be forgotten; never while it holds."""
+    reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,11 @@ class Grant:
     started: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):
     """One account as it stands: spent and held (in the account's own unit), and the cap it was last asked with.
 
-    Of a clock's account, ``spent`` is the epoch millisecond at which it started.
+    Of a clock's account, ``spent`` is the epoch millisecond at which it started. After a grant, ``spent`` is less than
+    what was spent, by what was granted, and may be negative.
     """
 
     spent: int
@@ -93,7 +96,8 @@ class Store(Protocol):
         """Hold every claim's amount until ``until``, or none; grants between ``units[0]`` and ``units[1]`` units.
 
         A hold lives while ``until`` is later than ``now``. Claims on one account are added up and judged by the
-        smallest of their caps. After an overrun (more spent than the cap) nothing fits, not even an amount of 0.
+        smallest of their caps, less the largest of their reserves. After an overrun (more spent than that) nothing
+        fits, not even an amount of 0.
 
         Raises:
             StoreError: the store did not answer in time.
@@ -104,8 +108,10 @@ class Store(Protocol):
     ) -> list[int]:
         """Release ``held`` (where its bucket has not expired) and add ``actual``; returns each new total spent.
 
-        Amounts go to ``claims[i].account``; a clock claim is skipped and its total is 0. ``actual`` may be negative:
-        a correction of what was settled by estimate. Nothing is released twice by itself: settle a hold once.
+        Amounts go to ``claims[i].account``. ``actual`` may be negative: a correction of what was settled by estimate,
+        or a grant; the total may be, too. A clock has no total (0); its amount, in milliseconds, moves the start of
+        one that has started, a negative amount to a later time. Nothing is released twice by itself: settle a hold
+        once.
 
         Raises:
             StoreError: the store did not answer in time; it may have settled nevertheless. Settling again then counts

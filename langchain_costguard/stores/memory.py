@@ -14,6 +14,8 @@ from langchain_costguard.stores.base import Balance, Claim, Grant, Refusal
 from langchain_costguard.stores.bound import Bound
 from langchain_costguard.stores.repeats import reserve_together, settle_together
 
+_UNKNOWN = Balance(0, 0)
+
 
 class MemoryStore:
     """A store for one process: ``MemoryStore()``. It keeps nothing when the process ends.
@@ -46,7 +48,7 @@ class MemoryStore:
         """The balances of these accounts; an unknown one is all zeros."""
         with self._lock:
             found = [self._accounts.get(name) for name in accounts]
-            return [Balance(0, 0) if account is None else account.balance(now) for account in found]
+            return [_UNKNOWN if account is None else account.balance(now) for account in found]
 
     def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
         """Every account there is."""

@@ -120,8 +120,8 @@ class RedisStore(OncePerAccount):
             return Grant(units[1])
         numbers = [units[0], units[1], until, now]
         names = []
-        for account, cap, fixed, per_unit, clock, ttl in claims:
-            numbers += (cap, fixed, -1 if clock else per_unit, ttl)
+        for account, cap, fixed, per_unit, clock, ttl, reserve in claims:
+            numbers += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
             names.append(account)
         answer = self._run(_RESERVE, pack(f"<{len(numbers)}d", *numbers), *names)
         if isinstance(answer, int):
@@ -136,15 +136,16 @@ class RedisStore(OncePerAccount):
     ) -> list[int]:
         numbers: list[float] = [until, now]
         names: list[str] = []
-        for (account, cap, _, _, clock, ttl), hold, amount in zip(claims, held, actual, strict=True):
-            if not clock:
-                numbers += (cap, ttl, hold, amount)
+        for (account, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):
+            if not clock or amount:
+                numbers += (cap, ttl, -1 if clock else hold, amount)
                 names.append(account)
         totals: list[int] = self._run(_SETTLE, pack(f"<{len(numbers)}d", *numbers), *names) if names else []
         if len(totals) == len(claims):
             return totals
         settled = iter(totals)
-        return [0 if claim.clock else next(settled) for claim in claims]
+        skipped = [claim.clock and not amount for claim, amount in zip(claims, actual, strict=True)]
+        return [0 if skip else next(settled) for skip in skipped]
 
     def _run(self, script: _Script, *arguments: Any) -> Any:
         try:

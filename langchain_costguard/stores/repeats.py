@@ -63,6 +63,7 @@ def _both(first: Claim, second: Claim) -> Claim:
         fixed=first.fixed + second.fixed,
         per_unit=first.per_unit + second.per_unit,
         ttl=max(first.ttl, second.ttl),
+        reserve=max(first.reserve, second.reserve),
     )
 
 

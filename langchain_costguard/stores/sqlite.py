@@ -104,8 +104,9 @@ class SQLiteStore(OncePerAccount):
             accounts = _load(connection, claims)
             new = sum(account.claim is None for account in accounts)
             totals = rules.settle(accounts, claims, held, actual, until, now)
-            settled = [account for account, claim in zip(accounts, claims, strict=True) if not claim.clock]
-            _save(connection, settled, new, now)
+            rows = zip(accounts, claims, actual, strict=True)
+            changed = [a for a, claim, amount in rows if not claim.clock or (amount and a.claim is not None)]
+            _save(connection, changed, new, now)
             return totals
 
         return self._database.run(work)

@@ -183,7 +183,10 @@ class FakeProvider:
         if reply.status >= 400:
             retry = {} if reply.retry_after is None else {"Retry-After": f"{reply.retry_after:g}"}
             self._note(request, status=reply.status, finished=True)
-            exchange.send_json(reply.status, dialect.error(reply.status, reply.error), retry)
+            body = dialect.error(reply.status, reply.error)
+            if reply.code is not None:
+                body["error"]["code"] = reply.code
+            exchange.send_json(reply.status, body, retry)
             return
         self._note(request, status=reply.status)
         if request.streamed:

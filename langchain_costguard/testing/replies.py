@@ -31,8 +31,8 @@ class Reply:
     """
 
     text: str = ""
-    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
-    """Tools the model calls, as (name, arguments)."""
+    tool_calls: Sequence[tuple[str, Mapping[str, Any] | str]] = ()
+    """Tools the model calls, as (name, arguments). Arguments given as a text are sent as they are, JSON or not."""
     chunks: int | Sequence[str] | None = None
     """How a stream is cut: the pieces themselves, or how many; None is one word a piece. A number without a text
     makes up a text of that many words."""
@@ -46,6 +46,8 @@ class Reply:
     """HTTP status; from 400 up, an error in the provider's own words is sent and nothing is billed."""
     error: str = "The fake provider was told to fail."
     """Message of an error status."""
+    code: str | None = None
+    """Code of an error, as OpenAI has them (``insufficient_quota``); None sends none."""
     retry_after: float | None = None
     """Seconds in an error's Retry-After header; None sends none."""
     delay: float = 0.0
@@ -90,7 +92,7 @@ class Reply:
             yield Piece(text)
         for position, (_, arguments) in enumerate(self.tool_calls):
             yield Piece("", position, opens=True)
-            written = json.dumps(arguments)
+            written = arguments if isinstance(arguments, str) else json.dumps(arguments)
             for start in range(0, len(written), _ARGUMENT_PIECE):
                 yield Piece(written[start : start + _ARGUMENT_PIECE], position)
 

@@ -21,7 +21,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 
 from langchain_costguard import Budget, CostGuard, KillSwitch
-from langchain_costguard.observe.report import table
+from langchain_costguard.observe.tables import table
 from langchain_costguard.testing import Reply, ScriptedChatModel
 
 Blocks = dict[str, list[float]]

@@ -48,6 +48,35 @@ BAD: list[tuple[dict[str, Any], str]] = [
         for value in ["research", None, {"team": "x"}, {"agent": []}, {"call": "x"}]
     ),
     *(({"usd": "1", "only": {"agent": value}}, "only") for value in [5, None, True, [1], ["a", None]]),
+    *(
+        ({"usd": "1", "tokens": 9, "reserve": value}, "reserve")
+        for value in [
+            "1",
+            "1.00",
+            2,
+            "0",
+            0,
+            "-0.1",
+            "NaN",
+            "",
+            "five",
+            "0%",
+            "100%",
+            "-5%",
+            "%",
+            "x%",
+            True,
+            b"5%",
+            [1],
+        ]
+    ),
+    *(
+        ({"usd": "1", "reserve": value}, "reserve")
+        for value in [0.0, 1.0, 1.5, -0.05, float("nan"), float("inf"), Decimal("NaN"), Decimal(1)]
+    ),
+    ({"tokens": 9, "reserve": "0.02"}, "reserve"),
+    ({"steps": 9, "reserve": "5%"}, "reserve"),
+    ({"tokens": 1, "reserve": "5%"}, "reserve"),
     ({"usd": "1", "name": 5}, "name"),
     ({"usd": "1", "name": None}, "name"),
 ]
@@ -133,6 +162,17 @@ def test_a_budget_is_a_value() -> None:
     kept = Budget(usd="1", only=given)
     given["agent"] = "b"
     assert kept.only == {"agent": {"a"}}
+
+
+def test_a_reserve_is_money_or_a_share_of_what_is_amounts() -> None:
+    caps: Any = {"usd": "1", "tokens": 1000, "input_tokens": 10, "output_tokens": 300, "steps": 9, "seconds": 9}
+    for share in ("5%", " 5 % ", 0.05):
+        kept = {"usd": 50_000_000, "tokens": 50, "input_tokens": 1, "output_tokens": 15}
+        assert Budget(**caps, reserve=share).reserves() == kept
+    assert Budget(**caps, reserve="0.02").reserves() == {"usd": 20_000_000}
+    assert Budget(usd=2, reserve=1).reserves() == {"usd": 1_000_000_000}
+    assert Budget(**caps).reserves() == {}
+    assert "reserve='5%'" in repr(Budget(usd="1", reserve="5%"))
 
 
 def test_a_tuple_of_one_scope_is_that_scope(call: Caller) -> None:

@@ -24,8 +24,8 @@ NAMES = [
 ]
 
 
-def amount(account: str, cap: int, fixed: int, per_unit: int = 0, ttl: int = 86_400) -> Claim:
-    return Claim(account, cap, fixed, per_unit, ttl=ttl)
+def amount(account: str, cap: int, fixed: int, per_unit: int = 0, ttl: int = 86_400, reserve: int = 0) -> Claim:
+    return Claim(account, cap, fixed, per_unit, ttl=ttl, reserve=reserve)
 
 
 def clock(account: str, cap: int) -> Claim:
@@ -119,10 +119,31 @@ def test_a_refused_reservation_starts_no_clock(store: Store) -> None:
 def test_a_clock_is_skipped_when_settling(store: Store) -> None:
     claims = [amount("a", 9, 2), clock("t", 9_000), amount("b", 9, 3)]
     reserve(store, *claims)
-    assert store.settle(claims, [2, 0, 3], [1, 7, 4], until=UNTIL, now=NOW) == [1, 0, 4]
+    assert store.settle(claims, [2, 0, 3], [1, 0, 4], until=UNTIL, now=NOW) == [1, 0, 4]
     assert balance(store, "t").spent == 1_000_000_000
     assert store.settle([clock("new", 1)], [0], [0], until=UNTIL, now=NOW) == [0]
     assert balance(store, "new") == Balance(0, 0)
+
+
+def test_an_amount_moves_the_start_of_a_clock_that_has_started(store: Store) -> None:
+    claims = [amount("a", 9, 2), clock("t", 2_000), amount("b", 9, 3)]
+    reserve(store, *claims)
+    assert isinstance(reserve(store, clock("t", 2_000), now=NOW + 3), Refusal)
+    assert store.settle(claims, [2, 0, 3], [1, -5_000, 4], until=UNTIL, now=NOW + 3) == [1, 0, 4]
+    assert balance(store, "t").spent == 1_000_005_000
+    assert reserve(store, clock("t", 2_000), now=NOW + 3) == Grant(0, (1_000_005_000,))
+    assert reserve(store, clock("t", 2_000), now=NOW + 6.999) == Grant(0, (1_000_005_000,))
+    assert reserve(store, clock("t", 2_000), now=NOW + 7) == Refusal(0, 0, 2_000, 0, by_holds=False)
+    assert store.settle([clock("t", 2_000)], [0], [1_000], until=UNTIL, now=NOW + 7) == [0]
+    assert balance(store, "t").spent == 1_000_004_000
+    assert "t" in dict(store.scan(now=NOW + 7))
+
+
+def test_a_clock_that_has_not_started_is_not_moved(store: Store) -> None:
+    assert store.settle([clock("t", 9)], [0], [-5_000], until=UNTIL, now=NOW) == [0]
+    assert store.settle([amount("a", 9, 1), clock("t", 9)], [0, 0], [2, -5], until=UNTIL, now=NOW) == [2, 0]
+    assert dict(store.scan(now=NOW)) == {"a": Balance(2, 0, 9)}
+    assert reserve(store, clock("t", 9)) == Grant(0, (1_000_000_000,))
 
 
 def test_settling_replaces_the_hold_by_what_was_spent(store: Store) -> None:
@@ -175,6 +196,33 @@ def test_a_correction_may_be_negative(store: Store) -> None:
     assert settle(store, amount("a", 10, 0), 0, 8) == 8
     assert settle(store, amount("a", 10, 0), 0, -3) == 5
     assert reserve(store, amount("a", 10, 5)) == Grant(0)
+
+
+def test_more_may_be_granted_than_was_spent(store: Store) -> None:
+    reserve(store, amount("a", 10, 7))
+    grant = [amount("a", 10, 0), amount("granted:a", MAX_AMOUNT, 0)]
+    assert store.settle(grant, [0, 0], [-25, 25], until=UNTIL, now=NOW) == [-25, 25]
+    assert store.read(["a", "granted:a"], now=NOW) == [Balance(-25, 7, 10), Balance(25, 0, MAX_AMOUNT)]
+    assert reserve(store, amount("a", 10, 29)) == Refusal(0, 29, -25, 7, by_holds=True)
+    assert reserve(store, amount("a", 10, 0, 3), units=(1, 50)) == Grant(9)
+    assert settle(store, amount("a", 10, 34), 34, 5) == -20
+    assert settle(store, amount("new", 10, 0), 0, -MAX_AMOUNT) == -MAX_AMOUNT
+    assert reserve(store, amount("new", 10, 10)) == Grant(0)
+
+
+def test_a_reserve_is_left_alone_by_whoever_says_so(store: Store) -> None:
+    assert reserve(store, amount("a", 10, 9, reserve=2)) == Refusal(0, 9, 0, 0, by_holds=False)
+    assert reserve(store, amount("a", 10, 1, 3, reserve=2), units=(1, 50)) == Grant(2)
+    assert balance(store, "a") == Balance(0, 7, 10)
+    assert reserve(store, amount("a", 10, 2, reserve=2)) == Refusal(0, 2, 0, 7, by_holds=True)
+    assert reserve(store, amount("a", 10, 1, reserve=2), amount("a", 10, 1, reserve=1)) == Refusal(
+        0, 2, 0, 7, by_holds=True
+    )
+    assert reserve(store, amount("a", 10, 3)) == Grant(0)
+    assert settle(store, amount("a", 10, 10, reserve=2), 10, 8) == 8
+    assert reserve(store, amount("a", 10, 0, reserve=2)) == Grant(0)
+    assert reserve(store, amount("a", 10, 1, reserve=2)) == Refusal(0, 1, 8, 0, by_holds=False)
+    assert reserve(store, amount("a", 10, 2)) == Grant(0)
 
 
 def test_an_overrun_blocks_the_next_reservation_even_of_nothing(store: Store) -> None:

@@ -36,6 +36,7 @@ amount_claims = st.builds(
     per_unit=st.integers(0, 5),
     clock=st.just(False),
     ttl=LASTING,
+    reserve=st.integers(0, 20),
 )
 clock_claims = st.builds(
     Claim,
@@ -84,10 +85,16 @@ class Model:
             now_ms = int(now * 1000)
             return now_ms - self.starts.get(claim.account, now_ms) < claim.cap
         wanted = sum(c.fixed + c.per_unit * units for c in claims if c.account == claim.account)
-        return self.spent.get(claim.account, 0) + self.held(claim.account, now) + wanted <= claim.cap
+        return self.spent.get(claim.account, 0) + self.held(claim.account, now) + wanted <= self.bound(claim, claims)
+
+    def bound(self, claim: Claim, claims: Sequence[Claim]) -> int:
+        same = [c for c in claims if c.account == claim.account]
+        return min(c.cap for c in same) - max(c.reserve for c in same)
 
     def settle(self, claim: Claim, held: int, actual: int, until: int, now: float) -> int:
         if claim.clock:
+            if claim.account in self.starts:
+                self.starts[claim.account] -= actual
             return 0
         if until > now:
             self.holds.append((claim.account, -held, until))
@@ -128,8 +135,8 @@ class Ledgers(RuleBasedStateMachine):
 
     def scaled(self, claim: Claim) -> Claim:
         """Amounts of calls, or of nano-USD: smaller than the time, or larger."""
-        cap, fixed, per_unit = (self.scale * number for number in (claim.cap, claim.fixed, claim.per_unit))
-        return claim._replace(cap=cap, fixed=fixed, per_unit=per_unit)
+        names = ("cap", "fixed", "per_unit", "reserve")
+        return claim._replace(**{name: self.scale * getattr(claim, name) for name in names})
 
     def check_reason(self, refusal: Refusal, claims: list[Claim], units: tuple[int, int]) -> None:
         claim = claims[refusal.index]
@@ -137,7 +144,8 @@ class Ledgers(RuleBasedStateMachine):
         if not claim.clock:
             spent, held = self.model.spent.get(claim.account, 0), self.model.held(claim.account, self.now)
             needed = sum(c.fixed + c.per_unit * units[0] for c in claims if c.account == claim.account)
-            assert refusal == Refusal(refusal.index, needed, spent, held, by_holds=spent + needed <= claim.cap)
+            fits = spent + needed <= self.model.bound(claim, claims)
+            assert refusal == Refusal(refusal.index, needed, spent, held, by_holds=fits)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), forgets_the_hold=st.booleans())
@@ -146,12 +154,13 @@ class Ledgers(RuleBasedStateMachine):
         claims, held, until = self.open.pop(index)
         if forgets_the_hold:
             held = [0] * len(held)
-        actual = [self.scale * data.draw(st.integers(-10, 50)) for _ in claims]
+        actual = [(1 if claim.clock else self.scale) * data.draw(st.integers(-10, 50)) for claim in claims]
         totals = self.store.settle(claims, held, actual, until=until, now=self.now)
         for claim, release, amount in zip(claims, held, actual, strict=True):
             self.model.settle(claim, release, amount, until, self.now)
         for claim in claims:
-            if not claim.clock:
+            moved = sum(a for c, a in zip(claims, actual, strict=True) if c.account == claim.account)
+            if not claim.clock or moved:
                 self.model.caps[claim.account] = min(c.cap for c in claims if c.account == claim.account)
         assert totals == [0 if claim.clock else self.model.spent[claim.account] for claim in claims]
 

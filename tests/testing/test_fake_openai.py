@@ -167,3 +167,18 @@ def test_arguments_that_max_tokens_cuts_are_cut_as_a_provider_cuts_them():
 
         (call,) = message.invalid_tool_calls
         assert json.dumps(PARIS[0][1]).startswith(call["args"])
+
+
+def test_arguments_given_as_a_text_are_sent_as_they_are(caller):
+    with FakeProvider(Reply(tool_calls=[("weather", '{"city": ')])) as provider:
+        message = caller.ask(provider.openai().bind_tools([weather]), "how is it in Paris")
+
+    assert [(call["name"], call["args"]) for call in message.invalid_tool_calls] == [("weather", '{"city": ')]
+
+
+def test_an_error_carries_its_code(caller):
+    failing = FakeProvider(Reply(status=429, code="insufficient_quota"))
+    with failing as provider, pytest.raises(openai.RateLimitError) as caught:
+        caller.ask(provider.openai(), "hello")
+
+    assert caught.value.code == "insufficient_quota"

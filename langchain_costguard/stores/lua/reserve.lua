@@ -1,5 +1,5 @@
 -- KEYS[1]: the accounts. ARGV[1]: doubles: least, most units, second of expiry, now; then for each claim: cap, fixed,
--- per_unit (-1: a clock), ttl. ARGV[2..]: the claims' accounts, no two the same.
+-- per_unit (-1: a clock), ttl, reserve. ARGV[2..]: the claims' accounts, no two the same.
 -- Returns the units granted (and when each clock started), or -1 and the refusal.
 local request = arguments[1]
 local least, most, second, now = read('<dddd', request)
@@ -11,8 +11,8 @@ repeat -- a second time only where a claim affords fewer units than those before
   units, out, new, outlive, started = most, {}, 0, 0, nil
   local at = 33
   for i = 1, #stored do
-    local cap, fixed, per_unit, ttl
-    cap, fixed, per_unit, ttl, at = read('<dddd', request, at)
+    local cap, fixed, per_unit, ttl, reserve
+    cap, fixed, per_unit, ttl, reserve, at = read('<ddddd', request, at)
     local record, spent, held, idle, holds, _ = stored[i], 0, 0, 0, nil
     if not record then
       new = new + 1
@@ -31,11 +31,11 @@ repeat -- a second time only where a claim affords fewer units than those before
       started[#started + 1] = spent
       if clock - spent >= cap then needed, by_holds = 0, 0 end
     else
-      local room = cap - spent - held - fixed
+      local room = cap - reserve - spent - held - fixed
       if room < per_unit * most then
         if room < per_unit * least then
           needed = fixed + per_unit * least
-          by_holds = spent + needed <= cap and 1 or 0
+          by_holds = spent + needed <= cap - reserve and 1 or 0
         else
           most = math.floor(room / per_unit)
         end

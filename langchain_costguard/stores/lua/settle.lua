@@ -1,5 +1,5 @@
--- KEYS[1]: the accounts. ARGV[1]: doubles: second of expiry, now; then for each claim: cap, ttl, held, actual.
--- ARGV[2..]: the claims' accounts, no two the same, none of them a clock. Returns each account's new total.
+-- KEYS[1]: the accounts. ARGV[1]: doubles: second of expiry, now; then for each claim: cap, ttl, held (-1: a clock
+-- to be moved), actual. ARGV[2..]: the claims' accounts, no two the same. Returns each account's new total (clock: 0).
 local request = arguments[1]
 local second, now, at = read('<dd', request)
 local stored = call('HMGET', key, unpack(arguments, 2))
@@ -25,15 +25,18 @@ for i = 1, #stored do
       held = held + change
     end
   end
-  spent = spent + actual
-  totals[i] = spent
+  local clock = release < 0
+  spent = clock and spent - actual or spent + actual
+  totals[i] = clock and 0 or spent
   local due = now + ttl
   if idle < due then
     idle = due + ttl / 8
     if idle - now > outlive then outlive = math.ceil(idle - now) + 1 end
   end
-  out[2 * i - 1] = arguments[i + 1]
-  out[2 * i] = write('<dddd', spent, held, cap, idle) .. holds
+  if record or not clock then -- one that has not started is not moved
+    out[#out + 1] = arguments[i + 1]
+    out[#out + 1] = write('<dddd', spent, held, cap, idle) .. holds
+  end
 end
-keep(out, new, outlive, now)
+if #out > 0 then keep(out, new, outlive, now) end
 return totals

@@ -1,0 +1,108 @@
+"""What steering did, how often, and what it saved: the second table of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_costguard.money import show_all, usd
+from langchain_costguard.observe.tables import chosen, data_frame, html_table, table
+from langchain_costguard.scope import Scope
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WHAT = ("action", "name")
+
+
+class Action(NamedTuple):
+    """To whom what was done: ``action`` is the event's class, ``name`` the tool, model, node or budget it was about."""
+
+    user: str = ""
+    session: str = ""
+    agent: str = ""
+    step: str = ""
+    feature: str = ""
+    task: str = ""
+    trace: str = ""
+    model: str = ""
+    action: str = ""
+    name: str = ""
+
+
+class Actions:
+    """What steering did, at one moment; false when it did nothing. ``str()`` is a table; Jupyter shows it as one.
+
+    Attributes:
+        rows: ``(key, times, saved)`` for each combination seen; the key is the dimensions, action and name, and what
+            was saved is in nano-USD. It is not part of what a ``Report`` says was saved by caches.
+        dimensions: the parts of a scope that rows are told apart by, besides action and name.
+    """
+
+    def __init__(
+        self, rows: Iterable[tuple[Sequence[str], int, int]], dimensions: Sequence[str] = Scope._fields
+    ) -> None:
+        self.dimensions = tuple(dimensions)
+        self.rows = [(tuple(key), times, saved) for key, times, saved in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def saved(self) -> int:
+        """Nano-USD that did not have to be spent, all rows together."""
+        return sum(saved for _, _, saved in self.rows)
+
+    def times(self, action: str) -> int:
+        """How often ``action`` (``"Throttled"``) was done."""
+        return sum(times for key, times, _ in self.rows if key[-2] == action)
+
+    def by(self, *dimensions: str) -> Actions:
+        """The same actions in other rows, by action, name and these dimensions; what saved most first.
+
+        Raises:
+            ValueError: names a dimension there is not.
+        """
+        columns = chosen(dimensions, self.dimensions)
+        grouped: dict[tuple[str, ...], tuple[int, int]] = {}
+        for key, times, saved in self.rows:
+            short = (*(key[column] for column in columns), *key[-2:])
+            before = grouped.get(short, (0, 0))
+            grouped[short] = before[0] + times, before[1] + saved
+        ranked = sorted(grouped.items(), key=lambda row: (-row[1][1], -row[1][0], row[0]))
+        return Actions(((key, *counts) for key, counts in ranked), dimensions)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary a row: the dimensions, ``action``, ``name``, ``times`` and ``saved_usd`` (a Decimal)."""
+        names = (*self.dimensions, *_WHAT)
+        return [
+            dict(zip(names, key, strict=True)) | {"times": times, "saved_usd": usd(saved)}
+            for key, times, saved in self.rows
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a DataFrame, money as floats.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return data_frame(self.to_dicts(), ["saved_usd"])
+
+    def __str__(self) -> str:
+        return table(*self._cells(), left=len(self.shown().dimensions) + 2) if self.rows else "Nothing was steered."
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._cells(), left=len(self.shown().dimensions) + 2) if self.rows else f"<p>{self}</p>"
+
+    def shown(self) -> Actions:
+        """Of all dimensions, none: a short table."""
+        return self.by() if self.dimensions == Scope._fields else self
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        shown = self.shown()
+        money = show_all([saved for _, _, saved in shown.rows])
+        body = [
+            [*(part or "-" for part in key), f"{times:,}", text if saved else "-"]
+            for (key, times, saved), text in zip(shown.rows, money, strict=True)
+        ]
+        return [*shown.dimensions, *_WHAT, "times", "saved"], body

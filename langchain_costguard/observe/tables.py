@@ -1,0 +1,66 @@
+"""Tables in every form they are shown: aligned text, HTML for Jupyter, a data frame."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
+    """Align cells in columns: the first ``left`` columns to the left, figures to the right."""
+    widths = [max(len(row[i]) for row in (header, *body)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *(line(row) for row in body)])
+
+
+def html_table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
+    """The same cells as HTML; none of them is run."""
+    sides = ["left" if i < left else "right" for i in range(len(header))]
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>'
+            for side, cell in zip(sides, cells, strict=True)
+        )
+
+    rows = "".join(f"<tr>{row('td', cells)}</tr>" for cells in body)
+    return f"<table><thead><tr>{row('th', header)}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def data_frame(rows: Sequence[dict[str, Any]], money: Sequence[str]) -> pd.DataFrame:
+    """The rows as a DataFrame, the columns of ``money`` as floats.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ImportError("to_pandas() needs pandas: pip install 'langchain-costguard[pandas]'") from None
+    frame = pd.DataFrame(rows)
+    for name in money:
+        if name in frame:
+            frame[name] = frame[name].astype(float)
+    return frame
+
+
+def chosen(dimensions: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The columns of these dimensions.
+
+    Raises:
+        ValueError: names a dimension there is not.
+    """
+    for name in dimensions:
+        if name not in known:
+            raise ValueError(f"by: {name!r} is not one of {', '.join(known)}")
+    return [known.index(name) for name in dimensions]

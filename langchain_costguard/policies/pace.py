@@ -1,0 +1,65 @@
+"""How long to hold a call back near a limit, or above a rate. Pure: told the time and what was spent when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """Delays calls rather than refusing them.
+
+    Args:
+        throttle_at: Share of a budget (above 0, below 1) from which on calls are delayed, the longer the fuller it is.
+        nano_per_minute: Rate (nano-USD) above which calls wait until the minute's spending has fallen below it.
+        most: Seconds a call is delayed at the most for the first reason, where the budget is full.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    throttle_at: float | None = None
+    nano_per_minute: int | None = None
+    most: float = 5.0
+
+    def __post_init__(self) -> None:
+        at = self.throttle_at
+        if at is not None and (isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 < at < 1):
+            raise ValueError(f"throttle_at: {at!r} must be a share between 0 and 1, such as 0.8")
+        if self.most <= 0:
+            raise ValueError(f"most: {self.most!r} must be a number of seconds above zero")
+
+    def delay(
+        self, share: float, spent: Iterable[tuple[float, int]], *, now: float, seconds_left: float
+    ) -> tuple[float, str]:
+        """Seconds to wait, and why; 0 for none.
+
+        ``share`` is how full the fullest budget is, ``spent`` the charges (epoch seconds, nano-USD) of the last minute,
+        oldest first. Waiting never takes more than half of ``seconds_left``: a budget's time is for work.
+        """
+        near, why = self._near(share), f"{share:.0%} of a budget is used"
+        above = self._above(spent, now)
+        if above > near:
+            near, why = above, "spending is above its rate per minute"
+        return min(near, seconds_left / 2), why
+
+    def _near(self, share: float) -> float:
+        if self.throttle_at is None or share < self.throttle_at:
+            return 0.0
+        return self.most * min(1.0, (share - self.throttle_at) / (1 - self.throttle_at))
+
+    def _above(self, spent: Iterable[tuple[float, int]], now: float) -> float:
+        if self.nano_per_minute is None:
+            return 0.0
+        recent = [(at, amount) for at, amount in spent if at > now - MINUTE]
+        total = sum(amount for _, amount in recent)
+        for at, amount in recent:
+            if total < self.nano_per_minute:
+                return 0.0
+            total -= amount
+            if total < self.nano_per_minute:
+                return at + MINUTE - now
+        return 0.0

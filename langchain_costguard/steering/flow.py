@@ -1,0 +1,125 @@
+"""Flows: a policy of steering, written once as a generator, and the drivers that run it in either world.
+
+A flow yields what it wants done (``Call``, ``Run``, ``Sleep``), is sent what came of it, and returns its reply, in the
+manner of httpx' ``auth_flow``. Policies nest by ``yield from``: each is given ``ask``, the flow of all that is inside.
+
+The drivers are the one place that knows which exceptions a policy may see: not an interrupt of the host's, which is on
+its way to the graph, and not a cancellation. Those close the flow and go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple, TypeVar
+
+from langgraph.errors import GraphBubbleUp
+
+from langchain_costguard.errors import CostGuardError
+
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Call(NamedTuple):
+    """Make this request of the model, the tool or the node; ``last`` may spend a budget's reserve."""
+
+    request: Any
+    last: bool = False
+
+
+class Run(NamedTuple):
+    """Call a user's function, which may be slow or (in the async world) a coroutine function."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+
+
+class Sleep(NamedTuple):
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+Wanted = Call | Run | Sleep
+Flow = Generator[Wanted, Any, R]
+Asking = Callable[[Any], Flow[Any]]
+"""The inside of a policy: the flow that answers a request."""
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an exception is the host's business: no policy sees it."""
+    return not isinstance(error, Exception) or (
+        isinstance(error, GraphBubbleUp) and not isinstance(error, CostGuardError)
+    )
+
+
+def drive(flow: Flow[R], call: Callable[[Call], Any]) -> R:
+    """Run a flow on this thread."""
+    try:
+        wanted = next(flow)
+        while True:
+            try:
+                answer = call(wanted) if isinstance(wanted, Call) else perform(wanted)
+            except BaseException as error:
+                if passes(error):
+                    raise
+                wanted = flow.throw(error)
+            else:
+                wanted = flow.send(answer)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
+
+
+async def adrive(flow: Flow[R], call: Callable[[Call], Awaitable[Any]]) -> R:
+    """Run a flow on this event loop, without blocking it."""
+    try:
+        wanted = next(flow)
+        while True:
+            try:
+                answer = await call(wanted) if isinstance(wanted, Call) else await aperform(wanted)
+            except BaseException as error:
+                if passes(error):
+                    raise
+                wanted = flow.throw(error)
+            else:
+                wanted = flow.send(answer)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
+
+
+def perform(wanted: Run | Sleep) -> Any:
+    """Do what a flow wants besides calls, on this thread."""
+    if isinstance(wanted, Sleep):
+        return time.sleep(wanted.seconds)
+    answer = wanted.function(*wanted.args)
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError(f"{wanted.function!r} is a coroutine function: run the agent with ainvoke or astream")
+    return answer
+
+
+def quick(function: F) -> F:
+    """Mark a function that is not worth a thread: it neither waits nor computes for long."""
+    function.quick = True  # type: ignore[attr-defined]
+    return function
+
+
+async def aperform(wanted: Run | Sleep) -> Any:
+    """Do what a flow wants besides calls; what is neither quick nor a coroutine function runs on a thread."""
+    if isinstance(wanted, Sleep):
+        return await asyncio.sleep(wanted.seconds)
+    function = wanted.function
+    if getattr(function, "quick", False):
+        return function(*wanted.args)
+    call = getattr(function, "__call__", None)  # noqa: B004 - an object's own may be the coroutine function
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call):
+        return await function(*wanted.args)
+    answer = await asyncio.to_thread(function, *wanted.args)
+    return await answer if inspect.isawaitable(answer) else answer

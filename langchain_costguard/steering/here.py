@@ -1,0 +1,127 @@
+"""Where a flow runs: whose call it is, in which node of which graph, and what has happened in it so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+from langgraph.types import interrupt
+
+from langchain_costguard.admission import spending_reserve
+from langchain_costguard.errors import BudgetExceededError, CostGuardError
+from langchain_costguard.events import Interrupted, Steered
+
+if TYPE_CHECKING:
+    from langchain_costguard.guard import CostGuard
+    from langchain_costguard.scope import Scope
+    from langchain_costguard.steering.flow import Call
+
+_NOTHING: Mapping[str, Any] = {}
+_attached: ContextVar[Any] = ContextVar("costguard_attached", default=None)
+register_configure_hook(_attached, inheritable=True)
+
+
+@contextmanager
+def attached(guard: CostGuard) -> Iterator[None]:
+    """Attach the guard to what LangChain starts inside: an agent may be steered by a guard it has no callback of."""
+    token = _attached.set(guard)
+    try:
+        yield
+    finally:
+        _attached.reset(token)
+
+
+@contextmanager
+def paying(guard: CostGuard, call: Call) -> Iterator[None]:
+    """What surrounds a call that a flow wants made."""
+    token = _attached.set(guard)
+    try:
+        if call.last:
+            with spending_reserve():
+                yield
+        else:
+            yield
+    finally:
+        _attached.reset(token)
+
+
+class Here:
+    """One flow's surroundings. Looked up as they are needed: most calls pass without any of it."""
+
+    __slots__ = ("_config", "_metadata", "asked", "guard", "kind", "name", "out", "paid", "path")
+
+    def __init__(self, guard: CostGuard, kind: str, name: str, config: Mapping[str, Any] | None = None) -> None:
+        around: Any = var_child_runnable_config.get() or _NOTHING
+        config = _within(around, config) if config else around
+        self.guard = guard
+        self.kind = kind
+        self.name = name
+        self._config = config
+        self._metadata: Mapping[str, Any] = config.get("metadata") or _NOTHING
+        self.path: str = self._metadata.get("langgraph_checkpoint_ns") or ""
+        """The node's task, as ``research:<task>|model:<task>``; empty outside a graph."""
+        self.paid = 0
+        """Calls of this flow that were answered: what a node that starts again would pay again."""
+        self.asked = 0
+        """Questions put to a person in this execution of the node."""
+        self.out = False
+        """Whether the caller has seen part of the reply already, which then cannot be asked for again."""
+
+    @property
+    def scope(self) -> Scope:
+        """Who is spending."""
+        return self.guard.whose(self._config)
+
+    @property
+    def in_graph(self) -> bool:
+        """Whether a graph runs this, which alone can pause."""
+        return "__pregel_scratchpad" in (self._config.get("configurable") or _NOTHING)
+
+    def tell(self, event: type[Steered], why: str, *, name: str = "", saved: int = 0, **facts: Any) -> None:
+        """Tell the guard's sinks and report what was done."""
+        self.guard.tell(event(self.guard.now(), self.scope, name or self.name, why, saved, **facts))
+
+    def refused_step(self) -> CostGuardError | None:
+        """The refusal of the step this flow is in, where it was left to us."""
+        guard = self.guard
+        if not self.path:
+            return None
+        guard.deferrals.steer(self.path)
+        if guard.deferrals.pending:
+            return guard.deferrals.take(self.path)
+        if guard.meter.ledger.counts_steps and guard not in getattr(self._config.get("callbacks"), "handlers", ()):
+            return guard.count_step(self._metadata, self._metadata.get("langgraph_node") or "")
+        return None
+
+    def ask(self, payload: dict[str, Any]) -> Any:
+        """Pause the graph until a person answers ``payload``; returns the answer. What precedes it in the node runs
+        again then, so nothing may have been paid."""
+        self.asked += 1
+        try:
+            return interrupt(payload)
+        except BaseException:
+            self.tell(Interrupted, payload["message"])
+            raise
+
+    def can_ask(self, error: CostGuardError) -> bool:
+        """Whether a person can be asked about a refusal: in a graph, about a budget that can be given more, and before
+        anything was paid."""
+        if not self.in_graph or self.paid or self.out or not isinstance(error, BudgetExceededError):
+            return False
+        plans = [plan for plan in self.guard.meter.ledger.plans if plan.budget.label == error.budget]
+        return not any(plan.fleeting or plan.budget.per == "call" for plan in plans)
+
+
+def _within(around: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A call's own config, with what the runnable around it says besides."""
+    both = {**around, **{key: value for key, value in config.items() if value is not None}}
+    for key in ("metadata", "configurable"):
+        both[key] = {**(around.get(key) or _NOTHING), **(config.get(key) or _NOTHING)}
+    both["tags"] = [*(around.get("tags") or ()), *(config.get("tags") or ())]
+    if getattr(both.get("callbacks"), "parent_run_id", None) is None and around.get("callbacks") is not None:
+        both["callbacks"] = around["callbacks"]
+    return both

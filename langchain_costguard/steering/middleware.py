@@ -1,0 +1,104 @@
+"""The seam in ``create_agent``: every policy in one middleware, around each model call and each tool call.
+
+Only ``wrap_model_call`` and ``wrap_tool_call``: a hook before or after the model is a node of its own, and costs the
+graph a step each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse
+from langgraph.types import Command
+from langsmith.utils import tracing_is_enabled
+
+from langchain_costguard.steering.flow import Call, adrive, drive
+from langchain_costguard.steering.here import paying
+from langchain_costguard.steering.requests import Reply, last_ai
+from langchain_costguard.steering.tooling import asteer_tool, steer_tool
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+    from langchain_costguard.steering.steer import Steering
+
+
+class CostGuardMiddleware(AgentMiddleware[Any, Any]):
+    """Steers an agent. Made by ``steer()``."""
+
+    def __init__(self, steering: Steering) -> None:
+        super().__init__()
+        self.steering = steering
+        steering.guard.deferrals.steer("model")
+        if tracing_is_enabled():
+            self.awrap_model_call = self._traced_model_call  # type: ignore[method-assign]
+            self.awrap_tool_call = self._traced_tool_call  # type: ignore[method-assign]
+
+    def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Any]) -> Any:
+        """Run the model's flow around the call."""
+        flow = self.steering.model_flow(request, _name(request.model))
+        return _response(drive(flow, partial(self._call, handler)))
+
+    # `create_agent` makes a LangSmith span of each hook, also where nothing is traced: around a coroutine function that
+    # takes two thread hops and a task a call (more than all we do), around a function that returns its coroutine none.
+    # https://github.com/langchain-ai/langsmith-sdk/blob/main/python/langsmith/run_helpers.py (async_wrapper)
+
+    def awrap_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run the model's flow around the call; returns a coroutine."""
+        return self._traced_model_call(request, handler)
+
+    def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run the tool's flow around the call; returns a coroutine."""
+        return asteer_tool(self.steering, request, handler)
+
+    async def _traced_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        flow = self.steering.model_flow(request, _name(request.model))
+        return _response(await adrive(flow, partial(self._acall, handler)))
+
+    def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Run the tool's flow around the call."""
+        return steer_tool(self.steering, request, handler)
+
+    async def _traced_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await asteer_tool(self.steering, request, handler)
+
+    def _call(self, handler: Callable[[Any], Any], call: Call) -> Reply:
+        with paying(self.steering.guard, call):
+            return _reply(handler(self._strictly(call.request)))
+
+    async def _acall(self, handler: Callable[[Any], Awaitable[Any]], call: Call) -> Reply:
+        with paying(self.steering.guard, call):
+            return _reply(await handler(self._strictly(call.request)))
+
+    def _strictly(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        return request.override(model=self.steering.strict(request.model))
+
+
+def _reply(response: Any) -> Reply:
+    if isinstance(response, ExtendedModelResponse):
+        return Reply(last_ai(response.model_response.result), response)
+    if isinstance(response, ModelResponse):
+        return Reply(last_ai(response.result), response)
+    return Reply(response, ModelResponse(result=[response]))
+
+
+def _response(reply: Reply) -> Any:
+    raw, message = reply.raw, cast("AIMessage", reply.message)
+    if raw is None:
+        # Where an agent has no tools but a response format, only this ends its loop (`_make_model_to_model_edge`).
+        response = ModelResponse(result=[*reply.before, message])
+        return ExtendedModelResponse(response, Command(update={"jump_to": "end"})) if reply.ended else response
+    if not reply.before and not reply.altered:
+        return raw
+    inner = raw.model_response if isinstance(raw, ExtendedModelResponse) else raw
+    old = last_ai(inner.result)
+    result: list[Any] = [*reply.before, *(message if m is old else m for m in inner.result)]
+    changed = ModelResponse(result=result, structured_response=inner.structured_response)
+    return ExtendedModelResponse(changed, raw.command) if isinstance(raw, ExtendedModelResponse) else changed
+
+
+def _name(model: Any) -> str:
+    return str(getattr(model, "model_name", None) or getattr(model, "model", None) or type(model).__name__)

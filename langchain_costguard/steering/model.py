@@ -1,0 +1,277 @@
+"""The seam in a chain: a chat model of the same class, each of whose calls runs through the policies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.runnables import RunnableBinding
+
+from langchain_costguard.steering.flow import Call, adrive, aperform, drive, passes, perform
+from langchain_costguard.steering.here import Here, paying
+from langchain_costguard.steering.requests import ChatRequest, Reply
+from langchain_costguard.steering.steer import Steering
+
+_STEERING = "_costguard_steering"
+"""Where in a steered model's ``__dict__`` its steering is; see ``strict._GUARD``."""
+_inside: ContextVar[Any] = ContextVar("costguard_inside_steered", default=None)
+"""The model whose call is under way here: one that cannot stream calls its own ``invoke``, which is steered already."""
+
+
+class SteeredModel:
+    """``SteeredModel(model, steer(guard, retry=Retry()))``: the model, steered and metered by the guard.
+
+    It keeps its class, name and parameters: ``bind_tools``, ``with_structured_output`` and whatever else builds on it
+    go on as before. ``invoke``, ``ainvoke``, ``stream``, ``astream`` and what comes down to them (``batch``, chains,
+    ``astream_events``) are steered; each attempt is a run of its own, admitted by the budgets. ``generate`` and
+    ``stream_events(version="v3")`` are metered and held to the budgets, no more.
+
+    A stream is tried again only before its first piece is out, so arguments of a tool that do not parse are repaired
+    only with ``invoke``, or where there are guardrails: with those it is held back until it has passed. Callbacks see
+    each attempt as it comes.
+
+    Args:
+        model: A chat model, or one with something bound to it.
+        steering: What ``steer()`` returns.
+
+    Raises:
+        ValueError: names the argument.
+    """
+
+    def __new__(cls, model: Any, steering: Steering) -> Any:
+        """Return a copy of the model."""
+        if not isinstance(steering, Steering):
+            raise ValueError(f"steering: {steering!r} is not what steer() returns")
+        if isinstance(model, RunnableBinding):
+            return model.model_copy(update={"bound": SteeredModel(model.bound, steering)})
+        if not isinstance(model, BaseChatModel):
+            raise ValueError(f"model: {model!r} is no chat model; steer the model, and pipe it into the rest")
+        strict = steering.strict(model)
+        copy = strict.model_copy()
+        object.__setattr__(copy, "__class__", _steered(cast("Any", type(strict))))
+        copy.__dict__[_STEERING] = steering
+        return copy
+
+
+@cache
+def _steered(cls: type[BaseChatModel]) -> type[BaseChatModel]:
+    if issubclass(cls, _Steered):
+        return cls
+    namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    steered = type(cls)(cls.__name__, (_Steered, SteeredModel, cls), namespace)  # type: ignore[misc]
+    return cast("type[BaseChatModel]", steered)
+
+
+class _Steered:
+    """The public verbs of a chat model, around the flow. A call of the flow's goes to the class beneath."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not args:  # Python hands what `SteeredModel(...)` returned its arguments once more
+            raise TypeError(f"{type(self).__name__}: a steered model is not built anew; build the model, then steer it")
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
+        steering = self.__dict__[_STEERING]
+        return super().__deepcopy__({**(memo or {}), id(steering): steering})  # type: ignore[misc]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a steered model does not pickle: pickle the model, and steer it where it is used")
+
+    def invoke(self, input: Any, config: Any = None, **kwargs: Any) -> AIMessage:
+        beneath = super().invoke  # type: ignore[misc]
+        if _inside.get() is self:
+            return beneath(input, config, **kwargs)  # type: ignore[no-any-return]
+        run = _Run(self, input, config, kwargs)
+
+        def call(wanted: Call) -> Reply:
+            with run.calling(wanted):
+                return _reply(beneath(wanted.request.messages, run.config(), **wanted.request.settings))
+
+        return _message(drive(run.flow, call))
+
+    async def ainvoke(self, input: Any, config: Any = None, **kwargs: Any) -> AIMessage:
+        beneath = super().ainvoke  # type: ignore[misc]
+        if _inside.get() is self:
+            return await beneath(input, config, **kwargs)  # type: ignore[no-any-return]
+        run = _Run(self, input, config, kwargs)
+
+        async def call(wanted: Call) -> Reply:
+            with run.calling(wanted):
+                return _reply(await beneath(wanted.request.messages, run.config(), **wanted.request.settings))
+
+        return _message(await adrive(run.flow, call))
+
+    def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[AIMessageChunk]:
+        beneath = super().stream  # type: ignore[misc]
+        if _inside.get() is self:
+            yield from beneath(input, config, **kwargs)
+            return
+        run = _Run(self, input, config, kwargs)
+        done: Reply | None = None
+        try:
+            wanted = next(run.flow)
+            while True:
+                try:
+                    if not isinstance(wanted, Call):
+                        answer = perform(wanted)
+                    else:
+                        run.begin()
+                        with closing(
+                            beneath(wanted.request.messages, run.config(), **wanted.request.settings)
+                        ) as pieces:
+                            while True:
+                                with run.calling(wanted):
+                                    piece = next(pieces, None)
+                                if piece is None:
+                                    break
+                                yield from run.shown(piece)
+                        answer = run.reply()
+                except BaseException as error:
+                    if passes(error):
+                        raise
+                    wanted = run.flow.throw(error)
+                else:
+                    wanted = run.flow.send(answer)
+        except StopIteration as stop:
+            done = stop.value
+        finally:
+            run.flow.close()
+        if done is not None:
+            yield from run.rest(done)
+
+    async def astream(self, input: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[AIMessageChunk]:
+        beneath = super().astream  # type: ignore[misc]
+        if _inside.get() is self:
+            async for piece in beneath(input, config, **kwargs):
+                yield piece
+            return
+        run = _Run(self, input, config, kwargs)
+        done: Reply | None = None
+        try:
+            wanted = next(run.flow)
+            while True:
+                try:
+                    if not isinstance(wanted, Call):
+                        answer = await aperform(wanted)
+                    else:
+                        run.begin()
+                        stream = beneath(wanted.request.messages, run.config(), **wanted.request.settings)
+                        async with aclosing(stream) as pieces:
+                            while True:
+                                with run.calling(wanted):
+                                    piece = await anext(pieces, None)
+                                if piece is None:
+                                    break
+                                for shown in run.shown(piece):
+                                    yield shown
+                        answer = run.reply()
+                except BaseException as error:
+                    if passes(error):
+                        raise
+                    wanted = run.flow.throw(error)
+                else:
+                    wanted = run.flow.send(answer)
+        except StopIteration as stop:
+            done = stop.value
+        finally:
+            run.flow.close()
+        if done is not None:
+            for piece in run.rest(done):
+                yield piece
+
+
+class _Run:
+    """One call of a verb: its flow, and what of a streamed reply the caller was given or is still to be."""
+
+    def __init__(self, model: Any, input: Any, config: Any, settings: Mapping[str, Any]) -> None:
+        self.steering: Steering = model.__dict__[_STEERING]
+        self._model = model
+        self._config = config
+        metadata = {**((config or {}).get("metadata") or {}), **(model.metadata or {})}
+        tags = [*((config or {}).get("tags") or ()), *(model.tags or ())]
+        name = settings.get("model") or getattr(model, "model_name", None) or getattr(model, "model", None)
+        self._here = Here(
+            self.steering.guard,
+            "model",
+            str(name or type(model).__name__),
+            {**(config or {}), "metadata": metadata, "tags": tags},
+        )
+        request = ChatRequest(model, model._convert_input(input).to_messages(), settings)
+        self.flow = self.steering.model_flow(request, here=self._here)
+        self._hold = bool(self.steering.guardrails)
+        self._pieces: list[AIMessageChunk] = []
+        self._apart = False
+
+    @contextmanager
+    def calling(self, wanted: Call) -> Iterator[None]:
+        """What surrounds the call to the class beneath."""
+        token = _inside.set(self._model)
+        try:
+            with paying(self.steering.guard, wanted):
+                yield
+        finally:
+            _inside.reset(token)
+
+    def config(self) -> Any:
+        """The config of the next attempt: a ``run_id`` is for the first one, for each is a run of its own."""
+        config = self._config
+        if config and "run_id" in config:
+            self._config = {key: value for key, value in config.items() if key != "run_id"}
+        return config
+
+    def begin(self) -> None:
+        """Another attempt to stream begins."""
+        self._pieces = []
+        self._apart = self._here.out
+
+    def shown(self, piece: AIMessageChunk) -> list[AIMessageChunk]:
+        """Take a piece; returns what the caller may see now."""
+        self._pieces.append(piece)
+        if self._hold:
+            return []
+        self._here.out = True
+        if self._apart and str(piece.text):
+            self._apart = False
+            return [AIMessageChunk(content="\n\n"), piece]
+        return [piece]
+
+    def reply(self) -> Reply:
+        """The whole reply, once its stream has ended."""
+        total: Any = None
+        for piece in self._pieces:
+            total = piece if total is None else total + piece
+        return Reply(total, raw=self._pieces)
+
+    def rest(self, reply: Reply) -> list[AIMessageChunk]:
+        """What the caller has not seen yet of the reply that the flow came to."""
+        if reply.raw is self._pieces and not reply.altered:
+            return self._pieces if self._hold else []
+        message = reply.message
+        if message is None or (self._here.out and not reply.ended):
+            return []
+        text = str(message.text)
+        return [
+            AIMessageChunk(
+                content=f"\n\n{text}" if self._here.out else text,
+                id=message.id,
+                usage_metadata=message.usage_metadata,
+                response_metadata=message.response_metadata,
+                chunk_position="last",
+            )
+        ]
+
+
+def _reply(message: AIMessage) -> Reply:
+    return Reply(message, raw=message)
+
+
+def _message(reply: Reply) -> AIMessage:
+    assert reply.message is not None
+    return reply.message

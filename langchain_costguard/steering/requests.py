@@ -1,0 +1,97 @@
+"""What a policy asks and what it is answered, the same at each seam: in an agent, in a node, in a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+from langchain_costguard.steering.sentences import told
+
+
+class Request(Protocol):
+    """A request to a model. LangChain's ``ModelRequest`` is one; ``ChatRequest`` and ``NodeRequest`` are ours."""
+
+    messages: list[Any]
+
+    def override(self, **changes: Any) -> Any:
+        """The request with other fields; the one it is called on stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A request to a chat model outside an agent: ``settings`` are the arguments of the call."""
+
+    model: Any
+    messages: list[Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def override(self, **changes: Any) -> ChatRequest:
+        """The request with other fields."""
+        return replace(self, **changes)
+
+
+@dataclass(slots=True)
+class Reply:
+    """The answer to a request: ``message`` is the model's, ``raw`` what the host's own handler returned.
+
+    ``before`` are messages that go into the history in front of it; ``ended`` says that the run is to end here.
+    """
+
+    message: AIMessage | None
+    raw: Any = None
+    before: list[BaseMessage] = field(default_factory=list)
+    ended: bool = False
+    altered: bool = False
+    """Whether ``message`` is another than the one in ``raw``."""
+
+
+def without_tools(request: Any, text: str) -> Any:
+    """The request with its tools taken away, and told why.
+
+    Anthropic refuses a history with tool calls in it where no tools are given, and has a choice of none; Bedrock
+    refuses it too and has none: its tools stay, and what is called regardless is dropped.
+    https://docs.anthropic.com/en/api/errors
+    """
+    changes: dict[str, Any] = {"messages": [*request.messages, told(text, "last")]}
+    kind = str(getattr(getattr(request, "model", None), "_llm_type", ""))
+    if "bedrock" in kind:
+        return request.override(**changes)
+    choice = {"type": "none"} if "anthropic" in kind else None
+    if hasattr(request, "tools"):
+        return request.override(**changes, tools=request.tools if choice else [], tool_choice=choice)
+    settings = getattr(request, "settings", None)
+    if settings:
+        kept = {key: value for key, value in settings.items() if key not in ("tools", "tool_choice")}
+        if choice and "tools" in settings:
+            kept |= {"tools": settings["tools"], "tool_choice": choice}
+        changes["settings"] = kept
+    return request.override(**changes)
+
+
+def without_calls(reply: Reply) -> Reply:
+    """The reply with no tool called."""
+    message = reply.message
+    if message is None or not (message.tool_calls or message.invalid_tool_calls):
+        return reply
+    content = without_call_blocks(message.content)
+    extra = {key: value for key, value in message.additional_kwargs.items() if key != "tool_calls"}
+    changes = {"tool_calls": [], "invalid_tool_calls": [], "content": content, "additional_kwargs": extra}
+    return Reply(message.model_copy(update=changes), reply.raw, reply.before, reply.ended, altered=True)
+
+
+def without_call_blocks(content: Any) -> Any:
+    """A message's content without the provider's own blocks of tool calls."""
+    if not isinstance(content, list):
+        return content
+    return [block for block in content if not (isinstance(block, dict) and block.get("type") in _CALLS)]
+
+
+_CALLS = ("tool_use", "tool_call", "function_call", "invalid_tool_call", "non_standard")
+
+
+def last_ai(messages: Sequence[Any]) -> AIMessage | None:
+    """The last message of the model's among these."""
+    return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)

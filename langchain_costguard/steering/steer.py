@@ -1,0 +1,271 @@
+"""``steer()``: the policies of one agent, chosen once, and composed into the flow of each model and tool call."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from langchain_core.language_models import BaseChatModel
+
+from langchain_costguard.events import CallSettled, Event, ToolSettled
+from langchain_costguard.money import Money, nano
+from langchain_costguard.policies.breaker import Breaker
+from langchain_costguard.policies.loops import LoopDetector
+from langchain_costguard.policies.pace import MINUTE, Pace
+from langchain_costguard.policies.retries import Retry, classify, sdk_retries
+from langchain_costguard.steering.attempts import breaking, retrying, throttling
+from langchain_costguard.steering.checking import checking
+from langchain_costguard.steering.circuits import Circuits
+from langchain_costguard.steering.ending import OnExceeded, ending
+from langchain_costguard.steering.flow import Asking, Call, Flow
+from langchain_costguard.steering.guardrails import Guardrail
+from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.tooling import (
+    Approval,
+    approving,
+    breaking_tool,
+    checked_approval,
+    refusing,
+    retrying_tool,
+)
+from langchain_costguard.steering.unsticking import Rung, checked_ladder, unsticking
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import AgentMiddleware
+
+    from langchain_costguard.guard import CostGuard
+
+_KEPT_MODELS = 16
+_KEPT_CHARGES = 10_000
+
+_Layer = Callable[[Here, Asking, Any], Flow[Any]]
+
+
+class Steering(Sequence["AgentMiddleware[Any, Any]"]):
+    """The chosen policies. As a sequence, the middleware of ``create_agent``; else what nodes and models are given.
+
+    The middleware is made when it is asked for: chains and graphs need no ``langchain``.
+    """
+
+    def __init__(
+        self,
+        guard: CostGuard,
+        *,
+        breaker: Breaker | None,
+        model_breaker: Breaker | None,
+        retry: Retry | None,
+        loops: LoopDetector | None,
+        on_loop: Sequence[Rung],
+        on_exceeded: OnExceeded,
+        approve_tools: Approval | None,
+        guardrails: Sequence[Guardrail],
+        throttle_at: float | None,
+        usd_per_minute: Money | None,
+    ) -> None:
+        _check_kinds(guard, breaker=(breaker, Breaker), model_breaker=(model_breaker, Breaker), retry=(retry, Retry))
+        _check_kinds(guard, loops=(loops, LoopDetector))
+        if on_exceeded not in ("end", "raise", "interrupt"):
+            raise ValueError(f"on_exceeded: {on_exceeded!r} is not 'end', 'raise' or 'interrupt'")
+        if callable(guardrails) or not all(callable(guardrail) for guardrail in guardrails):
+            raise ValueError(f"guardrails: {guardrails!r} must be a list of callables that take the reply")
+        self.guard = guard
+        self.retry = retry
+        self.loops = loops
+        self.ladder = checked_ladder(on_loop)
+        self.on_exceeded: OnExceeded = on_exceeded
+        self.approve_tools = checked_approval(approve_tools)
+        self.guardrails = tuple(guardrails)
+        circuits = partial(Circuits, store=guard.store, clock=guard.now)
+        self.tool_circuits = None if breaker is None else circuits(breaker, prefix="tool")
+        self.model_circuits = None if model_breaker is None else circuits(model_breaker, prefix="model")
+        self._spent: deque[tuple[float, int]] = deque(maxlen=_KEPT_CHARGES)
+        self.pace = None
+        if throttle_at is not None or usd_per_minute is not None:
+            rate = None if usd_per_minute is None else nano(usd_per_minute, "usd_per_minute")
+            self.pace = Pace(throttle_at=throttle_at, nano_per_minute=rate)
+            if rate is not None:
+                guard.add_sink(self._note_charge)
+        self._model_layers = self._layers_of_models()
+        self._tool_layers = self._layers_of_tools()
+        self._strict: dict[int, tuple[Any, Any]] = {}
+        self._lock = threading.Lock()
+        self._middleware: Any = None
+
+    # The flows
+
+    def model_flow(self, request: Any, name: str = "", here: Here | None = None) -> Flow[Reply]:
+        """The policies around one request to a model, the outermost first."""
+        here = here or Here(self.guard, "model", name)
+        return _composed(self._model_layers, here)(request)
+
+    def tool_flow(self, request: Any) -> Flow[Any]:
+        """The policies around one tool call."""
+        here = Here(self.guard, "tool", request.tool_call["name"])
+        return _composed(self._tool_layers, here)(request)
+
+    def strict(self, model: Any) -> Any:
+        """The model as the guard wraps it: admitted call by call, its output limited to what is affordable."""
+        found = self._strict.get(id(model))
+        if found is not None and found[0] is model:
+            return found[1]
+        wrapped = model
+        if isinstance(model, BaseChatModel):
+            self._report_retries(model)
+            wrapped = self.guard.wrap(model)
+        with self._lock:
+            if len(self._strict) >= _KEPT_MODELS:
+                self._strict.clear()
+            self._strict[id(model)] = model, wrapped
+        return wrapped
+
+    def _layers_of_models(self) -> list[_Layer]:
+        layers: list[_Layer] = [partial(ending, self.on_exceeded)]
+        if self.loops is not None:
+            layers.append(partial(unsticking, self.loops, self.ladder))
+        if self.pace is not None:
+            layers.append(partial(throttling, self.pace, self._recent))
+        if self.guardrails or (self.retry is not None and self.retry.repairs):
+            repairs = self.retry.repairs if self.retry is not None else 0
+            how = self.retry.classify if self.retry is not None else classify
+            layers.append(partial(checking, self.guardrails, repairs, how, self.on_exceeded))
+        if self.retry is not None:
+            layers.append(partial(retrying, self.retry))
+        if self.model_circuits is not None:
+            layers.append(partial(breaking, self.model_circuits))
+        return layers
+
+    def _layers_of_tools(self) -> list[_Layer]:
+        layers: list[_Layer] = [partial(refusing, self.on_exceeded)]
+        if self.approve_tools is not None:
+            layers.append(partial(approving, self.approve_tools))
+        if self.tool_circuits is not None:
+            layers.append(partial(breaking_tool, self.tool_circuits))
+        if self.retry is not None and self.retry.tools:
+            layers.append(partial(retrying_tool, self.retry))
+        return layers
+
+    def _report_retries(self, model: Any) -> None:
+        ours, theirs = self.retry.attempts if self.retry is not None else 1, sdk_retries(model)
+        if ours > 1 and theirs:
+            self.guard.say_once(
+                f"{type(model).__name__} retries {theirs} times by itself in each of the {ours} attempts that steering "
+                f"makes: a failing call may be sent {ours * (theirs + 1)} times. Give the model max_retries=0."
+            )
+
+    def _note_charge(self, event: Event) -> None:
+        if isinstance(event, (CallSettled, ToolSettled)):
+            self._spent.append((event.at, event.charge))
+
+    def _recent(self) -> Sequence[tuple[float, int]]:
+        since, spent = self.guard.now() - MINUTE, self._spent
+        while spent and spent[0][0] <= since:
+            spent.popleft()
+        return list(spent)
+
+    # The middleware
+
+    def __len__(self) -> int:
+        return 1
+
+    @overload
+    def __getitem__(self, index: int) -> AgentMiddleware[Any, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AgentMiddleware[Any, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if self._middleware is None:
+            from langchain_costguard.steering.middleware import CostGuardMiddleware
+
+            self._middleware = CostGuardMiddleware(self)
+        return [self._middleware][index]
+
+    def __iter__(self) -> Iterator[AgentMiddleware[Any, Any]]:
+        yield self[0]
+
+    def __repr__(self) -> str:
+        return f"steer({self.guard!r}, on_exceeded={self.on_exceeded!r}, ...)"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __add__(self, other: Any) -> list[Any]:
+        return [*self, *other]
+
+    def __radd__(self, other: Any) -> list[Any]:
+        return [*other, *self]
+
+
+def steer(
+    guard: CostGuard,
+    *,
+    breaker: Breaker | None = Breaker(),  # noqa: B008 - frozen
+    model_breaker: Breaker | None = None,
+    retry: Retry | None = Retry(),  # noqa: B008 - frozen
+    loops: LoopDetector | None = LoopDetector(),  # noqa: B008 - frozen
+    on_loop: Sequence[Rung] = ("nudge", "end"),
+    on_exceeded: Literal["end", "raise", "interrupt"] = "end",
+    approve_tools: Approval | None = None,
+    guardrails: Sequence[Guardrail] = (),
+    throttle_at: float | None = None,
+    usd_per_minute: Money | None = None,
+) -> Steering:
+    """The middleware that keeps an agent within its budgets, and ends it gracefully when it must.
+
+    ``create_agent(model, tools, middleware=steer(guard))`` needs no callback besides: the guard meters whatever the
+    agent calls. Put it last (innermost), so that it sees every attempt that other middleware makes.
+
+    Args:
+        guard: Whose budgets, store and report.
+        breaker: The circuit of each tool. None: tools are called however often they fail.
+        model_breaker: The circuit of each model; off by default.
+        retry: How failures of models (and of the tools it names) are treated, by class. None: they are not.
+        loops: What tells that the agent repeats itself. None: nothing does.
+        on_loop: What is done about it, the first time, the second time and so on: ``"nudge"`` (a message asks the
+            model to reconsider), ``"interrupt"`` (a person is asked), ``"end"``, ``"raise"`` (``StuckLoopError``).
+        on_exceeded: What a refusal leads to: ``"end"`` (a final reply that says why), ``"raise"``, or ``"interrupt"``
+            (a person may grant more; needs a checkpointer).
+        approve_tools: Tools a person has to allow: names such as ``{"send_email", "delete_*"}``, or a predicate on the
+            call and its price.
+        guardrails: Callables that see each reply before it is acted on: ``valid_json(Schema)``, ``max_tool_calls(3)``.
+        throttle_at: Share of a budget from which on calls are delayed, up to 5 s.
+        usd_per_minute: Rate of spending (of this guard, in this process) above which calls are delayed.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+    return Steering(
+        guard,
+        breaker=breaker,
+        model_breaker=model_breaker,
+        retry=retry,
+        loops=loops,
+        on_loop=on_loop,
+        on_exceeded=on_exceeded,
+        approve_tools=approve_tools,
+        guardrails=guardrails,
+        throttle_at=throttle_at,
+        usd_per_minute=usd_per_minute,
+    )
+
+
+def _composed(layers: Sequence[_Layer], here: Here) -> Asking:
+    def innermost(request: Any) -> Flow[Any]:
+        answer = yield Call(request)
+        here.paid += 1
+        return answer
+
+    ask: Asking = innermost
+    for layer in reversed(layers):
+        ask = partial(layer, here, ask)
+    return ask
+
+
+def _check_kinds(guard: Any, **given: tuple[Any, type]) -> None:
+    if not hasattr(guard, "meter"):
+        raise ValueError(f"guard: {guard!r} is no CostGuard")
+    for field, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{field}: {value!r} is no {kind.__name__}, such as {kind.__name__}(), or None")

@@ -1,0 +1,87 @@
+"""What is done about an agent that repeats itself: a ladder, whose rungs are counted in the messages themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage, ToolMessage
+
+from langchain_costguard.errors import StuckLoopError
+from langchain_costguard.events import EndedEarly, LoopDetected
+from langchain_costguard.policies.loops import NUDGE, Loop, LoopDetector, nudges, recent
+from langchain_costguard.steering.flow import Asking, Flow
+from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.people import about_loop, answered
+from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.sentences import so_far, spoken, told
+
+Rung = Literal["nudge", "interrupt", "end", "raise"]
+RUNGS = ("nudge", "interrupt", "end", "raise")
+
+
+def checked_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
+    """The ladder, if there is one to climb.
+
+    Raises:
+        ValueError: names the rung.
+    """
+    if isinstance(ladder, str) or not ladder:
+        raise ValueError(f"on_loop: {ladder!r} must be a sequence of {', '.join(RUNGS)}, such as ('nudge', 'end')")
+    for rung in ladder:
+        if rung not in RUNGS:
+            raise ValueError(f"on_loop: {rung!r} is not one of {', '.join(RUNGS)}")
+    return tuple(ladder)
+
+
+def unsticking(detector: LoopDetector, ladder: Sequence[Rung], here: Here, ask: Asking, request: Any) -> Flow[Reply]:
+    """Answer a loop with the next rung of the ladder; the last one stays."""
+    loop = found(detector, request.messages)
+    if loop is None:
+        reply: Reply = yield from ask(request)
+        return reply
+    rung = ladder[min(nudges(request.messages), len(ladder) - 1)]
+    if rung == "interrupt" and not here.in_graph:
+        rung = "raise"
+    message = resolve(loop, rung, here, request.messages)
+    if isinstance(message, Reply):
+        return message
+    reply = yield from ask(request.override(messages=[*request.messages, message]))
+    reply.before.insert(0, message)
+    return reply
+
+
+def found(detector: LoopDetector, messages: Sequence[BaseMessage]) -> Loop | None:
+    """The loop that one of the newest tool calls completes: an agent may make several at once."""
+    steps = recent(messages, detector.window)
+    newest = 0
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        newest += 1
+    for end in range(len(steps) - max(1, min(newest, len(steps))) + 1, len(steps) + 1):
+        loop = detector.check(steps[:end])
+        if loop is not None:
+            return loop
+    return None
+
+
+def resolve(loop: Loop, rung: Rung, here: Here, messages: Sequence[BaseMessage]) -> BaseMessage | Reply:
+    """Climb one rung: a message that the model is to see next, or the reply that ends the run.
+
+    Raises:
+        StuckLoopError: the rung says so.
+    """
+    here.tell(LoopDetected, loop.why, name=loop.tool, kind=loop.kind, answer=rung)
+    if rung == "raise":
+        raise StuckLoopError(f"The agent is stuck: {loop.why}", tool=loop.tool, kind=loop.kind)
+    if rung == "nudge":
+        return told(NUDGE, "loop")
+    if rung == "interrupt":
+        answer = answered(here, about_loop(loop.tool, loop.why, here.scope))
+        if answer.approve:
+            return told(answer.message or NUDGE, "loop")
+    here.tell(EndedEarly, loop.why, name=loop.tool)
+    have = so_far(messages)
+    text = f"I stopped, for I was repeating the same action without progress: {loop.why}"
+    return Reply(spoken(text + (f"\n\nWhat I have so far:\n\n{have}" if have else ""), ended="loop"), ended=True)
