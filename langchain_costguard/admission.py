@@ -109,7 +109,7 @@ class Admission(Voice):
         times = params.get("n")
         call.times = times if isinstance(times, int) and times > 1 else 1
         call.asked = _asked(metadata, params)
-        call.ceiling = call.asked or limit
+        call.ceiling = call.allowed = call.asked or limit
         call.writes_cache = may_write_cache(prompt, params) if asks else True
         return call
 
@@ -238,11 +238,8 @@ class Admission(Voice):
         store = getattr(self.meter.ledger.store, "primary", self.meter.ledger.store)
         return self.refused(call, store_down(type(store).__name__, str(error)))
 
-    def _step(
-        self, run_id: UUID, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str, name: str
-    ) -> None:
-        scope = self._scope(metadata, tags, trace)
-        step_id, now = _step_id(metadata, trace), self._clock()
+    def _step(self, run_id: UUID, metadata: Mapping[str, Any], scope: Scope, name: str) -> None:
+        step_id, now = _step_id(metadata, scope.trace), self._clock()
         call = Call(run_id, None, "step", name, scope, step_id, now)
         try:
             denial = self.meter.step(scope, step_id, now)
@@ -269,14 +266,13 @@ class Admission(Voice):
         if is_step(tags):
             self.deferrals.clear(metadata.get("langgraph_checkpoint_ns") or "")
 
-    def count_step(self, metadata: Mapping[str, Any], name: str) -> CostGuardError | None:
+    def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:
         """Count a step that no callback saw start; the refusal where it does not fit."""
         path = metadata.get("langgraph_checkpoint_ns") or ""
         if not self.deferrals.first_seen(path):
             return None
-        trace = self.whose().trace
         try:
-            self._step(uuid4(), metadata, None, trace, name)
+            self._step(uuid4(), metadata, scope, scope.step)
         except RuntimeError as error:
             return cast("CostGuardError", error)
         return None

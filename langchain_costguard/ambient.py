@@ -1,4 +1,5 @@
-"""``guard.watch()``: the same handler on every callback manager of the process, through LangChain's configure hook."""
+"""Handlers that need no config, through LangChain's configure hook: ``guard.watch()`` for the whole process, and a
+guard that steers an agent, for what runs inside it."""
 
 from __future__ import annotations
 
@@ -30,6 +31,25 @@ class _Slot:
 
 _slots: list[_Slot] = []
 _lock = threading.Lock()
+
+
+_attached: ContextVar[BaseCallbackHandler | None] = ContextVar("costguard_attached", default=None)
+register_configure_hook(_attached, inheritable=True)
+
+
+@contextmanager
+def attached(handler: BaseCallbackHandler) -> Iterator[None]:
+    """Attach ``handler`` to what LangChain starts in this context while the block runs."""
+    token = _attached.set(handler)
+    try:
+        yield
+    finally:
+        _attached.reset(token)
+
+
+def attached_here() -> BaseCallbackHandler | None:
+    """The handler that is attached to this context."""
+    return _attached.get()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Call:
     Attributes:
         tokens, upper: the input estimate, and the same with the estimator's stated error (tokens).
         asked: the most output tokens a reply may have, as the request says; None where it does not.
+        allowed: the same, or what the model can give at the most.
         ceiling: the same as it was held: what was asked for, or less, or what the budgets afford.
         alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
@@ -26,7 +27,7 @@ class Call:
 
     # fmt: off
     __slots__ = (
-        "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref",
+        "allowed", "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref",
         "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
         "times", "tokens", "tool", "upper", "writes_cache",
     )
@@ -55,6 +56,7 @@ class Call:
     rates: Rates
     tokens: int
     upper: int
+    allowed: int
     ceiling: int
     asked: int | None
     writes_cache: bool | Literal["1h"]

@@ -60,7 +60,8 @@ class Handler(Settlement, BaseCallbackHandler):
             if self._killed or self._switch is not None:
                 self._check_chain(kwargs.get("name") or "", run_id, metadata or {}, tags, trace)
             if self.meter.ledger.counts_steps and is_step(tags):
-                self._step(run_id, metadata or {}, tags, trace, kwargs.get("name") or "")
+                scope = self._scope(metadata or {}, tags, trace)
+                self._step(run_id, metadata or {}, scope, kwargs.get("name") or "")
             if kwargs.get("run_type") == "llm":
                 # Router models ("decisions") report themselves as chains.
                 # https://github.com/langchain-ai/langchain/blob/master/libs/partners/openai/langchain_openai/decisions/base.py

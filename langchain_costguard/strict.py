@@ -24,8 +24,6 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from langchain_costguard.admission import STRICT, started
 from langchain_costguard.calls import Call, Stream, pieces
-from langchain_costguard.meter import UNKNOWN_OUTPUT
-from langchain_costguard.pricing.estimate import output_limit
 from langchain_costguard.waiting import admission, adrive, drive
 
 if TYPE_CHECKING:
@@ -278,7 +276,7 @@ def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str
 
 def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
-    if call.ceiling >= (call.asked or output_limit(call.ref) or UNKNOWN_OUTPUT):
+    if call.ceiling >= call.allowed:
         return model, kwargs
     fields = type(model).model_fields
     names = {*fields, *(field.alias for field in fields.values()), *kwargs}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from langchain_costguard.testing import FakeProvider, Reply, Request
+from langchain_costguard import Budget, CostGuard, SQLiteStore
+from langchain_costguard.testing import FakeProvider, Reply, Request, ScriptedChatModel
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -28,11 +29,18 @@ COMMANDS = [
 
 
 def answer(request: Request) -> Reply | str:
-    """A model that searches once, and then answers."""
-    searched = any(message.get("role") == "tool" for message in request.messages)
-    if request.tools and not searched:
+    """A model that searches once, and then answers; told to read it all, it reads thirty pages."""
+    searches = sum(message.get("role") == "tool" for message in request.messages)
+    if request.tools and searches < 30 and "Read all the minutes" in str(request.messages):
+        return Reply(tool_calls=[("search", {"query": f"minutes, page {searches + 1}"})])
+    if request.tools and not searches:
         return Reply(tool_calls=[("search", {"query": "May"})])
     return "We decided nothing."
+
+
+def comparable(text: str) -> str:
+    """Without the numbers, some of which depend on whether tiktoken's vocabulary is at hand, and on one line."""
+    return " ".join(re.sub(r"\$?\d[\d.]*", "0", text).split())
 
 
 @pytest.fixture
@@ -61,10 +69,18 @@ def test_every_block_of_python_runs_from_top_to_bottom(
     assert "research" in printed
     assert "runaway loop" in printed
     assert "Totals(calls=2" in printed
+    shown = [body for note, _, body in BLOCKS if note == "output"]
+    assert shown
+    assert all(comparable(body) in comparable(printed) for body in shown)
+    assert "costguard.budget" in printed
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_runs(command: str, newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "grant" in command:  # of what the README's own block on stores has spent
+        shared = CostGuard(Budget(per="user", usd="1.00", window="day"), store=SQLiteStore("budgets.db"))
+        with shared.scope(user="u1"):
+            ScriptedChatModel().invoke("hello", config={"callbacks": [shared]})
     with FakeProvider(answer) as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)

@@ -25,7 +25,7 @@ class ErrorKind(StrEnum):
     auth       HTTP 401 and 403, ``AccessDeniedException``, no credentials   fail at once
     quota      ``insufficient_quota`` (a 429!), credit used up, HTTP 402     fail at once
     context    ``context_length_exceeded``, "prompt is too long", HTTP 413   fail at once, with advice
-    refusal    the guard's own ``CostGuardError``, LangGraph's interrupts    passes through untouched
+    refusal    the guard's and steering's own errors, LangGraph's interrupts passes through untouched
     unknown    everything else, such as HTTP 400, 404 and a bug of a tool's  fail at once
     ========== ============================================================= ==========================================
     """

@@ -32,33 +32,24 @@ class Pace:
         if self.most <= 0:
             raise ValueError(f"most: {self.most!r} must be a number of seconds above zero")
 
-    def delay(
-        self, share: float, spent: Iterable[tuple[float, int]], *, now: float, seconds_left: float
-    ) -> tuple[float, str]:
-        """Seconds to wait, and why; 0 for none.
-
-        ``share`` is how full the fullest budget is, ``spent`` the charges (epoch seconds, nano-USD) of the last minute,
-        oldest first. Waiting never takes more than half of ``seconds_left``: a budget's time is for work.
-        """
-        near, why = self._near(share), f"{share:.0%} of a budget is used"
-        above = self._above(spent, now)
-        if above > near:
-            near, why = above, "spending is above its rate per minute"
-        return min(near, seconds_left / 2), why
-
-    def _near(self, share: float) -> float:
+    def near(self, share: float) -> float:
+        """Seconds to wait where the fullest budget is used to this ``share``."""
         if self.throttle_at is None or share < self.throttle_at:
             return 0.0
         return self.most * min(1.0, (share - self.throttle_at) / (1 - self.throttle_at))
 
-    def _above(self, spent: Iterable[tuple[float, int]], now: float) -> float:
+    def above(self, charges: Iterable[tuple[float, int]], now: float) -> float:
+        """Seconds until the spending of a minute falls below the rate, if nothing is added to it.
+
+        ``charges`` are those of the last minute (epoch seconds, nano-USD), the oldest first.
+        """
         if self.nano_per_minute is None:
             return 0.0
-        recent = [(at, amount) for at, amount in spent if at > now - MINUTE]
+        recent = [(at, amount) for at, amount in charges if at > now - MINUTE]
         total = sum(amount for _, amount in recent)
         for at, amount in recent:
             if total < self.nano_per_minute:
-                return 0.0
+                break
             total -= amount
             if total < self.nano_per_minute:
                 return at + MINUTE - now

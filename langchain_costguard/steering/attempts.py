@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.errors import CircuitOpenError
@@ -15,6 +15,7 @@ from langchain_costguard.steering.flow import Asking, Flow, Sleep
 if TYPE_CHECKING:
     from langchain_costguard.policies.pace import Pace
     from langchain_costguard.steering.here import Here
+    from langchain_costguard.steering.rate import Rate
 
 
 def retrying(retry: Retry, here: Here, ask: Asking, request: Any) -> Flow[Any]:
@@ -92,13 +93,19 @@ def record(circuits: Circuits, here: Here, name: str, entry: Any, outcome: Any) 
         here.tell(CircuitClosed, "a probe succeeded", name=name)
 
 
-def throttling(
-    pace: Pace, recent: Callable[[], Sequence[tuple[float, int]]], here: Here, ask: Asking, request: Any
-) -> Flow[Any]:
-    """Delay a call near a limit or above a rate; never past the ``seconds`` of its budgets."""
-    headroom, guard = here.guard.headroom(here.scope), here.guard
-    seconds, why = pace.delay(headroom.share, recent(), now=guard.now(), seconds_left=headroom.seconds_left)
+def throttling(pace: Pace, rate: Rate | None, here: Here, ask: Asking, request: Any) -> Flow[Any]:
+    """Delay a call near a limit or above a rate. A wait takes half of a budget's ``seconds`` at the most: the rest is
+    for work."""
+    seconds, why = 0.0, ""
+    if pace.throttle_at is not None:
+        share = here.headroom.share
+        seconds, why = pace.near(share), f"{share:.0%} of a budget is used"
+    if rate is not None and pace.nano_per_minute is not None and rate.total() >= pace.nano_per_minute:
+        above = pace.above(rate.charges(), here.guard.now())
+        if above > seconds:
+            seconds, why = above, "spending is above its rate per minute"
     if seconds > 0:
+        seconds = min(seconds, here.headroom.seconds_left / 2)
         here.tell(Throttled, why, seconds=seconds)
         yield Sleep(seconds)
     return (yield from ask(request))

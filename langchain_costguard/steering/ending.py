@@ -120,7 +120,7 @@ def _last_step(here: Here) -> _Last | None:
     """Whether a tool and a look at its result would take more steps than are left."""
     if not here.guard.meter.ledger.counts_steps:
         return None
-    rows = [row for row in here.guard.headroom(here.scope).rows if row.measure == "steps"]
+    rows = [row for row in here.headroom.rows if row.measure == "steps"]
     tightest = min(rows, key=lambda row: row.left, default=None)
     if tightest is None or tightest.left >= 2:
         return None

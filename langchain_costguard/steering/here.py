@@ -4,55 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import register_configure_hook
 from langgraph.types import interrupt
 
 from langchain_costguard.admission import spending_reserve
+from langchain_costguard.ambient import attached
 from langchain_costguard.errors import BudgetExceededError, CostGuardError
 from langchain_costguard.events import Interrupted, Steered
 
 if TYPE_CHECKING:
+    from langchain_costguard.budgets.headroom import Headroom
     from langchain_costguard.guard import CostGuard
     from langchain_costguard.scope import Scope
     from langchain_costguard.steering.flow import Call
 
 _NOTHING: Mapping[str, Any] = {}
-_attached: ContextVar[Any] = ContextVar("costguard_attached", default=None)
-register_configure_hook(_attached, inheritable=True)
-
-
-@contextmanager
-def attached(guard: CostGuard) -> Iterator[None]:
-    """Attach the guard to what LangChain starts inside: an agent may be steered by a guard it has no callback of."""
-    token = _attached.set(guard)
-    try:
-        yield
-    finally:
-        _attached.reset(token)
 
 
 @contextmanager
 def paying(guard: CostGuard, call: Call) -> Iterator[None]:
     """What surrounds a call that a flow wants made."""
-    token = _attached.set(guard)
-    try:
-        if call.last:
-            with spending_reserve():
-                yield
-        else:
-            yield
-    finally:
-        _attached.reset(token)
+    with attached(guard), spending_reserve(call.last):
+        yield
 
 
 class Here:
     """One flow's surroundings. Looked up as they are needed: most calls pass without any of it."""
 
-    __slots__ = ("_config", "_metadata", "asked", "guard", "kind", "name", "out", "paid", "path")
+    __slots__ = ("_config", "_headroom", "_metadata", "_scope", "asked", "guard", "kind", "name", "out", "paid", "path")
 
     def __init__(self, guard: CostGuard, kind: str, name: str, config: Mapping[str, Any] | None = None) -> None:
         around: Any = var_child_runnable_config.get() or _NOTHING
@@ -64,6 +45,8 @@ class Here:
         self._metadata: Mapping[str, Any] = config.get("metadata") or _NOTHING
         self.path: str = self._metadata.get("langgraph_checkpoint_ns") or ""
         """The node's task, as ``research:<task>|model:<task>``; empty outside a graph."""
+        self._headroom: Headroom | None = None
+        self._scope: Scope | None = None
         self.paid = 0
         """Calls of this flow that were answered: what a node that starts again would pay again."""
         self.asked = 0
@@ -74,7 +57,16 @@ class Here:
     @property
     def scope(self) -> Scope:
         """Who is spending."""
-        return self.guard.whose(self._config)
+        if self._scope is None:
+            self._scope = self.guard.whose(self._config)
+        return self._scope
+
+    @property
+    def headroom(self) -> Headroom:
+        """What the budgets had left as the flow began."""
+        if self._headroom is None:
+            self._headroom = self.guard.headroom(self.scope)
+        return self._headroom
 
     @property
     def in_graph(self) -> bool:
@@ -94,7 +86,7 @@ class Here:
         if guard.deferrals.pending:
             return guard.deferrals.take(self.path)
         if guard.meter.ledger.counts_steps and guard not in getattr(self._config.get("callbacks"), "handlers", ()):
-            return guard.count_step(self._metadata, self._metadata.get("langgraph_node") or "")
+            return guard.count_step(self._metadata, self.scope)
         return None
 
     def ask(self, payload: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.here import paying
 from langchain_costguard.steering.states import node_reply, node_request, node_update
 from langchain_costguard.steering.steer import Steering, steer
-from langchain_costguard.steering.tooling import asteer_tool, steer_tool
+from langchain_costguard.steering.tooling import ask_leave_first, asteer_tool, steer_tool
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
@@ -133,7 +133,7 @@ def _steered_tools(node: Any, steering: Steering, name: str) -> Any:
         steered._awrap_tool_call = lambda request, run: asynchronous(request, partial(_in, ainner, run))
     elif inner is None:  # else the node runs its one wrapper, and ours around it, in both worlds
         steered._awrap_tool_call = asynchronous
-    return steered
+    return ask_leave_first(steered, steering)
 
 
 def _in(inner: Any, run: Any, request: Any) -> Any:

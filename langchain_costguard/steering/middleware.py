@@ -7,6 +7,7 @@ graph a step each time.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,7 +75,10 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
             return _reply(await handler(self._strictly(call.request)))
 
     def _strictly(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
-        return request.override(model=self.steering.strict(request.model))
+        # As `override` does, which constructs the request anew and takes as long as all the policies together.
+        strict = copy(request)
+        strict.__dict__["model"] = self.steering.strict(request.model)
+        return strict
 
 
 def _reply(response: Any) -> Reply:

@@ -23,7 +23,7 @@ from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.states import messages_of
 from langchain_costguard.steering.steer import steer
-from langchain_costguard.steering.tooling import Approval, asteer_tool, steer_tool
+from langchain_costguard.steering.tooling import Approval, ask_leave_first, asteer_tool, steer_tool
 from langchain_costguard.steering.unsticking import Rung, checked_ladder, resolve
 from langchain_costguard.stores.base import MAX_AMOUNT, Claim, StoreError
 
@@ -68,9 +68,10 @@ def guarded_tools(
     )
     given = {} if handle_tool_errors is None else {"handle_tool_errors": handle_tool_errors}
     sync, asynchronous = partial(steer_tool, steering), partial(asteer_tool, steering)
-    return ToolNode(
+    node = ToolNode(
         tools, name=name, messages_key=messages_key, wrap_tool_call=sync, awrap_tool_call=asynchronous, **given
     )
+    return ask_leave_first(node, steering)  # type: ignore[no-any-return]
 
 
 class StuckLoopNode:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.language_models import BaseChatModel
 
-from langchain_costguard.events import CallSettled, Event, ToolSettled
 from langchain_costguard.money import Money, nano
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
-from langchain_costguard.policies.pace import MINUTE, Pace
+from langchain_costguard.policies.pace import Pace
 from langchain_costguard.policies.retries import Retry, classify, sdk_retries
 from langchain_costguard.steering.attempts import breaking, retrying, throttling
 from langchain_costguard.steering.checking import checking
@@ -23,6 +21,7 @@ from langchain_costguard.steering.ending import OnExceeded, ending
 from langchain_costguard.steering.flow import Asking, Call, Flow
 from langchain_costguard.steering.guardrails import Guardrail
 from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.rate import Rate
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.tooling import (
     Approval,
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
 
 _KEPT_MODELS = 16
-_KEPT_CHARGES = 10_000
 
 _Layer = Callable[[Here, Asking, Any], Flow[Any]]
 
@@ -82,13 +80,14 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         circuits = partial(Circuits, store=guard.store, clock=guard.now)
         self.tool_circuits = None if breaker is None else circuits(breaker, prefix="tool")
         self.model_circuits = None if model_breaker is None else circuits(model_breaker, prefix="model")
-        self._spent: deque[tuple[float, int]] = deque(maxlen=_KEPT_CHARGES)
-        self.pace = None
+        self.pace: Pace | None = None
+        self._rate: Rate | None = None
         if throttle_at is not None or usd_per_minute is not None:
             rate = None if usd_per_minute is None else nano(usd_per_minute, "usd_per_minute")
             self.pace = Pace(throttle_at=throttle_at, nano_per_minute=rate)
             if rate is not None:
-                guard.add_sink(self._note_charge)
+                self._rate = Rate(guard.now)
+                guard.add_sink(self._rate)
         self._model_layers = self._layers_of_models()
         self._tool_layers = self._layers_of_tools()
         self._strict: dict[int, tuple[Any, Any]] = {}
@@ -127,7 +126,7 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         if self.loops is not None:
             layers.append(partial(unsticking, self.loops, self.ladder))
         if self.pace is not None:
-            layers.append(partial(throttling, self.pace, self._recent))
+            layers.append(partial(throttling, self.pace, self._rate))
         if self.guardrails or (self.retry is not None and self.retry.repairs):
             repairs = self.retry.repairs if self.retry is not None else 0
             how = self.retry.classify if self.retry is not None else classify
@@ -155,16 +154,6 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
                 f"{type(model).__name__} retries {theirs} times by itself in each of the {ours} attempts that steering "
                 f"makes: a failing call may be sent {ours * (theirs + 1)} times. Give the model max_retries=0."
             )
-
-    def _note_charge(self, event: Event) -> None:
-        if isinstance(event, (CallSettled, ToolSettled)):
-            self._spent.append((event.at, event.charge))
-
-    def _recent(self) -> Sequence[tuple[float, int]]:
-        since, spent = self.guard.now() - MINUTE, self._spent
-        while spent and spent[0][0] <= since:
-            spent.popleft()
-        return list(spent)
 
     # The middleware
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.ambient import attached
 from langchain_costguard.errors import BudgetExceededError, CircuitOpenError, CostGuardError
 from langchain_costguard.events import Approved, EndedEarly, Rejected
 from langchain_costguard.money import usd
@@ -16,8 +17,9 @@ from langchain_costguard.steering.attempts import retrying, through
 from langchain_costguard.steering.circuits import Circuits
 from langchain_costguard.steering.ending import OnExceeded, granted
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, adrive, drive
-from langchain_costguard.steering.here import Here, attached
-from langchain_costguard.steering.people import about_tool, answered
+from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.leave import ask_first, given
+from langchain_costguard.steering.people import Answer, about_tool, answered
 from langchain_costguard.steering.sentences import tool_says
 
 if TYPE_CHECKING:
@@ -66,20 +68,18 @@ def refusing(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> 
 
 def approving(approval: Approval, here: Here, ask: Asking, request: Any) -> Flow[Any]:
     """Ask a person before a tool runs that needs leave."""
-    call = request.tool_call
-    if not callable(approval) and not any(fnmatchcase(call["name"], name) for name in approval):
-        return (yield from ask(request))
-    fee = here.guard.tool_fee(call["name"], call["args"])
-    price = None if fee is None else usd(fee)
-    if callable(approval) and not (yield Run(approval, (call, price))):
-        return (yield from ask(request))
+    call, before = request.tool_call, given.get()
     if not here.in_graph:
+        if not (yield from _needs_leave(approval, here, call)):
+            return (yield from ask(request))
         text = f"{call['name']} needs a person's approval, and nobody can be asked here. It was not run."
-        here.tell(Rejected, "nobody could be asked", saved=fee or 0)
+        here.tell(Rejected, "nobody could be asked", saved=_fee(here, call) or 0)
         return tool_says(call, text, rejected=True)
-    answer = answered(here, about_tool(call, price, here.scope))
+    answer = before[call["id"]] if call["id"] in before else (yield from leave(approval, here, call))
+    if answer is None:
+        return (yield from ask(request))
     if not answer.approve:
-        here.tell(Rejected, answer.message or "a person said no", saved=fee or 0)
+        here.tell(Rejected, answer.message or "a person said no", saved=_fee(here, call) or 0)
         why = f": {answer.message.rstrip('.')}." if answer.message else "."
         text = f"A person did not approve this call of {call['name']}{why} It was not run."
         return tool_says(call, text, rejected=True)
@@ -87,6 +87,25 @@ def approving(approval: Approval, here: Here, ask: Asking, request: Any) -> Flow
     if answer.args is not None:
         request = request.override(tool_call={**call, "args": answer.args})
     return (yield from ask(request))
+
+
+def leave(approval: Approval, here: Here, call: Any) -> Flow[Answer | None]:
+    """What a person says of a tool call; None where it needs no leave."""
+    if not (yield from _needs_leave(approval, here, call)):
+        return None
+    fee = _fee(here, call)
+    return answered(here, about_tool(call, None if fee is None else usd(fee), here.scope))
+
+
+def _needs_leave(approval: Approval, here: Here, call: Any) -> Flow[bool]:
+    if not callable(approval):
+        return any(fnmatchcase(call["name"], name) for name in approval)
+    fee = _fee(here, call)
+    return bool((yield Run(approval, (call, None if fee is None else usd(fee)))))
+
+
+def _fee(here: Here, call: Any) -> int | None:
+    return here.guard.tool_fee(call["name"], call["args"])
 
 
 def breaking_tool(circuits: Circuits, here: Here, ask: Asking, request: Any) -> Flow[Any]:
@@ -126,3 +145,9 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
             return await handler(wanted.request)
 
     return await adrive(steering.tool_flow(request), call)
+
+
+def ask_leave_first(node: Any, steering: Steering) -> Any:
+    """The ``ToolNode``, asking for leave for all its calls before it makes any of them."""
+    approval = steering.approve_tools
+    return node if approval is None else ask_first(node, steering, partial(leave, approval))

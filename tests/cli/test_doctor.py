@@ -42,6 +42,26 @@ async def main():
 asyncio.run(main())
 """
 
+STEERED = """
+from langchain.agents import create_agent
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_openai import ChatOpenAI
+from langchain_costguard import Budget, CostGuard
+from langchain_costguard.steering import SteeredModel, steer
+
+def search(query: str) -> str:
+    "Search."
+    open("ran.txt", "w").close()
+    return "nothing"
+
+guard = CostGuard(Budget(per="session", usd="0.50"))
+model = ChatOpenAI(model="gpt-4o", max_retries=0)
+agent = create_agent(model, [search], name="research", middleware=steer(guard))
+agent.invoke({"messages": [("user", "hi")]})
+chain = ChatPromptTemplate.from_template("{x}") | SteeredModel(model, steer(guard))
+chain.invoke({"x": "hi"})
+"""
+
 HOLES = """
 import threading
 from typing import TypedDict
@@ -101,6 +121,7 @@ def visits(shared_shell: Shell) -> Callable[[str], Done]:
     for name, text, options in (
         ("unguarded.py", UNGUARDED, ()),
         ("guarded.py", GUARDED, ("--tools",)),
+        ("steered.py", STEERED, ()),
         ("holes.py", HOLES, ()),
         ("early.py", EARLY, ()),
     ):
@@ -147,6 +168,17 @@ def test_a_guard_that_binds_is_proved_and_a_call_inside_a_tool_that_leaves_it_is
     assert re.search(r"✔  tool call   guarded.py:16  summarize, .*refused before it ran", done.stdout)
     assert re.search(r"✘  model call  guarded.py:11  gpt-4o, .*your guard never saw it", done.stdout)
     assert "guarded.py:11 (gpt-4o, agent research, node tools) sets `callbacks` anew" in " ".join(done.stdout.split())
+
+
+def test_a_guard_that_steers_binds_though_nobody_attached_it(
+    visits: Callable[[str], Done], shared_shell: Shell
+) -> None:
+    done = visits("steered.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"✔  model call  steered.py:16  gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call   steered.py:16  search, .*refused before it ran", done.stdout)
+    assert re.search(r"✔  model call  steered.py:18  gpt-4o .*refused before anything left", done.stdout)
+    assert not (shared_shell.folder / "ran.txt").exists()
 
 
 def test_every_way_past_a_guard_is_found_at_its_place(visits: Callable[[str], Done]) -> None:

@@ -37,7 +37,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.errors import GraphInterrupt, NodeTimeoutError
 from langgraph.prebuilt.tool_node import ToolInvocationError
 
-from langchain_costguard.errors import AgentHaltedError
+from langchain_costguard.errors import AgentHaltedError, CircuitOpenError
 from langchain_costguard.policies.retries import DAY, ErrorKind, Retry, advice, classify, retry_after, sdk_retries
 
 RATE_LIMIT, TIMEOUT, SERVER, VALIDATION, AUTH, QUOTA, CONTEXT, REFUSAL, UNKNOWN = ErrorKind
@@ -484,6 +484,7 @@ LOCAL: dict[str, tuple[BaseException, ErrorKind]] = {
     "two structured outputs": (MultipleStructuredOutputsError(["a", "b"], AIMessage("")), VALIDATION),
     "a tool's own error": (ToolException("no such city"), UNKNOWN),
     "a refusal of the guard": (HALTED, REFUSAL),
+    "a circuit of steering's that is open": (CircuitOpenError("x", name="x", seconds=1), REFUSAL),
     "an interrupt": (GraphInterrupt(), REFUSAL),
     "a person's answer that does not fit": (invalid(), REFUSAL),
     "cancelled": (asyncio.CancelledError(), UNKNOWN),

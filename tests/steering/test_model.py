@@ -423,6 +423,24 @@ def test_a_stream_halted_midway_says_why_or_raises(on_exceeded: str, stream: Cal
     assert empty(guard)
 
 
+class Overruns(ScriptedChatModel):
+    """A model that heeds no ceiling."""
+
+    def _chunks(self, kwargs: Any) -> Iterator[ChatGenerationChunk]:
+        return super()._chunks({})
+
+
+def test_a_stream_that_outgrows_its_budget_says_so_or_answers_from_the_reserve(stream: Caller) -> None:
+    for reserve, ending in ((None, "\n\nI have to stop here: "), ("0.005", "\n\nthat is all")):
+        guard = CostGuard(Budget(per="all", usd="0.02", reserve=reserve), prices=PRICES)
+        model = Overruns(replies=[Reply(chunks=3000), Reply("that is all")])
+        text = joined(stream(steered(guard, model), "hi")).text
+        assert text.startswith("word0 word1 ")
+        assert ending in text
+        assert "word2999" not in text
+        assert empty(guard)
+
+
 def test_a_stream_refused_at_its_start_is_one_piece_that_says_why(stream: Caller) -> None:
     guard = CostGuard(Budget(per="all", usd="0.0000001"), prices=PRICES)
     model = ScriptedChatModel()

@@ -13,7 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.admission import STRICT
-from langchain_costguard.ambient import watching
+from langchain_costguard.ambient import attached_here, watching
 from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.doctor import records, sites
 from langchain_costguard.cli.doctor.records import Log
@@ -80,14 +80,17 @@ class Observer(BaseCallbackHandler):
 
     def on_chat_model_start(self, serialized: Any, messages: Any, **kwargs: Any) -> None:
         """A chat model is about to be called."""
+        _guard_first("on_chat_model_start", serialized, messages, kwargs)
         self._model(messages[0] if messages else [], kwargs)
 
     def on_llm_start(self, serialized: Any, prompts: list[str], **kwargs: Any) -> None:
         """A text model is about to be called."""
+        _guard_first("on_llm_start", serialized, prompts, kwargs)
         self._model([], kwargs)
 
     def on_tool_start(self, serialized: Any, input_str: str, **kwargs: Any) -> None:
         """A tool is about to run."""
+        _guard_first("on_tool_start", serialized, input_str, kwargs)
         name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
         self._call("tool", str(name), kwargs, {})
         if self._log.stage == "tool":
@@ -152,6 +155,14 @@ class Observer(BaseCallbackHandler):
         if self._log.refusals > _ENOUGH:
             self._log.write(records.END, state="endless")
             os._exit(0)
+
+
+def _guard_first(event: str, serialized: Any, given: Any, kwargs: Mapping[str, Any]) -> None:
+    """Let the guard of a steered agent speak: LangChain calls it after handlers that come from further out, as this
+    one does. That it hears of a call twice is nothing to it."""
+    guard = attached_here()
+    if guard is not None:
+        getattr(guard, event)(serialized, given, **kwargs)
 
 
 def _where(agent: str, step: str) -> str:
