@@ -19,7 +19,7 @@ from langchain_costguard.events import CallStarted
 from langchain_costguard.meter import UNKNOWN_OUTPUT, affordable, asks_to_write_cache, may_write_cache, tool_fee
 from langchain_costguard.money import Money, nano
 from langchain_costguard.pricing.estimate import Estimator, output_limit
-from langchain_costguard.refusals import halted, over_budget, store_down, unpriced
+from langchain_costguard.refusals import halted, store_down, unpriced
 from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import StoreError
 from langchain_costguard.usage import ModelRef
@@ -177,7 +177,7 @@ class Admission(Voice):
             raise self._no_store(call, error) from error
         if denial is not None:
             raise self.refused(
-                call, over_budget(denial, f"a call to {call.name}", call.scope, self._advice(call, denial))
+                call, self.over_budget(denial, f"a call to {call.name}", call.scope, self._advice(call, denial))
             )
 
     def _advice(self, call: Call, denial: Denial) -> str:
@@ -216,7 +216,7 @@ class Admission(Voice):
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self.refused(call, over_budget(denial, f"tool {name}", scope))
+            raise self.refused(call, self.over_budget(denial, f"tool {name}", scope))
         self._remember(run_id, trace)
         self.begin(call)
 
@@ -246,7 +246,7 @@ class Admission(Voice):
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self.refused(call, over_budget(denial, f"step {name}", scope))
+            raise self.refused(call, self.over_budget(denial, f"step {name}", scope))
 
     def _refuse_in_step(self, metadata: Mapping[str, Any]) -> None:
         """Raise what was kept for steering, where it did not come before this call."""
@@ -274,7 +274,9 @@ class Admission(Voice):
         try:
             self._step(uuid4(), metadata, scope, scope.step)
         except RuntimeError as error:
-            return cast("CostGuardError", error)
+            refusal = cast("CostGuardError", error)
+            self.deferrals.keep(path, scope.trace, refusal)  # for the node's other flows
+            return refusal
         return None
 
     def _check_chain(
@@ -342,7 +344,7 @@ class Admission(Voice):
                 return None
         except StoreError as error:
             raise self._no_store(call, error) from error
-        return cast("BudgetExceededError", self.refused(call, over_budget(answer, "the next model call", scope)))
+        return cast("BudgetExceededError", self.refused(call, self.over_budget(answer, "the next model call", scope)))
 
     def _scope(self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str) -> Scope:
         config = var_child_runnable_config.get()

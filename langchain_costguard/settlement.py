@@ -13,7 +13,7 @@ from langchain_costguard.calls import Call, Stream
 from langchain_costguard.failures import Fate, fate
 from langchain_costguard.pricing.plain import plain_usage
 from langchain_costguard.pricing.reading import is_cache_hit, reported_model, usage_of
-from langchain_costguard.refusals import out_of_time, over_budget
+from langchain_costguard.refusals import out_of_time
 from langchain_costguard.stores.base import StoreError
 from langchain_costguard.usage import Usage
 
@@ -131,7 +131,7 @@ class Settlement(Admission):
             stream.stopped = True
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self._stopped(call, stream, over_budget(denial, f"more of a reply of {call.name}", call.scope))
+            raise self._stopped(call, stream, self.over_budget(denial, f"more of a reply of {call.name}", call.scope))
 
     def _stopped(self, call: Call, stream: Stream, error: CostGuardError) -> CostGuardError:
         stream.stopped = True

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from langchain_costguard.budgets.ledger import Denial
 from langchain_costguard.calls import Call
 from langchain_costguard.events import Event, Refused, Sink, Steered, StoreFailed
 from langchain_costguard.meter import Meter
+from langchain_costguard.refusals import over_budget
 from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import StoreError
 
 if TYPE_CHECKING:
-    from langchain_costguard.errors import CostGuardError
+    from langchain_costguard.errors import BudgetExceededError, CostGuardError
 
 log = logging.getLogger("langchain_costguard")
 _REFUSED = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0)
@@ -32,6 +34,10 @@ class Voice:
     def now(self) -> float:
         """Epoch seconds."""
         return self._clock()
+
+    def over_budget(self, denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
+        """The error of a denial, yet to be told."""
+        return over_budget(self.meter.ledger.in_full(denial, self._clock()), what, scope, advice)
 
     def refused(self, call: Call, error: CostGuardError) -> CostGuardError:
         """Count a refusal and tell of it; returns the error to raise."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from langchain_costguard.budgets.line import Line, Ticket
 from langchain_costguard.meter import affordable
-from langchain_costguard.refusals import over_budget
 
 if TYPE_CHECKING:
     from langchain_costguard.calls import Call
@@ -57,7 +56,10 @@ def admission(guard: CostGuard, call: Call, *, patient: bool = True) -> Admissio
                 return
             within = affordable(call, denial)
             if within < floor or (denial.refusal.by_holds and time.monotonic() >= deadline):
-                raise guard.refused(call, over_budget(denial, f"a call to {call.name}", call.scope))
+                if ceiling > floor:  # the refusal is told in figures of the least that would do
+                    ceiling = floor
+                    continue
+                raise guard.refused(call, guard.over_budget(denial, f"a call to {call.name}", call.scope))
             if not denial.refusal.by_holds:
                 ceiling = min(ceiling - 1, within)
             elif place is None or guard.lines.get(denial.account.name) is not place[0]:

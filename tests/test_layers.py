@@ -18,7 +18,7 @@ NAME = ROOT.name
 
 LAYERS: list[tuple[str, ...]] = [
     ("money", "usage", "scope", "errors", "failures", "ambient", "deferral"),
-    ("events", "policies"),
+    ("events", "policies", "quiet"),
     ("pricing", "stores", "observe"),
     ("budgets",),
     ("calls", "refusals"),
@@ -32,6 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("embeddings",),
     ("strict",),
     ("guard",),
+    ("routing",),
     ("steering",),
     ("testing",),
     ("cli",),

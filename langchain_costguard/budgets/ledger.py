@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import add
 from typing import Any
 
 from langchain_costguard.budgets.accounts import (
     FOREVER,
+    GRANTED,
     INPUT,
     OUTPUT,
     SECONDS,
@@ -23,7 +24,7 @@ from langchain_costguard.budgets.accounts import (
 from langchain_costguard.budgets.budget import MEASURES, Budget
 from langchain_costguard.budgets.headroom import Watch
 from langchain_costguard.scope import Scope
-from langchain_costguard.stores.base import MAX_AMOUNT, Claim, Refusal, Store
+from langchain_costguard.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
 from langchain_costguard.stores.memory import MemoryStore
 
 __all__ = ["INPUT", "NONE", "OUTPUT", "SECONDS", "USD", "Account", "Amounts", "Denial", "Hold", "Ledger"]
@@ -189,6 +190,17 @@ class Ledger:
             totals = self.store.settle(claims, held, amounts, until=hold.until, now=now)
         hold.fixed = hold.per_unit = NONE
         return totals or []
+
+    def in_full(self, denial: Denial, now: float) -> Denial:
+        """The denial in figures that a person knows: all that was spent, of the cap and what was granted on top."""
+        account, refusal = denial.account, denial.refusal
+        try:
+            granted = self.store.read([GRANTED + account.name], now=now)[0].spent
+        except StoreError:
+            return denial
+        if granted <= 0 or account.measure == SECONDS:
+            return denial
+        return Denial(account._replace(cap=account.cap + granted), replace(refusal, spent=refusal.spent + granted))
 
     def forget(self, trace: str) -> None:
         """A trace is over: the accounts of it and of its steps can go. Shared stores forget by their age instead."""

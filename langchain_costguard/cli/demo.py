@@ -13,11 +13,11 @@ from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.closing import table_of
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.live import Live
-from langchain_costguard.cli.quiet import quiet_refusals
 from langchain_costguard.cli.words import count
 from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import CallSettled, Event, Refused
 from langchain_costguard.guard import CostGuard
+from langchain_costguard.quiet import quiet_refusals
 
 if TYPE_CHECKING:
     from langchain_costguard.testing import FakeProvider

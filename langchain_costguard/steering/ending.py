@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_costguard.errors import BudgetExceededError, CostGuardError
@@ -69,6 +70,9 @@ def granted(here: Here, error: CostGuardError) -> bool:
         answer = answered(here, about_budget(error, here.scope), problem)
         if not answer.approve:
             return False
+        if answer.amounts and all(_nothing(amount) for amount in answer.amounts.values()):
+            here.guard.deferrals.clear(here.path)  # it was granted from elsewhere: look again
+            return True
         amounts = answer.amounts or {error.measure: suggested(error)}
         try:
             applied = here.guard.grant(error, key=f"{here.path}#{here.asked}", **amounts)
@@ -78,6 +82,13 @@ def granted(here: Here, error: CostGuardError) -> bool:
         if applied:
             here.guard.deferrals.clear(here.path)
             return True
+
+
+def _nothing(amount: Any) -> bool:
+    try:
+        return Decimal(str(amount)) == 0
+    except InvalidOperation:
+        return False
 
 
 def ended(here: Here, error: CostGuardError, messages: Sequence[BaseMessage]) -> Reply:

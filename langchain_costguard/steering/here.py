@@ -10,9 +10,10 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import interrupt
 
 from langchain_costguard.admission import spending_reserve
-from langchain_costguard.ambient import attached
+from langchain_costguard.ambient import attached, attached_here
 from langchain_costguard.errors import BudgetExceededError, CostGuardError
 from langchain_costguard.events import Interrupted, Steered
+from langchain_costguard.quiet import quiet_refusals
 
 if TYPE_CHECKING:
     from langchain_costguard.budgets.headroom import Headroom
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_costguard.steering.flow import Call
 
 _NOTHING: Mapping[str, Any] = {}
+quiet_refusals(lambda: attached_here() is not None)  # what is refused in a flow is answered there
 
 
 @contextmanager
@@ -83,8 +85,8 @@ class Here:
         if not self.path:
             return None
         guard.deferrals.steer(self.path)
-        if guard.deferrals.pending:
-            return guard.deferrals.take(self.path)
+        if guard.deferrals.pending and (kept := guard.deferrals.take(self.path)) is not None:
+            return kept
         if guard.meter.ledger.counts_steps and guard not in getattr(self._config.get("callbacks"), "handlers", ()):
             return guard.count_step(self._metadata, self.scope)
         return None

@@ -130,7 +130,8 @@ class BudgetGate:
     """A node before what costs: when the budgets have no room for the next call, it asks a person, then goes on.
 
     Nothing is paid in it, so nothing is paid twice when the graph resumes. It cannot know what the node after it costs:
-    it asks for what that one ``needs``, or else for as much as the dearest call of the session took in this process.
+    it asks for what that one ``needs``, or else for half as much again as the dearest call of the session took in this
+    process.
 
     Args:
         guard: Whose budgets.
@@ -190,17 +191,21 @@ class BudgetGate:
         """What to ask the budgets for. A process that resumes this node asks for no less than the one that paused it,
         which may have known of dearer calls: else it would go on without looking at the answer."""
         store = self.guard.store
-        if self.needs is not None or not (here.path and store.shared):
+        if self.needs is not None:
             return self.needs
-        kept = 0
-        with suppress(StoreError):
-            kept = store.read([KEPT + here.path], now=self.guard.now())[0].spent
-        need = max(kept, self.guard.meter.dearest.get(here.scope.session, 0))
+        need = self._expected(here)
+        if here.path and store.shared:
+            with suppress(StoreError):
+                need = max(need, store.read([KEPT + here.path], now=self.guard.now())[0].spent)
         return usd(need) if need else None
+
+    def _expected(self, here: Here) -> int:
+        """Nano-USD: half as much again as the dearest call took, for the history grows."""
+        return self.guard.meter.dearest.get(here.scope.session, 0) * 3 // 2
 
     def _keep_need(self, here: Here) -> None:
         store, now = self.guard.store, self.guard.now()
-        need = self.guard.meter.dearest.get(here.scope.session, 0)
+        need = self._expected(here)
         if self.needs is None and need and here.path and store.shared:
             claim = Claim(KEPT + here.path, MAX_AMOUNT, 0, ttl=RECORDED)
             with suppress(StoreError):

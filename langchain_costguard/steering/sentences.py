@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_costguard.errors import AgentHaltedError, BudgetExceededError, CostGuardError
-from langchain_costguard.money import show
+from langchain_costguard.money import show_all
 
 MARK = "costguard"
 """Key in ``additional_kwargs`` and ``response_metadata`` by which messages of ours are known."""
@@ -44,9 +44,9 @@ def _money_left(error: BudgetExceededError) -> str:
     if spent is None or cap is None or asked is None:
         return f"{budget} is used up."
     unit = "" if error.measure == "usd" else " " + error.measure.replace("_", " ")
-    words = [
-        show(n) if error.measure == "usd" else f"{n:,}" for n in (spent, cap, asked, max(0, asked - (cap - spent)))
-    ]
+    money = error.measure == "usd"
+    more = max(0, int((error.needed - error.left) * (10**9 if money else 1)))
+    words = show_all([spent, cap, asked, more]) if money else [f"{n:,}" for n in (spent, cap, asked, more)]
     missing = f", and the next call may take {words[2]}{unit}: {words[3]}{unit} more would be needed"
     return f"{budget} has spent {words[0]} of {words[1]}{unit}{missing}."
 

@@ -208,7 +208,8 @@ def steer(
 
     Args:
         guard: Whose budgets, store and report.
-        breaker: The circuit of each tool. None: tools are called however often they fail.
+        breaker: The circuit of each tool. None: tools are called however often they fail. (A tool that raises ends
+            the run, unless its errors are handled: that is the host's rule. The agent then hears of no circuit.)
         model_breaker: The circuit of each model; off by default.
         retry: How failures of models (and of the tools it names) are treated, by class. None: they are not.
         loops: What tells that the agent repeats itself. None: nothing does.

@@ -83,5 +83,5 @@ def resolve(loop: Loop, rung: Rung, here: Here, messages: Sequence[BaseMessage])
             return told(answer.message or NUDGE, "loop")
     here.tell(EndedEarly, loop.why, name=loop.tool)
     have = so_far(messages)
-    text = f"I stopped, for I was repeating the same action without progress: {loop.why}"
+    text = f"I stopped, for I was repeating the same action without progress: {loop.why}."
     return Reply(spoken(text + (f"\n\nWhat I have so far:\n\n{have}" if have else ""), ended="loop"), ended=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from langchain_costguard import (
     BudgetExceededError,
     CostGuard,
     Price,
+    Scope,
     SQLiteStore,
 )
 from langchain_costguard.steering import Breaker, Retry, StuckLoopError, steer
@@ -272,6 +274,35 @@ def test_an_answer_that_makes_no_sense_is_asked_for_again(call: Caller) -> None:
         assert state["messages"][-1].text == "done"
 
 
+def test_a_question_asks_for_what_the_call_needs_and_after_a_grant_for_what_is_missing_then(call: Caller) -> None:
+    with FakeProvider(searching()) as provider:
+        guard = CostGuard(Budget(usd="0.0002"), prices=PRICES)
+        steering = steer(guard, on_exceeded="interrupt", loops=None)
+        agent = create_agent(provider.openai(), [look_up], middleware=steering, checkpointer=InMemorySaver())
+        first = call(agent, GO, THREAD)["__interrupt__"][0].value
+        assert first["spent"] == "0"
+        assert float(first["asked_for"]) < 0.01, "not for all the tokens the model could give"
+        second = call(agent, Command(resume={"approve": True, "add_usd": "0.01"}), THREAD)["__interrupt__"][0].value
+        assert float(second["spent"]) > 0
+        assert second["cap"] == "0.0102"
+
+
+def test_a_grant_from_elsewhere_is_found_when_told_to_look_again(call: Caller, tmp_path: Path) -> None:
+    with FakeProvider("done") as provider:
+        store = SQLiteStore(tmp_path / "b.db")
+        guard = CostGuard(Budget(usd="0.000001"), prices=PRICES, store=store, session="s1")
+        steering = steer(guard, on_exceeded="interrupt")
+        agent = create_agent(
+            provider.openai(max_tokens=20), [look_up], middleware=steering, checkpointer=InMemorySaver()
+        )
+        call(agent, GO, THREAD)
+        again: Any = Command(resume={"approve": True, "add_usd": 0})
+        assert call(agent, again, THREAD)["__interrupt__"], "nothing has changed"
+        CostGuard(Budget(usd="0.000001"), store=store).grant("session", usd="1.00", scope=Scope(session="t1"))
+        assert call(agent, again, THREAD)["messages"][-1].text == "done"
+        assert not guard.report().actions.times("Granted")
+
+
 def test_tools_called_at_once_are_each_asked_about(call: Caller) -> None:
     sent: list[str] = []
 
@@ -428,6 +459,16 @@ def test_steering_goes_with_other_middleware_on_either_side(call: Caller, provid
     retry = ModelRetryMiddleware()
     for middleware in ([retry] + steer(guard), steer(guard) + [retry], [retry, *steer(guard)], steer(guard)):  # noqa: RUF005
         assert call(create_agent(provider.openai(), [look_up], middleware=middleware), GO)["messages"][-1].text
+
+
+def test_a_refusal_that_steering_answers_is_no_error_in_the_log(call: Caller, caplog: Any) -> None:
+    caplog.set_level("WARNING")
+    logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.WARNING)
+    with FakeProvider(searching()) as provider:
+        guard = CostGuard(Budget(tool_calls=1), prices=PRICES)
+        agent = create_agent(provider.openai(max_retries=0), [look_up], middleware=steer(guard, loops=None))
+        call(agent, GO, {"callbacks": [guard]})
+    assert "Error in" not in caplog.text
 
 
 def test_events_say_who_and_what_and_no_prompt_text(call: Caller) -> None:
