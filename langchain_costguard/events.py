@@ -223,6 +223,28 @@ class LastAnswer(Steered):
 
 
 @dataclass(frozen=True, slots=True)
+class Routed(Steered):
+    """A router chose the model ``name``; ``saved`` is what the dearest candidate would have taken more."""
+
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sufficed(Steered):
+    """A cascade gave the answer of its cheaper model ``name``; ``saved`` is what the dearest would have taken for it,
+    less what was spent on ``name``'s tries (below zero where it took more). ``score`` is how far it was trusted."""
+
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Escalated(Steered):
+    """A cascade did not trust its cheaper model ``name``, or it failed; ``saved`` is below 0: what its tries cost."""
+
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndedEarly(Steered):
     """A refusal or a guardrail ended the run, with a reply that says so; ``saved`` is what was asked for."""
 

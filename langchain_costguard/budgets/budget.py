@@ -51,6 +51,8 @@ class Budget:
             or ``0.05``) of ``usd`` and every cap on tokens. When the rest is spent, steering takes the tools away and
             spends it; a guard without steering refuses as if the caps were smaller by it. Alerts are shares of the
             whole caps.
+        on_exceeded: With ``"downgrade"``, an agent that has a router is given the dearest model that still fits before
+            a call is refused; without one, this means ``"refuse"``.
         name: What messages and reports call it; needed when two budgets would count into one account.
 
     Raises:
@@ -71,6 +73,7 @@ class Budget:
     only: Mapping[str, str | Collection[str]] = field(default_factory=dict, hash=False)
     lockout: float = 1.0
     reserve: Money | float | None = None
+    on_exceeded: Literal["refuse", "downgrade"] = "refuse"
     name: str = ""
 
     def __new__(cls, *args: Any, **fields: Any) -> Budget:
@@ -92,6 +95,8 @@ class Budget:
             raise ValueError(f"lockout: {self.lockout!r} must be a number, 1.0 or more")
         if isnan(self.lockout) or not 1.0 <= self.lockout <= 100:
             raise ValueError(f"lockout: {self.lockout!r} must be between 1.0 and 100")
+        if self.on_exceeded not in ("refuse", "downgrade"):
+            raise ValueError(f"on_exceeded: {self.on_exceeded!r} is not 'refuse' or 'downgrade'")
         if not isinstance(self.name, str):
             raise ValueError(f"name: {self.name!r} must be a text")
         if not self.caps():

@@ -31,6 +31,11 @@ does: it runs for real, up to the point where its calls are refused.
 
 exit status: 0 when everything was refused, 1 when something got through or bypasses the guard, 2 when it was no trial
 """
+_ROUTER_HELP = """\
+Learns from your own records when the weak model will do, and writes a file for ClassifierRouter.load. A record is a
+line of JSON, {"prompt": ..., "quality": {"model": 0..1 or true, "other": ...}, "cost": {"model": dollars, ...}}, the
+cost optional; or a line for each answer, {"prompt": ..., "model": ..., "good": ...}. Bad lines are told and skipped.
+"""
 _GRANT_HELP = """\
 Gives a budget more, for one user, session or whoever its account is of; every process on the store has it at its next
 call. Of a budget by the day (or hour, week, month) it is today's account. With nothing but a store, lists what was
@@ -95,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     prices = _add(commands, "prices", "prices:prices", "show what a model would be charged at, and where that is from")
     prices.add_argument("models", nargs="+", metavar="MODEL", help="gpt-4o, anthropic:claude-sonnet-4-5, ...")
     prices.add_argument("--at", metavar="YYYY-MM-DD", help="the day to price for (default: today)")
+    _router(_add(commands, "router", "router:train", "learn from records when a cheaper model will do"))
     return parser
 
 
@@ -159,6 +165,22 @@ def _doctor(parser: _Parser) -> None:
         help="a third trial that runs the tools for real, with made-up arguments, to see the model calls inside them",
     )
     parser.add_argument("--verbose", action="store_true", help="show what the program itself prints")
+
+
+def _router(parser: _Parser) -> None:
+    commands = parser.add_subparsers(metavar="command", required=True, title="commands", parser_class=_Parser)
+    train = _add(commands, "train", "router:train", "learn from records when a cheaper model will do", _ROUTER_HELP)
+    train.add_argument("records", metavar="RECORDS", help="a file of JSON lines")
+    train.add_argument("-o", "--output", metavar="FILE", default="router.json", help="default: router.json")
+    train.add_argument("--weak", metavar="MODEL", help="the model to save with (default: the cheaper of two)")
+    train.add_argument("--strong", metavar="MODEL", help="the model to measure against (default: the other)")
+    target = train.add_mutually_exclusive_group()
+    target.add_argument("--target-quality", metavar="SHARE", help="of the strong model's quality (default: 0.95)")
+    target.add_argument("--target-spend", metavar="SHARE", help="of the strong model's cost")
+    train.add_argument("--strict", action="store_true", help="refuse a file with a bad line")
+    explain = _add(commands, "explain", "router:explain", "show where a prompt goes, and why")
+    explain.add_argument("router", metavar="FILE", help="as written by costguard router train")
+    explain.add_argument("prompt", metavar="PROMPT")
 
 
 def _switch(parser: _Parser) -> None:

@@ -12,6 +12,7 @@ from langchain_costguard.steering.guardrails import Stop, max_tool_calls, parses
 from langchain_costguard.steering.install import install
 from langchain_costguard.steering.model import SteeredModel
 from langchain_costguard.steering.nodes import BudgetGate, StuckLoopNode, guarded_tools
+from langchain_costguard.steering.router import RoutedModel, RouterNode
 from langchain_costguard.steering.steer import Steering, steer
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "LoopDetector",
     "ReplyRejectedError",
     "Retry",
+    "RoutedModel",
+    "RouterNode",
     "SteeredModel",
     "Steering",
     "Stop",

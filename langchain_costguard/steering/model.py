@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.steering.flow import Call, adrive, aperform, drive, passes, perform
 from langchain_costguard.steering.here import Here, paying
-from langchain_costguard.steering.requests import ChatRequest, Reply
+from langchain_costguard.steering.requests import ChatRequest, Reply, settings_for
 from langchain_costguard.steering.steer import Steering
 
 _STEERING = "_costguard_steering"
@@ -91,8 +91,9 @@ class _Steered:
         run = _Run(self, input, config, kwargs)
 
         def call(wanted: Call) -> Reply:
+            verb, settings = run.target(wanted, "invoke", beneath)
             with run.calling(wanted):
-                return _reply(beneath(wanted.request.messages, run.config(), **wanted.request.settings))
+                return _reply(verb(wanted.request.messages, run.config(), **settings))
 
         return _message(drive(run.flow, call))
 
@@ -103,8 +104,9 @@ class _Steered:
         run = _Run(self, input, config, kwargs)
 
         async def call(wanted: Call) -> Reply:
+            verb, settings = run.target(wanted, "ainvoke", beneath)
             with run.calling(wanted):
-                return _reply(await beneath(wanted.request.messages, run.config(), **wanted.request.settings))
+                return _reply(await verb(wanted.request.messages, run.config(), **settings))
 
         return _message(await adrive(run.flow, call))
 
@@ -123,9 +125,8 @@ class _Steered:
                         answer = perform(wanted)
                     else:
                         run.begin()
-                        with closing(
-                            beneath(wanted.request.messages, run.config(), **wanted.request.settings)
-                        ) as pieces:
+                        verb, settings = run.target(wanted, "stream", beneath)
+                        with closing(verb(wanted.request.messages, run.config(), **settings)) as pieces:
                             while True:
                                 with run.calling(wanted):
                                     piece = next(pieces, None)
@@ -162,8 +163,8 @@ class _Steered:
                         answer = await aperform(wanted)
                     else:
                         run.begin()
-                        stream = beneath(wanted.request.messages, run.config(), **wanted.request.settings)
-                        async with aclosing(stream) as pieces:
+                        verb, settings = run.target(wanted, "astream", beneath)
+                        async with aclosing(verb(wanted.request.messages, run.config(), **settings)) as pieces:
                             while True:
                                 with run.calling(wanted):
                                     piece = await anext(pieces, None)
@@ -205,9 +206,17 @@ class _Run:
         )
         request = ChatRequest(model, model._convert_input(input).to_messages(), settings)
         self.flow = self.steering.model_flow(request, here=self._here)
-        self._hold = bool(self.steering.guardrails)
+        self._hold = self.steering.holds_streams
         self._pieces: list[AIMessageChunk] = []
         self._apart = False
+
+    def target(self, wanted: Call, verb: str, beneath: Any) -> tuple[Any, Mapping[str, Any]]:
+        """What to call, and with which arguments: the class beneath, or the model that a policy chose instead."""
+        request = wanted.request
+        if request.model is self._model:
+            return beneath, request.settings
+        other = self.steering.strict(request.model)
+        return getattr(other, verb), settings_for(other, self._model, request.settings)
 
     @contextmanager
     def calling(self, wanted: Call) -> Iterator[None]:
@@ -251,8 +260,10 @@ class _Run:
 
     def rest(self, reply: Reply) -> list[AIMessageChunk]:
         """What the caller has not seen yet of the reply that the flow came to."""
+        if self._hold and isinstance(reply.raw, list) and not reply.altered:
+            return reply.raw
         if reply.raw is self._pieces and not reply.altered:
-            return self._pieces if self._hold else []
+            return []
         message = reply.message
         if message is None or (self._here.out and not reply.ended):
             return []

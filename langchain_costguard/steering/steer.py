@@ -14,7 +14,10 @@ from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
 from langchain_costguard.policies.pace import Pace
 from langchain_costguard.policies.retries import Retry, classify, sdk_retries
+from langchain_costguard.routing.cascade import Cascade
+from langchain_costguard.routing.route import Router
 from langchain_costguard.steering.attempts import breaking, retrying, throttling
+from langchain_costguard.steering.cascading import Tiers, cascading, retrying_last
 from langchain_costguard.steering.checking import checking
 from langchain_costguard.steering.circuits import Circuits
 from langchain_costguard.steering.ending import OnExceeded, ending
@@ -23,6 +26,7 @@ from langchain_costguard.steering.guardrails import Guardrail
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.rate import Rate
 from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.routed import Fleet, routing
 from langchain_costguard.steering.tooling import (
     Approval,
     approving,
@@ -63,6 +67,8 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         guardrails: Sequence[Guardrail],
         throttle_at: float | None,
         usd_per_minute: Money | None,
+        router: Router | None,
+        cascade: Cascade | None,
     ) -> None:
         _check_kinds(guard, breaker=(breaker, Breaker), model_breaker=(model_breaker, Breaker), retry=(retry, Retry))
         _check_kinds(guard, loops=(loops, LoopDetector))
@@ -88,6 +94,10 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
             if rate is not None:
                 self._rate = Rate(guard.now)
                 guard.add_sink(self._rate)
+        self._router = None if router is None else (router, Fleet(router, guard))
+        if router is not None and cascade is not None:
+            raise ValueError(f"cascade: {cascade!r} chooses the model, and so does the router: give one of them")
+        self._tiers = None if cascade is None else Tiers(cascade, guard)
         self._model_layers = self._layers_of_models()
         self._tool_layers = self._layers_of_tools()
         self._strict: dict[int, tuple[Any, Any]] = {}
@@ -121,18 +131,28 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
             self._strict[id(model)] = model, wrapped
         return wrapped
 
+    @property
+    def holds_streams(self) -> bool:
+        """Whether a streamed reply is shown only once it has passed."""
+        return bool(self.guardrails) or (self._tiers is not None and self._tiers.holds_streams)
+
     def _layers_of_models(self) -> list[_Layer]:
         layers: list[_Layer] = [partial(ending, self.on_exceeded)]
         if self.loops is not None:
             layers.append(partial(unsticking, self.loops, self.ladder))
         if self.pace is not None:
             layers.append(partial(throttling, self.pace, self._rate))
+        if self._router is not None:
+            layers.append(partial(routing, *self._router))
+        if self._tiers is not None:
+            layers.append(partial(cascading, self._tiers))
         if self.guardrails or (self.retry is not None and self.retry.repairs):
             repairs = self.retry.repairs if self.retry is not None else 0
             how = self.retry.classify if self.retry is not None else classify
             layers.append(partial(checking, self.guardrails, repairs, how, self.on_exceeded))
         if self.retry is not None:
-            layers.append(partial(retrying, self.retry))
+            once = self._tiers is not None and partial(retrying_last, self._tiers)
+            layers.append(partial(once or retrying, self.retry))
         if self.model_circuits is not None:
             layers.append(partial(breaking, self.model_circuits))
         return layers
@@ -200,6 +220,8 @@ def steer(
     guardrails: Sequence[Guardrail] = (),
     throttle_at: float | None = None,
     usd_per_minute: Money | None = None,
+    router: Router | None = None,
+    cascade: Cascade | None = None,
 ) -> Steering:
     """The middleware that keeps an agent within its budgets, and ends it gracefully when it must.
 
@@ -222,6 +244,8 @@ def steer(
         guardrails: Callables that see each reply before it is acted on: ``valid_json(Schema)``, ``max_tool_calls(3)``.
         throttle_at: Share of a budget from which on calls are delayed, up to 5 s.
         usd_per_minute: Rate of spending (of this guard, in this process) above which calls are delayed.
+        router: Chooses the model for each request; one that fails leaves the agent's own.
+        cascade: Cheaper models to try first, and what tells whether their reply will do.
 
     Raises:
         ValueError: names the field and the value.
@@ -238,6 +262,8 @@ def steer(
         guardrails=guardrails,
         throttle_at=throttle_at,
         usd_per_minute=usd_per_minute,
+        router=router,
+        cascade=cascade,
     )
 
 

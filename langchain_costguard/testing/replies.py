@@ -60,6 +60,8 @@ class Reply:
     """Reported reason in the words of the dialect asked for; None derives it."""
     model: str | None = None
     """Model the provider says it used; None is the one asked for."""
+    logprobs: float | None = None
+    """Log-probability of each piece of the text, told where a chat completion asks for them; None tells none."""
 
     def __post_init__(self) -> None:
         for name in ("input_tokens", "output_tokens", "retry_after", "delay", "pace", "hold_after"):

@@ -307,12 +307,20 @@ CASES = [
     ),
 ]
 
+
+def checkpointers(case: Case, seam: str, verb: str) -> tuple[str, ...]:
+    """Both, where a checkpoint is gone back to; else each with two of the four ways to run."""
+    if seam == "chain":
+        return ("none",)
+    return CHECKPOINTERS if case.answers else ("memory",) if verb in ("invoke", "astream") else ("sqlite",)
+
+
 TABLE = [
     pytest.param(case, seam, verb, checkpointer, id=f"{case.name}-{seam}-{verb}-{checkpointer}")
     for case in CASES
     for seam in case.seams
     for verb in VERBS
-    for checkpointer in (CHECKPOINTERS if seam != "chain" else ("none",))
+    for checkpointer in checkpointers(case, seam, verb)
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_costguard.testing.dialects.base import Answer, Part, count, openai_error, sse
@@ -48,7 +48,7 @@ class ChatCompletions:
                 "index": index,
                 "message": _message(answer, index),
                 "finish_reason": _reason(answer.output),
-                "logprobs": None,
+                "logprobs": _logprobs(answer, [piece for piece in answer.output.pieces if piece.call is None]),
             }
             for index in range(answer.request.n)
         ]
@@ -60,15 +60,16 @@ class ChatCompletions:
         head = {**_head(answer, "chat.completion.chunk"), **({"usage": None} if asked else {})}
         choices = range(answer.request.n)
 
-        def chunk(index: int, delta: Mapping[str, Any], reason: str | None = None) -> bytes:
-            choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+        def chunk(index: int, delta: Mapping[str, Any], reason: str | None = None, odds: Any = None) -> bytes:
+            choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": odds}
             return sse({**head, "choices": [choice]})
 
         for index in choices:
             yield Part(chunk(index, {"role": "assistant", "content": ""}))
         for piece in answer.output.pieces:
             for index in choices:
-                yield Part(chunk(index, _delta(answer, index, piece)), piece=True)
+                odds = _logprobs(answer, [piece]) if piece.call is None else None
+                yield Part(chunk(index, _delta(answer, index, piece), odds=odds), piece=True)
         for index in choices:
             yield Part(chunk(index, {}, _reason(answer.output)))
         if asked:
@@ -94,6 +95,13 @@ def _reason(output: Output) -> str:
     if output.reply.finish_reason is not None:
         return output.reply.finish_reason
     return "length" if output.cut else "tool_calls" if output.calls else "stop"
+
+
+def _logprobs(answer: Answer, pieces: Sequence[Piece]) -> dict[str, Any] | None:
+    value = answer.output.reply.logprobs
+    if value is None or not answer.request.body.get("logprobs"):
+        return None
+    return {"content": [{"token": piece.text, "logprob": value, "bytes": None, "top_logprobs": []} for piece in pieces]}
 
 
 def _message(answer: Answer, index: int) -> dict[str, Any]:

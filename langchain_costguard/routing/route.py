@@ -1,0 +1,56 @@
+"""The seam of routing: what a router is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from langchain_costguard.budgets.headroom import Headroom
+from langchain_costguard.scope import Scope
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRequest:
+    """A request that needs a model.
+
+    ``messages`` are the whole conversation, the system message first. ``headroom`` reads what the budgets have left;
+    it is asked only by routers that care. ``last_model`` answered last in this conversation; empty where none did.
+    """
+
+    messages: Sequence[BaseMessage]
+    tools: Sequence[Any] = ()
+    structured: bool = False
+    scope: Scope = field(default_factory=Scope)
+    headroom: Callable[[], Headroom | None] = lambda: None
+    last_model: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """The text of the user's last message; of the last message, where the user said nothing."""
+        for message in reversed(self.messages):
+            if isinstance(message, HumanMessage):
+                return str(message.text)
+        return str(self.messages[-1].text) if self.messages else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A choice: the model, why (one sentence), and how sure the router is, on its own scale.
+
+    ``dearest`` is the candidate that would have cost most, by which the saving is told; None where there was no other.
+    """
+
+    model: str | BaseChatModel
+    why: str
+    score: float | None = None
+    dearest: str | BaseChatModel | None = None
+
+
+Router = Callable[[RouteRequest], Route]
+"""Chooses the model for a request. It may have ``models``, all that it may choose, which are then checked up front."""

@@ -1,0 +1,319 @@
+"""Routing by likeness: each route is a few utterances, and a prompt like none of them goes to the default.
+
+A prompt goes to the route whose mean utterance is nearest. Distance counts less in directions in which the utterances
+of one route differ among themselves (the pooled covariance of all routes, shrunk towards the identity), for that is
+what does not matter to them. How far is too far is learnt by leaving each utterance out in turn, in closed form, and
+asking how near the others would have found it: each route's threshold is its own mean, drawn towards that of all
+routes, less what lets through all but ``reject`` of the utterances. No utterance out of scope is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.embeddings import Embeddings
+
+from langchain_costguard.routing.route import Route, RouteRequest
+from langchain_costguard.routing.tiers import Spec, checked_model, dearest, distinct
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
+
+_SHRINK = 0.7
+"""The identity's weight in the covariance. From 0.5 to 0.9, the accuracy on CLINC150 differs by 0.1 points."""
+
+_DIRECTIONS = 256
+"""Directions of the covariance kept; more of them make large embeddings slow, and tell no better."""
+
+_LEAD = 0.2
+"""The weight of the lead over the runner-up beside the nearness itself."""
+
+_PULL = 30
+"""A route's own mean weighs as much as that of all routes when it has so many utterances."""
+
+_ROUNDING = 1e-4
+"""The share of a score that may be lost by computing in single precision."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """A route: the model, and utterances that should go to it; ten tell well, two are the least.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    model: Spec
+    utterances: Sequence[str]
+
+    def __post_init__(self) -> None:
+        checked_model("model", self.model)
+        said = self.utterances
+        if isinstance(said, str) or not isinstance(said, Sequence):
+            raise ValueError(f"utterances: {said!r} must be a list of texts")
+        for each in said:
+            if not isinstance(each, str) or not each.strip():
+                raise ValueError(f"utterances: {each!r} must be a text, and not empty")
+        if len({each.strip().lower() for each in said}) < 2:
+            raise ValueError(f"utterances: {list(said)!r} are too few: give two different ones at least, better ten")
+
+
+class SemanticRouter:
+    """The model of the route whose utterances the user's last message is like, or the default.
+
+    Embeds all utterances when constructed; ``save`` and ``load`` spare that. Embedding errors are raised.
+
+    Args:
+        routes: ``{"billing": Examples(model="openai:gpt-5-mini", utterances=["Where is my invoice?", ...])}``.
+        embeddings: Embeds the utterances, and each prompt.
+        default: The model of what is like no route.
+        reject: The share of a route's own kind of prompts that may go to the default; less of it rejects less of
+            what belongs to no route.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Examples],
+        *,
+        embeddings: Embeddings,
+        default: Spec,
+        reject: float = 0.05,
+    ) -> None:
+        if not isinstance(routes, Mapping) or not routes:
+            raise ValueError(f"routes: {routes!r} must map names to Examples")
+        for name, examples in routes.items():
+            if not isinstance(name, str) or not name.strip() or not isinstance(examples, Examples):
+                raise ValueError(f"routes[{name!r}]: {examples!r} must be Examples, under a name")
+        if isinstance(reject, bool) or not isinstance(reject, (int, float)) or not 0 < reject <= 0.5:
+            raise ValueError(f"reject: {reject!r} must be a share above 0, at most 0.5")
+        _check_apart(routes)
+        self._set({name: examples.model for name, examples in routes.items()}, embeddings, default)
+        texts = [text for examples in routes.values() for text in examples.utterances]
+        owners = [index for index, examples in enumerate(routes.values()) for _ in examples.utterances]
+        self._index = _fit(_unit(embeddings.embed_documents(texts), texts), owners, float(reject))
+
+    def __call__(self, request: RouteRequest) -> Route:
+        """The model for the user's last message."""
+        prompt = request.prompt
+        return self.choose(self.embeddings.embed_query(prompt)) if prompt.strip() else self._silent()
+
+    async def aroute(self, request: RouteRequest) -> Route:
+        """The same, by the embeddings' asynchronous side."""
+        prompt = request.prompt
+        return self.choose(await self.embeddings.aembed_query(prompt)) if prompt.strip() else self._silent()
+
+    def choose(self, vector: Sequence[float]) -> Route:
+        """The model for a prompt by its embedding. Its score is how far above the route's threshold it is.
+
+        Raises:
+            ValueError: the embedding is of another size than those of the utterances, or no direction.
+        """
+        index = self._index
+        x = _unit([vector], ["the prompt"])[0]
+        if x.size != index["means"].shape[1]:
+            raise ValueError(f"vector: {x.size} numbers, but the utterances' embeddings have {index['means'].shape[1]}")
+        distances = _distances(index, x)
+        nearest = int(distances.argmin())
+        score = float(_scores(distances[None, :], [nearest])[0] - index["thresholds"][nearest])
+        score /= float(index["spread"])
+        name = self._names[nearest]
+        if score < 0:
+            why = f"the prompt is like no route's utterances; {name} is the nearest"
+            return Route(self.default, why, score, self._dearest)
+        return Route(self.routes[name], f"the prompt is like the utterances of {name}", score, self._dearest)
+
+    def save(self, path: str | Path) -> None:
+        """Write the index to a file (numpy's ``.npz``): no utterance, but the names of models given by name."""
+        import numpy as np
+
+        models = {name: model if isinstance(model, str) else None for name, model in self.routes.items()}
+        default = self.default if isinstance(self.default, str) else None
+        told = json.dumps({"format": _FORMAT, "routes": models, "default": default})
+        with Path(path).open("wb") as file:
+            np.savez(file, told=np.array(told.encode("ascii")), **self._index)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        embeddings: Embeddings,
+        models: Mapping[str, Spec] | None = None,
+        default: Spec | None = None,
+    ) -> SemanticRouter:
+        """A router from a saved index. The embeddings must be those of the index: nobody can check that they are.
+
+        Args:
+            path: What ``save`` wrote.
+            embeddings: Embeds each prompt.
+            models: Models by route, where they were instances or should be others.
+            default: The default model, likewise.
+
+        Raises:
+            ValueError: the file is no index, or a route has no model.
+        """
+        told, index = _read(path)
+        unknown = (models or {}).keys() - told["routes"].keys()
+        if unknown:
+            raise ValueError(f"models: the index has no route {min(unknown)!r}")
+        router = cls.__new__(cls)
+        chosen = {**told["routes"], **(models or {})}
+        router._set(chosen, embeddings, told["default"] if default is None else default)
+        router._index = index
+        return router
+
+    @cached_property
+    def models(self) -> tuple[Spec, ...]:
+        """All that may be chosen."""
+        return distinct([*self.routes.values(), self.default])
+
+    @cached_property
+    def _dearest(self) -> Spec | None:
+        return dearest(self.models)
+
+    def _set(self, routes: Mapping[str, Any], embeddings: Embeddings, default: Any) -> None:
+        if not hasattr(embeddings, "embed_query"):
+            raise ValueError(f"embeddings: {embeddings!r} must be LangChain embeddings")
+        self.routes: dict[str, Spec] = {n: checked_model(f"models[{n!r}]", model) for n, model in routes.items()}
+        self.default: Spec = checked_model("default", default)
+        self.embeddings = embeddings
+        self._names = tuple(routes)
+
+    def _silent(self) -> Route:
+        return Route(self.default, "the prompt has no text to be judged by", None, self._dearest)
+
+
+def _check_apart(routes: Mapping[str, Examples]) -> None:
+    owner: dict[str, str] = {}
+    for name, examples in routes.items():
+        for text in examples.utterances:
+            other = owner.setdefault(text.strip().lower(), name)
+            if other != name:
+                raise ValueError(f"routes: {text!r} is an utterance of {other!r} and of {name!r}")
+
+
+def _unit(vectors: Any, texts: Sequence[str]) -> Array:
+    """The vectors as rows of length one.
+
+    Raises:
+        ValueError: they are not as many as the texts, not of one size, or one has no direction.
+    """
+    import numpy as np
+
+    try:
+        rows = np.asarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError("embeddings: the vectors are not numbers, or not of one size") from None
+    if rows.ndim != 2 or len(rows) != len(texts) or not rows.shape[1]:
+        raise ValueError(f"embeddings: {len(texts)} texts brought vectors of the shape {rows.shape}")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if bad.size:
+        raise ValueError(f"embeddings: the vector of {texts[int(bad[0])]!r} is zero or not finite")
+    unit: Array = rows / lengths
+    return unit
+
+
+def _fit(rows: Array, owners: Sequence[int], reject: float) -> dict[str, Any]:
+    """The index: means, what distances are computed from, and thresholds."""
+    import numpy as np
+
+    of = np.asarray(owners)
+    count = np.bincount(of)
+    means = np.stack([rows[of == route].mean(axis=0) for route in range(len(count))])
+    residuals = rows - means[of]
+    freedom = max(1, len(rows) - len(count))
+    _, strength, directions = np.linalg.svd(residuals, full_matrices=False)
+    strength, directions = strength[:_DIRECTIONS], directions[:_DIRECTIONS]
+    floor = max(1e-6, float(_SHRINK * (residuals**2).sum() / freedom / rows.shape[1]))
+    variance = (1 - _SHRINK) * strength**2 / freedom + floor
+    # The inverse covariance is the identity / floor, less these directions' outer products.
+    damped = (directions * np.sqrt(1 / floor - 1 / variance)[:, None]).astype(np.float32)
+    whitened = means / floor - means @ damped.T @ damped
+    index = {
+        "means": whitened.astype(np.float32),
+        "offsets": (means * whitened).sum(axis=1).astype(np.float32),
+        "damped": damped,
+        "floor": np.float32(floor),
+    }
+    left_out = _left_out(index, rows, means, of, (1 - _SHRINK) / freedom)
+    own = np.array([left_out[of == route].mean() for route in range(len(count))])
+    weight = count / (count + _PULL)
+    drawn = weight * own + (1 - weight) * left_out.mean()
+    index["thresholds"] = drawn + np.quantile(left_out - drawn[of], reject) - _ROUNDING * np.abs(drawn)
+    index["spread"] = np.float64(max(1e-6, float(left_out.std())))
+    return index
+
+
+def _left_out(index: Mapping[str, Any], rows: Array, means: Array, of: Any, share: float) -> Array:
+    """Each utterance's score for its own route, had it not been one of its utterances.
+
+    Leaving it out takes its residual out of the covariance (Sherman and Morrison) and itself out of its route's mean.
+    """
+    import numpy as np
+
+    every = np.arange(len(rows))
+    count = np.bincount(of)[of]
+    distances = _distances(index, rows)
+    apart = _distances(index, means)
+    own = distances[every, of]
+    taken = share * count / (count - 1)
+    grown = 1 / np.maximum(0.05, 1 - taken * own)
+    inner = (own[:, None] + distances - apart[of]) / 2
+    others = distances + (taken * grown)[:, None] * inner**2
+    # The mean of one more utterance is a little nearer to a new one: (k + 1) / k instead of k / (k - 1).
+    others[every, of] = own * grown * (count / (count - 1)) ** 2 * (count**2 - 1) / count**2
+    return _scores(others, of)
+
+
+def _distances(index: Mapping[str, Any], rows: Array) -> Array:
+    """The squared distances of the rows (or of one vector) to the routes' means."""
+    within = (rows**2).sum(axis=-1) / index["floor"] - ((rows @ index["damped"].T) ** 2).sum(axis=-1)
+    found: Array = within[..., None] - 2 * (rows @ index["means"].T) + index["offsets"]
+    return found
+
+
+def _scores(distances: Array, routes: Any) -> Array:
+    """How well each row's route suits it: near, and nearer than the next one."""
+    import numpy as np
+
+    every = np.arange(len(distances))
+    own = distances[every, routes]
+    rest = distances.copy()
+    rest[every, routes] = np.inf
+    lead = rest.min(axis=1) - own if distances.shape[1] > 1 else 0.0
+    found: Array = -own + _LEAD * lead
+    return found
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    import numpy as np
+
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            index = {name: file[name] for name in file.files}
+        told = json.loads(index.pop("told").item())
+        shape = index["means"].shape
+        fits = len(told["routes"]) == shape[0] == index["thresholds"].size == index["offsets"].size
+        if told["format"] != _FORMAT or not fits or index["damped"].shape[1] != shape[1] or "floor" not in index:
+            raise ValueError("of another version, or cut short")
+        told["default"], float(index["spread"])
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"path: {str(path)!r} is no index of a SemanticRouter: {error}") from None
+    return told, index

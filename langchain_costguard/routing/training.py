@@ -1,0 +1,320 @@
+"""Training a router: the records it learns from, and ridge regression of their features. Training needs numpy."""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from langchain_costguard.routing.features import BUCKETS, Linear, Look, look, standard
+
+if TYPE_CHECKING:
+    import numpy as np
+    from langchain_core.embeddings import Embeddings
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+LEAST = 50
+"""Records below which nothing is learnt."""
+FOLDS = 5
+_SHRINK = 10.0
+"""The ridge. A record's words weigh 1 together, so this is in records; from 5 to 30 little changes."""
+_EXACT = 2000
+"""Rows up to which the equations are solved in one go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known of one prompt.
+
+    Args:
+        prompt: What the user asked.
+        quality: How good each model's answer was, from 0 to 1, by feedback, a judge or a check; two models or more.
+        cost: What each model's answer cost, in dollars, where that is known.
+        tools: The tools offered with it, as schemas.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    prompt: str
+    quality: Mapping[str, float]
+    cost: Mapping[str, float] = field(default_factory=dict)
+    tools: Sequence[Any] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str):
+            raise ValueError(f"prompt: {self.prompt!r} must be a string")
+        if not isinstance(self.quality, Mapping) or len(self.quality) < 2:
+            raise ValueError(f"quality: {self.quality!r} must name two models or more")
+        if not isinstance(self.cost, Mapping):
+            raise ValueError(f"cost: {self.cost!r} must be an object of models")
+        if not isinstance(self.tools, (list, tuple)):
+            raise ValueError(f"tools: {self.tools!r} must be a list of schemas")
+        for name, most in (("quality", 1.0), ("cost", math.inf)):
+            for model, value in getattr(self, name).items():
+                if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= most:
+                    wanted = "a number from 0 to 1, or true or false" if name == "quality" else "dollars, 0 or more"
+                    raise ValueError(f"{name}.{model}: {value!r} must be {wanted}")
+        object.__setattr__(self, "quality", {model: float(value) for model, value in self.quality.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The records of a file, and a sentence for each line that is none."""
+
+    records: list[Record]
+    skipped: list[str]
+
+
+def read(path: str | Path, *, strict: bool = False) -> Reading:
+    """The records of a file of JSON lines: ``{"prompt", "quality": {model: 0..1 or bool}, "cost"?, "tools"?}``.
+
+    Or a line for each answer, ``{"prompt", "model", "good", "cost"?}``, which are grouped by prompt; of a model that
+    answered it more than once the mean counts. A bad line is skipped and told, and the rest kept.
+
+    Raises:
+        ValueError: there is no such file; with ``strict``, the first bad line and its field.
+    """
+    records: list[Record] = []
+    answers: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    try:
+        lines = Path(path).read_text("utf-8-sig", errors="replace").split("\n")
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    told: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = _row(line)
+            if "quality" in row:
+                records.append(_record(row))
+            else:
+                _answer(row)
+                answers.setdefault(row["prompt"], []).append((number, row))
+        except (ValueError, RecursionError) as error:
+            told.append((f"line {number}", str(error)))
+    for rows in answers.values():
+        try:
+            records.append(_grouped([row for _, row in rows]))
+        except ValueError as error:
+            told.append((f"line {rows[0][0]}", str(error)))
+    skipped = [f"{where}: {what}" for where, what in told]
+    if strict and skipped:
+        raise ValueError(f"{path}: {skipped[0]}")
+    return Reading(records, skipped)
+
+
+def _row(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"no JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{line.strip()[:40]!r} must be an object")
+    return row
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    return Record(
+        prompt=row.get("prompt"),  # type: ignore[arg-type]
+        quality=row["quality"],
+        cost={} if row.get("cost") is None else row["cost"],
+        tools=row.get("tools") or (),
+    )
+
+
+def _answer(row: Mapping[str, Any]) -> None:
+    for name in ("prompt", "model", "good"):
+        if name not in row:
+            raise ValueError(f"{name}: missing; a record has 'prompt' and 'quality', or 'prompt', 'model' and 'good'")
+    for name in ("prompt", "model"):
+        if not isinstance(row[name], str):
+            raise ValueError(f"{name}: {row[name]!r} must be a string")
+    cost = row.get("cost")
+    Record(prompt="", quality={row["model"]: row["good"], "": 0}, cost={} if cost is None else {"cost": cost})
+
+
+def _grouped(rows: Sequence[Mapping[str, Any]]) -> Record:
+    def means(name: str) -> dict[str, float]:
+        by_model: dict[str, list[float]] = {}
+        for row in rows:
+            if row.get(name) is not None:
+                by_model.setdefault(row["model"], []).append(float(row[name]))
+        return {model: sum(values) / len(values) for model, values in by_model.items()}
+
+    quality = means("good")
+    if len(quality) < 2:
+        raise ValueError(f"good: this prompt has an answer of {', '.join(quality)} alone; two models are compared")
+    return Record(prompt=rows[0]["prompt"], quality=quality, cost=means("cost"), tools=rows[0].get("tools") or ())
+
+
+# Learning
+
+
+def check(records: Sequence[Record]) -> None:
+    """Raise ValueError where there are too few records to learn from."""
+    if not records:
+        raise ValueError("records: there are none")
+    if len(records) < LEAST:
+        raise ValueError(f"records: {len(records)} are too few to learn from; {LEAST} or more are needed")
+
+
+def vectors_of(prompts: Sequence[str], embeddings: Embeddings | None) -> list[list[float]]:
+    """The prompts' embeddings; nothing where there is no model for them."""
+    return embeddings.embed_documents(list(prompts)) if embeddings is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Records as numbers: a row of each, with its words, its shape and its embedding."""
+
+    looks: list[Look]
+    vectors: Sequence[Sequence[float]] = ()
+
+    @classmethod
+    def of(cls, records: Iterable[Record], vectors: Sequence[Sequence[float]] = ()) -> Table:
+        """Look at every record."""
+        return cls([look(record.prompt, record.tools) for record in records], vectors)
+
+    def take(self, rows: Sequence[int]) -> Table:
+        """Some of its rows."""
+        return Table([self.looks[i] for i in rows], [self.vectors[i] for i in rows] if len(self.vectors) else ())
+
+    def scores(self, model: Linear) -> list[float]:
+        """What a model predicts for each row."""
+        vectors = self.vectors if len(self.vectors) else [()] * len(self.looks)
+        return [model.score(seen, vector) for seen, vector in zip(self.looks, vectors, strict=True)]
+
+
+def fit(table: Table, targets: Sequence[Sequence[float]]) -> list[Linear]:
+    """A model of each list of targets, by ridge regression.
+
+    Raises:
+        ImportError: numpy is not installed.
+    """
+    np = _numpy()
+    shapes = np.array([seen.shape for seen in table.looks])
+    mean, spread = shapes.mean(0), np.maximum(shapes.std(0), 1e-6)
+    shape = np.array([standard(one, mean.tolist(), spread.tolist()) for one in shapes.tolist()])
+    dense = np.hstack([shape, np.array(table.vectors, dtype=float)]) if len(table.vectors) else shape
+    middle = dense.mean(0)
+    words = _Words(table.looks)
+    wanted = np.array(targets, dtype=float)
+    means = wanted.mean(1)
+    solve = _exact if len(table.looks) <= _EXACT else _iterated
+    found = solve(words, dense - middle, wanted - means[:, None])
+    made = []
+    for w, level in zip(found, means, strict=True):
+        bias = float(level - words.forward(w).mean() - middle @ w[BUCKETS:])
+        made.append(_linear(w, bias, mean.tolist(), spread.tolist()))
+    return made
+
+
+def _linear(w: Floats, bias: float, mean: Sequence[float], spread: Sequence[float]) -> Linear:
+    np = _numpy()
+    step = float(np.abs(w[:BUCKETS]).max()) / 32767 or 1e-9
+    cut = BUCKETS + len(mean)
+    return Linear(
+        weights=array("h", np.rint(w[:BUCKETS] / step).astype(np.int16).tobytes()),
+        step=step,
+        shape=tuple(w[BUCKETS:cut].tolist()),
+        mean=tuple(mean),
+        spread=tuple(spread),
+        bias=bias,
+        dense=tuple(w[cut:].tolist()),
+    )
+
+
+class _Words:
+    """The words of all rows, as the matrix of which few cells are not 0. A row's words weigh 1 together."""
+
+    def __init__(self, looks: Sequence[Look]) -> None:
+        np = _numpy()
+        self.rows = np.array([i for i, seen in enumerate(looks) for _ in (*seen.buckets, *seen.offered)], dtype=int)
+        self.columns = np.array([b for seen in looks for b in (*seen.buckets, *seen.offered.values())], dtype=int)
+        weights = [1 / math.sqrt(len(part)) for seen in looks for part in (seen.buckets, seen.offered) for _ in part]
+        self.values = np.array(weights, dtype=float)
+        self.count = len(looks)
+
+    def forward(self, w: Floats) -> Floats:
+        found: Floats = _numpy().bincount(self.rows, self.values * w[self.columns], minlength=self.count)
+        return found
+
+    def back(self, u: Floats) -> Floats:
+        found: Floats = _numpy().bincount(self.columns, self.values * u[self.rows], minlength=BUCKETS)
+        return found
+
+
+def _exact(words: _Words, dense: Floats, targets: Floats) -> Floats:
+    """Solved in the space of the rows, at once for all targets."""
+    np = _numpy()
+    used, places = np.unique(words.columns, return_inverse=True)
+    cells = np.zeros((words.count, len(used)), dtype=np.float32)
+    np.add.at(cells, (words.rows, places), words.values)
+    kernel = (cells @ cells.T).astype(float) + dense @ dense.T
+    rows = np.linalg.solve(kernel + _SHRINK * np.eye(words.count), targets.T).T
+    found: Floats = np.array([np.concatenate([words.back(u), dense.T @ u]) for u in rows])
+    return found
+
+
+def _iterated(words: _Words, dense: Floats, targets: Floats) -> Floats:
+    """By conjugate gradients: no matrix is built, so that many rows fit."""
+    np = _numpy()
+
+    def matrix(w: Floats) -> Floats:
+        u = words.forward(w) + dense @ w[BUCKETS:]
+        image: Floats = np.concatenate([words.back(u), dense.T @ u]) + _SHRINK * w
+        return image
+
+    found: Floats = np.array([_solve(matrix, np.concatenate([words.back(y), dense.T @ y])) for y in targets])
+    return found
+
+
+def crossfit(table: Table, targets: Sequence[Sequence[float]], *, seed: int = 0) -> list[list[float]]:
+    """What models of each list of targets predict for rows that they were not trained on."""
+    import random
+
+    order = list(range(len(table.looks)))
+    random.Random(seed).shuffle(order)
+    found = [[0.0] * len(order) for _ in targets]
+    for fold in range(FOLDS):
+        kept, tested = [row for i, row in enumerate(order) if i % FOLDS != fold], order[fold::FOLDS]
+        part = table.take(tested)
+        for scores, model in zip(found, fit(table.take(kept), [[t[i] for i in kept] for t in targets]), strict=True):
+            for row, score in zip(tested, part.scores(model), strict=True):
+                scores[row] = score
+    return found
+
+
+def _solve(matrix: Callable[[Floats], Floats], right: Floats) -> Floats:
+    """Conjugate gradients: the matrix is never built."""
+    np = _numpy()
+    x: Floats = np.zeros_like(right)
+    residue = right.copy()
+    way, size = residue.copy(), float(right @ right)
+    least = size * 1e-8
+    for _ in range(100):
+        if size <= least:
+            break
+        image = matrix(way)
+        pace = size / float(way @ image)
+        x += pace * way
+        residue -= pace * image
+        size, before = float(residue @ residue), size
+        way = residue + size / before * way
+    return x
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError:
+        raise ImportError("training a router needs numpy: pip install numpy") from None
+    return numpy

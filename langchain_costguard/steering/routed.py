@@ -1,0 +1,223 @@
+"""Routing in steering: a router chooses, and the request goes to the model it chose, if that can do what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+
+from langchain_costguard.errors import BudgetExceededError
+from langchain_costguard.events import Routed
+from langchain_costguard.routing.abilities import able
+from langchain_costguard.routing.route import Route, Router, RouteRequest
+from langchain_costguard.steering.flow import Asking, Flow, Run
+from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.requests import Reply
+from langchain_costguard.usage import ModelRef, Usage
+
+if TYPE_CHECKING:
+    from langchain_costguard.guard import CostGuard
+    from langchain_costguard.pricing.rates import Rates
+
+_ASSUMED_OUTPUT = 256
+"""Output tokens by which models are compared before the call."""
+
+
+class Fleet:
+    """The models a router may choose: instances, or names that ``init_chat_model`` resolves, once each.
+
+    Raises:
+        ValueError: names the model that cannot be had.
+    """
+
+    def __init__(self, router: Any, guard: CostGuard) -> None:
+        if not callable(router):
+            raise ValueError(f"router: {router!r} must be callable: it takes a RouteRequest and returns a Route")
+        self.guard = guard
+        self.specs: tuple[Any, ...] = tuple(getattr(router, "models", ()))
+        self._known: dict[str, BaseChatModel] = {}
+        for spec in self.specs:
+            self.model(spec)
+
+    def model(self, spec: Any) -> BaseChatModel:
+        """The model a router means."""
+        if isinstance(spec, BaseChatModel):
+            return spec
+        if not isinstance(spec, str) or not spec:
+            raise ValueError(f"router: {spec!r} is no model; give a name such as 'openai:gpt-5-mini', or a chat model")
+        if spec not in self._known:
+            self._known[spec] = _named(spec)
+        return self._known[spec]
+
+    def rates(self, model: Any) -> Rates:
+        """What a model costs now."""
+        return self.guard.meter.book.quote(ref_of(model), self.guard.now())
+
+    def cost(self, model: Any, tokens: int, output: int = _ASSUMED_OUTPUT) -> int:
+        """Nano-USD that a call of so many tokens costs."""
+        return self.rates(model).charge(Usage(input_tokens=tokens, output_tokens=output))
+
+
+def ref_of(model: Any) -> ModelRef:
+    """A model by its provider and name, as its own calls will report them."""
+    params = model._get_ls_params()
+    return ModelRef(params.get("ls_provider") or "", params.get("ls_model_name") or type(model).__name__)
+
+
+def routing(router: Router, fleet: Fleet, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
+    """Ask the model the router chooses. A router that fails leaves the request as it is, and so does a node of
+    ``install()``, whose model is its own."""
+    if getattr(request, "model", None) is None:
+        here.guard.say_once("A router cannot choose the model of an installed node: use RoutedModel in the node.")
+        untouched: Reply = yield from ask(request)
+        return untouched
+    asked = _as_route_request(here, request)
+    route = yield from _chosen(router, fleet, here, asked)
+    if route is None:
+        return (yield from _downgrading(fleet, here, ask, request, asked))
+    model, why = _fit(fleet, route, asked, request.model)
+    reply: Reply = yield from _downgrading(fleet, here, ask, request.override(model=model), asked)
+    if reply.message is not None and not reply.ended:
+        saved = _saved(fleet, here, route, model, reply.message)
+        here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score)
+    return reply
+
+
+def choose(
+    router: Router, fleet: Fleet, here: Here, request: Any, default: Any, default_name: str
+) -> Flow[tuple[str, str]]:
+    """The name of the model for a request that somebody else will make, and why."""
+    asked = _as_route_request(here, request)
+    route = yield from _chosen(router, fleet, here, asked)
+    if route is None:
+        return default_name, "the router failed"
+    model, why = _fit(fleet, route, asked, default)
+    names = {id(fleet.model(spec)): label(spec) for spec in fleet.specs}
+    name = names.get(id(model)) or (label(route.model) if model is fleet.model(route.model) else default_name)
+    here.tell(Routed, why, name=name, score=route.score)
+    return name, why
+
+
+def label(spec: Any) -> str:
+    """What a model is called: the name it was given by, or its own."""
+    return spec if isinstance(spec, str) else ref_of(spec).name
+
+
+def _chosen(router: Router, fleet: Fleet, here: Here, asked: RouteRequest) -> Flow[Route | None]:
+    try:
+        route = yield Run(router, (asked,))
+        if not isinstance(route, Route):
+            raise TypeError(f"the router returned {route!r}, which is no Route")
+        fleet.model(route.model)
+    except Exception as error:  # whatever a router does wrong: the agent goes on as if there were none
+        here.guard.say_once(f"The router failed, and the agent's own model is used: {type(error).__name__}: {error}")
+        return None
+    return route
+
+
+def _fit(fleet: Fleet, route: Route, asked: RouteRequest, default: Any) -> tuple[Any, str]:
+    """The model to use, and why: the chosen one where it is able, and worth leaving the conversation's own for."""
+    model = fleet.model(route.model)
+    tokens = _tokens(fleet, model, asked)
+    wrong = able(model, asked, tokens)
+    if wrong:
+        others = [fleet.model(spec) for spec in fleet.specs] + [default]
+        fit = [other for other in others if not able(other, asked, tokens)]
+        model = min(fit, key=lambda other: fleet.cost(other, tokens), default=default)
+        return model, f"{ref_of(model).name}, for the router's choice cannot do it: {wrong}"
+    kept = _kept_for_its_cache(fleet, model, asked, tokens)
+    if kept is not None:
+        return (
+            kept,
+            f"{ref_of(kept).name} has the conversation in its prompt cache, which is worth more",
+        )
+    return model, route.why
+
+
+def _kept_for_its_cache(fleet: Fleet, model: Any, asked: RouteRequest, tokens: int) -> Any:
+    """The model of the last turn, where reading its cache costs less than a cheaper model's whole input."""
+    last = next((m for m in reversed(asked.messages) if isinstance(m, AIMessage)), None)
+    usage: Mapping[str, Any] = (last.usage_metadata if last is not None else None) or {}
+    details = usage.get("input_token_details") or {}
+    cached = details.get("cache_read") or details.get("cache_creation") or 0
+    if not cached or not asked.last_model or ref_of(model).name == asked.last_model:
+        return None
+    names = {ref_of(fleet.model(spec)).name: fleet.model(spec) for spec in fleet.specs}
+    old = next((names[name] for name in names if asked.last_model.startswith(name)), None)
+    if old is None or old is model or fleet.cost(model, tokens) >= fleet.cost(old, tokens):
+        return None
+    staying = Usage(input_tokens=tokens, output_tokens=_ASSUMED_OUTPUT, cache_read=min(cached, tokens))
+    return old if fleet.rates(old).charge(staying) <= fleet.cost(model, tokens) else None
+
+
+def _downgrading(fleet: Fleet, here: Here, ask: Asking, request: Any, asked: RouteRequest) -> Flow[Reply]:
+    """Where a budget says so, a cheaper model is asked before anything is refused."""
+    try:
+        reply: Reply = yield from ask(request)
+        return reply
+    except BudgetExceededError as refusal:
+        if not _downgrades(here.guard, refusal) or here.paid or here.out:
+            raise
+        error = refusal
+    tokens = _tokens(fleet, request.model, asked)
+    most = fleet.cost(request.model, tokens)
+    cheaper = {ref_of(model): model for model in map(fleet.model, fleet.specs) if fleet.cost(model, tokens) < most}
+    for model in sorted(cheaper.values(), key=lambda other: -fleet.cost(other, tokens)):
+        if able(model, asked, tokens):
+            continue
+        try:
+            reply = yield from ask(request.override(model=model))
+        except BudgetExceededError as refusal:
+            error = refusal
+            continue
+        saved = _saved(fleet, here, Route(model, "", dearest=request.model), model, reply.message)
+        here.tell(Routed, f"the budget {error.budget!r} had no room for more", name=ref_of(model).name, saved=saved)
+        return reply
+    raise error
+
+
+def _downgrades(guard: CostGuard, error: BudgetExceededError) -> bool:
+    return any(budget.label == error.budget and budget.on_exceeded == "downgrade" for budget in guard.budgets)
+
+
+def _as_route_request(here: Here, request: Any) -> RouteRequest:
+    messages: Sequence[BaseMessage] = request.messages
+    system = getattr(request, "system_message", None)
+    settings: Mapping[str, Any] = getattr(request, "settings", None) or {}
+    last = next((m for m in reversed(messages) if isinstance(m, AIMessage)), None)
+    said = last.response_metadata if last is not None else {}
+    return RouteRequest(
+        messages=[system, *messages] if system is not None else messages,
+        tools=getattr(request, "tools", None) or settings.get("tools") or (),
+        structured=bool(getattr(request, "response_format", None) or settings.get("response_format")),
+        scope=here.scope,
+        headroom=lambda: here.headroom,
+        last_model=str(said.get("model_name") or said.get("model") or ""),
+    )
+
+
+def _tokens(fleet: Fleet, model: Any, asked: RouteRequest) -> int:
+    return fleet.guard.estimator.estimate(ref_of(model), list(asked.messages), tools=None)[0]
+
+
+def _saved(fleet: Fleet, here: Here, route: Route, model: Any, message: AIMessage | None) -> int:
+    """Nano-USD: what the dearest candidate would have taken for the same tokens, less what this one did."""
+    usage = getattr(message, "usage_metadata", None)
+    if route.dearest is None or not usage:
+        return 0
+    read = (usage.get("input_token_details") or {}).get("cache_read") or 0
+    used = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"], cache_read=read)
+    return fleet.rates(fleet.model(route.dearest)).charge(used) - fleet.rates(model).charge(used)
+
+
+def _named(spec: str) -> BaseChatModel:
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError:
+        raise ValueError(f"router: {spec!r} needs langchain to be resolved: pass a chat model instead") from None
+    try:
+        return init_chat_model(spec)
+    except Exception as error:
+        raise ValueError(f"router: {spec!r} cannot be had: {error}") from None

@@ -1,0 +1,218 @@
+"""Routing at each seam: the chosen model is asked, metered at its own price, and the saving is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.tools import tool
+from langgraph.graph import END, START, MessagesState, StateGraph
+
+from langchain_costguard import Budget, CostGuard, Price
+from langchain_costguard.routing import Route, RouteRequest
+from langchain_costguard.steering import RoutedModel, RouterNode, SteeredModel, steer
+from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
+from tests.conftest import Caller
+
+PRICES = {
+    "gpt-4o": Price(input="2.50", output="10.00", cache_read="1.25"),
+    "gpt-4o-mini": Price(input="0.15", output="0.60"),
+    "claude-sonnet-4-5": Price(input="3.00", output="15.00"),
+}
+GO: Any = {"messages": [HumanMessage("go")]}
+
+
+@tool
+def look_up(key: str) -> str:
+    """Look a key up."""
+    return f"value of {key}"
+
+
+class Choosing:
+    """A router that does as it is told."""
+
+    def __init__(self, choose: Callable[[RouteRequest], Route], models: Sequence[Any]) -> None:
+        self.models = tuple(models)
+        self.seen: list[RouteRequest] = []
+        self._choose = choose
+
+    def __call__(self, request: RouteRequest) -> Route:
+        self.seen.append(request)
+        return self._choose(request)
+
+
+def always(model: Any, dearest: Any = None) -> Choosing:
+    return Choosing(lambda request: Route(model, "it will do", 0.9, dearest), [m for m in (model, dearest) if m])
+
+
+def cost(model: str, provider: FakeProvider) -> int:
+    """Nano-USD that the provider billed for one model."""
+    price = {"gpt-4o": (2_500, 10_000), "gpt-4o-mini": (150, 600), "claude-sonnet-4-5": (3_000, 15_000)}[model]
+    served = [r.usage for r in provider.requests if r.usage is not None and r.body["model"] == model]
+    return sum(usage.input_tokens * price[0] + usage.output_tokens * price[1] for usage in served)
+
+
+def tool_then_answer(request: Request) -> Reply:
+    text = str(request.body["messages"])
+    return Reply("done") if "value of" in text else Reply(tool_calls=[("look_up", {"key": "x"})])
+
+
+def test_an_agent_asks_the_model_the_router_chose_and_tells_what_it_saved(call: Caller) -> None:
+    with FakeProvider(tool_then_answer) as provider:
+        recorder = Recorder()
+        strong, weak = provider.openai("gpt-4o", max_retries=0), provider.openai("gpt-4o-mini", max_retries=0)
+        guard = CostGuard(Budget(usd="1.00"), prices=PRICES, sinks=[recorder])
+        router = always(weak, strong)
+        agent = create_agent(strong, [look_up], middleware=steer(guard, router=router))
+        assert call(agent, GO)["messages"][-1].text == "done"
+        assert {request.body["model"] for request in provider.requests} == {"gpt-4o-mini"}
+        assert all(request.tools for request in provider.requests)
+        assert guard.report().total.spent == cost("gpt-4o-mini", provider)
+        routed = [event for event in recorder.events if type(event).__name__ == "Routed"]
+        served = provider.usage()
+        dear = served.input_tokens * 2_500 + served.output_tokens * 10_000
+        assert sum(event.saved for event in routed) == dear - guard.report().total.spent
+        assert routed[0].score == 0.9
+        assert router.seen[1].last_model.startswith("gpt-4o-mini")
+        assert [t.name for t in router.seen[0].tools] == ["look_up"]
+
+
+def test_the_steps_of_one_conversation_go_to_different_providers_with_their_tools(call: Caller) -> None:
+    with FakeProvider(tool_then_answer) as provider:
+        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-5", max_tokens=100)
+        router = Choosing(
+            lambda request: Route(openai if len(request.messages) > 1 else claude, "by turns"), [openai, claude]
+        )
+        guard = CostGuard(Budget(usd="1.00"), prices=PRICES)
+        agent = create_agent(openai, [look_up], middleware=steer(guard, router=router))
+        assert call(agent, GO)["messages"][-1].text == "done"
+        assert [request.body["model"] for request in provider.requests] == ["claude-sonnet-4-5", "gpt-4o"]
+        assert guard.report().total.spent == cost("claude-sonnet-4-5", provider) + cost("gpt-4o", provider)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_routed_model_is_a_drop_in_for_a_chain(call: Caller, stream: Caller, streamed: bool) -> None:
+    with FakeProvider("four little words here") as provider:
+        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-5", max_tokens=100)
+        guard = CostGuard(Budget(usd="1.00"), prices=PRICES)
+        chain = ChatPromptTemplate.from_template("{x}") | RoutedModel(guard, always(claude), default=openai)
+        text = chain | StrOutputParser()
+        got = "".join(stream(text, {"x": "hi"})) if streamed else call(text, {"x": "hi"})
+        assert got == "four little words here"
+        assert [request.body["model"] for request in provider.requests] == ["claude-sonnet-4-5"]
+        assert guard.report().total.spent == cost("claude-sonnet-4-5", provider)
+
+
+def test_tools_bound_to_a_routed_model_are_offered_in_the_words_of_the_one_chosen(call: Caller) -> None:
+    with FakeProvider(Reply(tool_calls=[("look_up", {"key": "x"})])) as provider:
+        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-5", max_tokens=100)
+        guard = CostGuard(prices=PRICES)
+        bound = RoutedModel(guard, always(claude), default=openai).bind_tools([look_up], tool_choice="look_up")
+        reply = call(bound, "hi")
+        assert reply.tool_calls[0]["name"] == "look_up"
+        assert provider.requests[0].body["tools"][0]["name"] == "look_up"
+        assert provider.requests[0].body["tool_choice"] == {"type": "tool", "name": "look_up"}
+
+
+class Routed(TypedDict):
+    messages: list[Any]
+    model: str
+    model_why: str
+
+
+def test_a_router_node_writes_its_choice_and_picks_the_edge(call: Caller, provider: FakeProvider) -> None:
+    guard = CostGuard(prices=PRICES)
+    strong, weak = provider.openai("gpt-4o"), provider.openai("gpt-4o-mini")
+    node = RouterNode(guard, always(weak, strong), default=strong, goto={"gpt-4o": "think", "gpt-4o-mini": "talk"})
+    builder = StateGraph(Routed)
+    builder.add_node("route", node, destinations=("think", "talk"))
+    builder.add_node("think", lambda state: {"messages": [*state["messages"], AIMessage("thought")]})
+    builder.add_node("talk", lambda state: {"messages": [*state["messages"], AIMessage("talked")]})
+    builder.add_edge(START, "route")
+    builder.add_edge("think", END)
+    builder.add_edge("talk", END)
+    state = call(builder.compile(), {"messages": [HumanMessage("hi")], "model": "", "model_why": ""})
+    assert (state["model"], state["model_why"]) == ("gpt-4o-mini", "it will do")
+    assert state["messages"][-1].text == "talked"
+    assert guard.report().actions.times("Routed") == 1
+
+
+def fails(request: RouteRequest) -> Route:
+    raise RuntimeError("no idea")
+
+
+@pytest.mark.parametrize("router", [fails, lambda request: "gpt-4o-mini", lambda request: Route("", "nothing")])
+def test_a_router_that_fails_leaves_the_agent_its_own_model_and_says_so_once(
+    call: Caller, router: Any, caplog: Any
+) -> None:
+    with FakeProvider(tool_then_answer) as provider:
+        guard = CostGuard(prices=PRICES)
+        agent = create_agent(provider.openai(max_retries=0), [look_up], middleware=steer(guard, router=router))
+        assert call(agent, GO)["messages"][-1].text == "done"
+        assert [record.message for record in caplog.records if "router failed" in record.message].__len__() == 1
+
+
+@pytest.mark.parametrize("wrong", ["openai:", 3, "nobody:some-model"])
+def test_a_model_that_cannot_be_had_is_an_error_at_construction(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="router"):
+        steer(CostGuard(), router=Choosing(fails, [wrong]))
+
+
+def test_a_model_that_cannot_do_what_is_asked_is_not_chosen(call: Caller) -> None:
+    with FakeProvider(tool_then_answer) as provider:
+        strong, weak = provider.openai("gpt-4o"), provider.openai("gpt-4o-mini")
+        weak.profile = {"tool_calling": False, "max_input_tokens": 100_000}
+        guard = CostGuard(prices=PRICES)
+        agent = create_agent(strong, [look_up], middleware=steer(guard, router=always(weak, strong)))
+        call(agent, GO)
+        assert {request.body["model"] for request in provider.requests} == {"gpt-4o"}
+
+
+def test_a_budget_downgrades_before_it_refuses(call: Caller) -> None:
+    with FakeProvider("done") as provider:
+        strong, weak = provider.openai("gpt-4o", max_tokens=200), provider.openai("gpt-4o-mini", max_tokens=200)
+        guard = CostGuard(Budget(usd="0.0010", on_exceeded="downgrade"), prices=PRICES)
+        agent = create_agent(strong, [], middleware=steer(guard, router=always(strong, weak)))
+        assert call(agent, GO)["messages"][-1].text == "done"
+        assert [request.body["model"] for request in provider.requests] == ["gpt-4o-mini"]
+        refusing = CostGuard(Budget(usd="0.0010"), prices=PRICES)
+        agent = create_agent(strong, [], middleware=steer(refusing, router=always(strong, weak)))
+        assert "more would be needed" in call(agent, GO)["messages"][-1].text
+
+
+def test_a_conversation_stays_where_its_cache_is_worth_more_than_the_change(call: Caller) -> None:
+    """The dear model reads its 9,000 cached tokens for less than the cheap one's full price; with few it does not."""
+    prices = {**PRICES, "gpt-4o-mini": Price(input="2.00", output="8.00")}
+    for cached, expected in ((9_000, "gpt-4o"), (0, "gpt-4o-mini")):
+        with FakeProvider("done") as provider:
+            strong, weak = provider.openai("gpt-4o"), provider.openai("gpt-4o-mini")
+            model = SteeredModel(strong, steer(CostGuard(prices=prices), router=always(weak, strong)))
+            before = AIMessage(
+                "word " * 9_000,
+                response_metadata={"model_name": "gpt-4o-2024-08-06"},
+                usage_metadata={
+                    "input_tokens": 9_100,
+                    "output_tokens": 10,
+                    "total_tokens": 9_110,
+                    "input_token_details": {"cache_read": cached},
+                },
+            )
+            call(model, [HumanMessage("hi"), before, HumanMessage("and now?")])
+            assert provider.requests[-1].body["model"] == expected
+
+
+def test_a_graph_whose_nodes_have_their_own_models_is_routed_by_a_model_in_the_node(call: Caller) -> None:
+    with FakeProvider("done") as provider:
+        guard = CostGuard(prices=PRICES)
+        routed = RoutedModel(guard, always(provider.openai("gpt-4o-mini")), default=provider.openai("gpt-4o"))
+        builder = StateGraph(MessagesState)
+        builder.add_node("agent", lambda state: {"messages": [routed.invoke(state["messages"])]})
+        builder.add_edge(START, "agent")
+        builder.add_edge("agent", END)
+        call(builder.compile(), GO)
+        assert [request.body["model"] for request in provider.requests] == ["gpt-4o-mini"]
