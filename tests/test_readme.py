@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -38,6 +39,15 @@ def answer(request: Request) -> Reply | str:
     return "We decided nothing."
 
 
+def runs() -> str:
+    """Records that a router can learn from: the cheaper model finds what was decided, and proves nothing."""
+    prompts = [f"{asks} in week {week}?" for week in range(30) for asks in ("What was decided", "Prove what follows")]
+    return "".join(
+        json.dumps({"prompt": prompt, "quality": {"gpt-4o-mini": prompt[0] == "W", "gpt-4o": 1}}) + "\n"
+        for prompt in prompts
+    )
+
+
 def comparable(text: str) -> str:
     """Without the numbers, some of which depend on whether tiktoken's vocabulary is at hand, and on one line."""
     return " ".join(re.sub(r"\$?\d[\d.]*", "0", text).split())
@@ -45,10 +55,11 @@ def comparable(text: str) -> str:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with the README's agent in it, and a provider that costs nothing."""
+    """An empty folder with the README's agent and the records of its router, and a provider that costs nothing."""
     for note, _, body in BLOCKS:
         if note.startswith("file: "):
             (tmp_path / note.removeprefix("file: ")).write_text(body, "utf-8")
+    (tmp_path / "runs.jsonl").write_text(runs(), "utf-8")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")

@@ -15,6 +15,7 @@ from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.semantic import Examples, SemanticRouter
 from langchain_costguard.routing.static import StaticRouter
 from langchain_costguard.routing.tiers import tiers
+from langchain_costguard.routing.training import Record
 
 __all__ = [
     "Agreement",
@@ -27,6 +28,7 @@ __all__ = [
     "LogProbs",
     "Parses",
     "PrefixRouter",
+    "Record",
     "Route",
     "RouteRequest",
     "Router",

@@ -75,14 +75,25 @@ def routing(router: Router, fleet: Fleet, here: Here, ask: Asking, request: Any)
         return untouched
     asked = _as_route_request(here, request)
     route = yield from _chosen(router, fleet, here, asked)
-    if route is None:
-        return (yield from _downgrading(fleet, here, ask, request, asked))
-    model, why = _fit(fleet, route, asked, request.model)
-    reply: Reply = yield from _downgrading(fleet, here, ask, request.override(model=model), asked)
-    if reply.message is not None and not reply.ended:
-        saved = _saved(fleet, here, route, model, reply.message)
-        here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score)
-    return reply
+    chosen, why = (request.model, "") if route is None else _fit(fleet, route, asked, request.model)
+    dearest = chosen if route is None or route.dearest is None else route.dearest
+    error: BudgetExceededError | None = None
+    for model in _in_turn(fleet, here, chosen, asked):
+        try:
+            reply: Reply = yield from ask(request.override(model=model))
+        except BudgetExceededError as refusal:
+            if here.paid or here.out or not _downgrades(here.guard, refusal):
+                raise
+            error = refusal
+            continue
+        if model is not chosen:
+            why = f"a budget has no room for {ref_of(chosen).name}"
+        if why and reply.message is not None and not reply.ended:
+            saved = _saved(fleet, dearest, model, reply.message)
+            here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score if route else None)
+        return reply
+    assert error is not None
+    raise error
 
 
 def choose(
@@ -152,30 +163,27 @@ def _kept_for_its_cache(fleet: Fleet, model: Any, asked: RouteRequest, tokens: i
     return old if fleet.rates(old).charge(staying) <= fleet.cost(model, tokens) else None
 
 
-def _downgrading(fleet: Fleet, here: Here, ask: Asking, request: Any, asked: RouteRequest) -> Flow[Reply]:
-    """Where a budget says so, a cheaper model is asked before anything is refused."""
-    try:
-        reply: Reply = yield from ask(request)
-        return reply
-    except BudgetExceededError as refusal:
-        if not _downgrades(here.guard, refusal) or here.paid or here.out:
-            raise
-        error = refusal
-    tokens = _tokens(fleet, request.model, asked)
-    most = fleet.cost(request.model, tokens)
+def _in_turn(fleet: Fleet, here: Here, chosen: Any, asked: RouteRequest) -> list[Any]:
+    """The models to ask, one after the other as budgets refuse them. Where a budget downgrades, those come first of
+    which it can pay a whole reply: of a dearer one it might pay the beginning."""
+    if not any(budget.on_exceeded == "downgrade" for budget in here.guard.budgets):
+        return [chosen]
+    tokens = _tokens(fleet, chosen, asked)
+    most = fleet.cost(chosen, tokens)
     cheaper = {ref_of(model): model for model in map(fleet.model, fleet.specs) if fleet.cost(model, tokens) < most}
-    for model in sorted(cheaper.values(), key=lambda other: -fleet.cost(other, tokens)):
-        if able(model, asked, tokens):
-            continue
-        try:
-            reply = yield from ask(request.override(model=model))
-        except BudgetExceededError as refusal:
-            error = refusal
-            continue
-        saved = _saved(fleet, here, Route(model, "", dearest=request.model), model, reply.message)
-        here.tell(Routed, f"the budget {error.budget!r} had no room for more", name=ref_of(model).name, saved=saved)
-        return reply
-    raise error
+    able_ones = [model for model in cheaper.values() if not able(model, asked, tokens)]
+    turn = [chosen, *sorted(able_ones, key=lambda model: -fleet.cost(model, tokens))]
+    labels = {budget.label for budget in here.guard.budgets if budget.on_exceeded == "downgrade"}
+    rows = [row for row in here.headroom.rows if row.measure == "usd" and row.budget in labels]
+    left = min((row.left for row in rows), default=None)
+    if left is None:
+        return turn
+    return sorted(turn, key=lambda model: fleet.cost(model, tokens, _longest(model)) > left)
+
+
+def _longest(model: Any) -> int:
+    """Output tokens a reply may have, as the model is set up."""
+    return model._get_ls_params().get("ls_max_tokens") or _ASSUMED_OUTPUT
 
 
 def _downgrades(guard: CostGuard, error: BudgetExceededError) -> bool:
@@ -202,14 +210,14 @@ def _tokens(fleet: Fleet, model: Any, asked: RouteRequest) -> int:
     return fleet.guard.estimator.estimate(ref_of(model), list(asked.messages), tools=None)[0]
 
 
-def _saved(fleet: Fleet, here: Here, route: Route, model: Any, message: AIMessage | None) -> int:
+def _saved(fleet: Fleet, dearest: Any, model: Any, message: AIMessage) -> int:
     """Nano-USD: what the dearest candidate would have taken for the same tokens, less what this one did."""
     usage = getattr(message, "usage_metadata", None)
-    if route.dearest is None or not usage:
+    if not usage:
         return 0
     read = (usage.get("input_token_details") or {}).get("cache_read") or 0
     used = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"], cache_read=read)
-    return fleet.rates(fleet.model(route.dearest)).charge(used) - fleet.rates(model).charge(used)
+    return fleet.rates(fleet.model(dearest)).charge(used) - fleet.rates(model).charge(used)
 
 
 def _named(spec: str) -> BaseChatModel:

@@ -216,3 +216,17 @@ def test_a_graph_whose_nodes_have_their_own_models_is_routed_by_a_model_in_the_n
         builder.add_edge("agent", END)
         call(builder.compile(), GO)
         assert [request.body["model"] for request in provider.requests] == ["gpt-4o-mini"]
+
+
+def test_a_downgrade_comes_before_a_reply_that_is_cut_off_and_is_told_once(call: Caller) -> None:
+    with FakeProvider(Reply(chunks=400)) as provider:
+        strong, weak = provider.openai("gpt-4o", max_tokens=800), provider.openai("gpt-4o-mini", max_tokens=800)
+        guard = CostGuard(Budget(usd="0.02", on_exceeded="downgrade"), prices=PRICES)
+        agent = create_agent(strong, [], middleware=steer(guard, router=always(strong, weak)))
+        for _ in range(8):
+            last = call(agent, GO)["messages"][-1]
+            assert last.response_metadata["finish_reason"] == "stop"
+        models = [request.body["model"] for request in provider.requests]
+        assert models == sorted(models, key=len)
+        assert set(models) == {"gpt-4o", "gpt-4o-mini"}
+        assert guard.report().actions.times("Routed") == 8
