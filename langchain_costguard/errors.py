@@ -130,11 +130,12 @@ class StoreUnavailableError(CostGuardError):
 
 
 class SteeringError(RuntimeError):
-    """An ordinary error, raised where there is no agent to tell."""
+    """An ordinary error, raised where there is no agent to tell. Its facts are its attributes."""
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
         self.facts = facts
+        vars(self).update(facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), str(self), self.facts)
@@ -150,11 +151,6 @@ class CircuitOpenError(SteeringError):
     name: str
     seconds: float
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.name = facts["name"]
-        self.seconds = facts["seconds"]
-
 
 class StuckLoopError(SteeringError):
     """The agent repeats itself: ``kind`` says how, ``tool`` with which tool."""
@@ -162,20 +158,11 @@ class StuckLoopError(SteeringError):
     tool: str
     kind: str
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.tool = facts["tool"]
-        self.kind = facts["kind"]
-
 
 class ReplyRejectedError(SteeringError):
     """A guardrail stopped a reply; ``why`` is what it said."""
 
     why: str
-
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message, **facts)
-        self.why = facts["why"]
 
 
 _NOUNS = {

@@ -40,7 +40,7 @@ class Tiers:
         if not isinstance(cascade, Cascade):
             raise ValueError(f"cascade: {cascade!r} is no Cascade, such as Cascade(tiers=[cheap, dear]), or None")
         self.cascade = cascade
-        self.fleet = Fleet(_no_router, guard)
+        self.fleet = Fleet((), guard)
         *cheap, self.last = (self.fleet.model(tier) for tier in cascade.tiers)
         confidence = cascade.confidence
         self.holds_streams = bool(cheap) and confidence is not None
@@ -242,7 +242,3 @@ def _named(here: Here, name: str) -> Iterator[None]:
 def _unseen(model: Any) -> Any:
     """The model, of which ``stream_mode="messages"`` shows no tokens: the reply that is given is shown whole."""
     return model.model_copy(update={"tags": [*(model.tags or ()), TAG_NOSTREAM]})
-
-
-def _no_router(asked: Any) -> Any:  # pragma: no cover - a fleet is a router's, and this one has none
-    raise NotImplementedError

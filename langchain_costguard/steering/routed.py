@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -32,11 +32,9 @@ class Fleet:
         ValueError: names the model that cannot be had.
     """
 
-    def __init__(self, router: Any, guard: CostGuard) -> None:
-        if not callable(router):
-            raise ValueError(f"router: {router!r} must be callable: it takes a RouteRequest and returns a Route")
+    def __init__(self, specs: Iterable[Any], guard: CostGuard) -> None:
         self.guard = guard
-        self.specs: tuple[Any, ...] = tuple(getattr(router, "models", ()))
+        self.specs = tuple(specs)
         self._known: dict[str, BaseChatModel] = {}
         for spec in self.specs:
             self.model(spec)
@@ -58,6 +56,17 @@ class Fleet:
     def cost(self, model: Any, tokens: int, output: int = _ASSUMED_OUTPUT) -> int:
         """Nano-USD that a call of so many tokens costs."""
         return self.rates(model).charge(Usage(input_tokens=tokens, output_tokens=output))
+
+
+def fleet_of(router: Any, guard: CostGuard) -> Fleet:
+    """The models of a router.
+
+    Raises:
+        ValueError: it is none, or names the model that cannot be had.
+    """
+    if not callable(router):
+        raise ValueError(f"router: {router!r} must be callable: it takes a RouteRequest and returns a Route")
+    return Fleet(getattr(router, "models", ()), guard)
 
 
 def ref_of(model: Any) -> ModelRef:

@@ -11,7 +11,7 @@ from langchain_costguard.routing.route import Router
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.model import SteeredModel
-from langchain_costguard.steering.routed import Fleet, choose, label
+from langchain_costguard.steering.routed import choose, fleet_of, label
 from langchain_costguard.steering.states import node_request
 from langchain_costguard.steering.steer import steer
 
@@ -32,7 +32,7 @@ class RoutedModel:
     def __new__(cls, guard: CostGuard, router: Router, *, default: Any) -> Any:
         """Return a copy of the default model."""
         steering = steer(guard, router=router, breaker=None, retry=None, loops=None, on_exceeded="raise")
-        return SteeredModel(Fleet(router, guard).model(default), steering)
+        return SteeredModel(fleet_of(router, guard).model(default), steering)
 
 
 class RouterNode:
@@ -64,7 +64,7 @@ class RouterNode:
     ) -> None:
         self.guard = guard
         self.router = router
-        self.fleet = Fleet(router, guard)
+        self.fleet = fleet_of(router, guard)
         self.default = self.fleet.model(default)
         self.default_name = label(default)
         self.key = key

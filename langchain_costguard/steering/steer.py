@@ -26,7 +26,7 @@ from langchain_costguard.steering.guardrails import Guardrail
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.rate import Rate
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import Fleet, routing
+from langchain_costguard.steering.routed import fleet_of, routing
 from langchain_costguard.steering.tooling import (
     Approval,
     approving,
@@ -94,7 +94,7 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
             if rate is not None:
                 self._rate = Rate(guard.now)
                 guard.add_sink(self._rate)
-        self._router = None if router is None else (router, Fleet(router, guard))
+        self._router = None if router is None else (router, fleet_of(router, guard))
         if router is not None and cascade is not None:
             raise ValueError(f"cascade: {cascade!r} chooses the model, and so does the router: give one of them")
         self._tiers = None if cascade is None else Tiers(cascade, guard)
