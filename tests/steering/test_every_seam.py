@@ -183,6 +183,19 @@ def _last_cent(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvider
     assert not provider.requests[-1].tools
 
 
+def _last_words(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvider) -> None:
+    """A node's tools are its own: what it calls with its last cent is dropped, and what there is, is said."""
+    assert did["LastAnswer"] == 1
+    assert ran.text.startswith(("I have to stop here", "I could not finish"))
+    assert "nothing new about" in ran.text
+
+
+def _last_cent_of_a_chain(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvider) -> None:
+    assert did == {"LastAnswer": 1}
+    assert ran.text == "that is all I have"
+    assert "Answer now with what you have" in str(provider.requests[-1].body["messages"][-1])
+
+
 def _throttled(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvider) -> None:
     assert did["Throttled"] >= 1
     assert ran.text == "that is all I have"
@@ -272,6 +285,30 @@ CASES = [
         _last_cent,
         (Budget(usd="0.010", reserve="0.005"),),
         seams=("create_agent",),
+    ),
+    Case(
+        "reserve of a graph",
+        lambda: calls("search", _new),
+        NO_LOOPS,
+        _last_words,
+        (Budget(usd="0.010", reserve="0.005"),),
+        seams=("graph",),
+    ),
+    Case(
+        "reserve of a chain",
+        in_order(Reply("that is all I have")),
+        {},
+        _last_cent_of_a_chain,
+        (Budget(usd="0.0020", reserve="0.0019"),),
+        seams=("chain",),
+    ),
+    Case(
+        "tool calls of a graph",
+        lambda: calls("search", _new),
+        NO_LOOPS,
+        _last_words,
+        (Budget(tool_calls=2),),
+        seams=("graph",),
     ),
     Case(
         "throttle",
