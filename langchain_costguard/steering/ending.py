@@ -43,7 +43,7 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
         else:
             return _answered(reply, have_so_far(last.why, request.messages)) if last else reply
     if on_exceeded == "interrupt":
-        while error is not None and here.can_ask(error) and granted(here, error):
+        while here.can_ask(error) and granted(here, error):
             try:
                 reply = yield from ask(request)
                 return reply

@@ -94,6 +94,11 @@ async def adrive(flow: Flow[R], call: Callable[[Call], Awaitable[Any]]) -> R:
         flow.close()
 
 
+def no_calls(wanted: Call) -> Any:
+    """For the drivers of flows that make no calls."""
+    raise AssertionError(wanted)
+
+
 def perform(wanted: Run | Sleep) -> Any:
     """Do what a flow wants besides calls, on this thread."""
     if isinstance(wanted, Sleep):

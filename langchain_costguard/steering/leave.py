@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.steering.flow import Flow, adrive, drive
+from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.people import Answer
 
@@ -31,18 +31,16 @@ def ask_first(node: Any, steering: Steering, decide: Deciding) -> Any:
 
     def func(input: Any, **known: Any) -> Any:
         node, sync, _ = own
-        with _giving(drive(_all(steering, decide, _calls(node, input)), _no_calls)):
+        with _giving(drive(_all(steering, decide, _calls(node, input)), no_calls)):
             return sync(input, **known)
 
     async def afunc(input: Any, **known: Any) -> Any:
         node, _, asynchronous = own
-        with _giving(await adrive(_all(steering, decide, _calls(node, input)), _no_calls)):
+        with _giving(await adrive(_all(steering, decide, _calls(node, input)), no_calls)):
             return await asynchronous(input, **known)
 
-    func.__qualname__, func.__module__ = (
-        node.func.__qualname__,
-        node.func.__module__,
-    )  # LangGraph's cache knows it by these
+    # LangGraph's cache knows it by these.
+    func.__qualname__, func.__module__ = node.func.__qualname__, node.func.__module__
     node.func, node.afunc = func, afunc
     return node
 
@@ -71,7 +69,3 @@ def _giving(found: Given) -> Iterator[None]:
         yield
     finally:
         given.reset(token)
-
-
-def _no_calls(wanted: Any) -> Any:
-    raise AssertionError(wanted)

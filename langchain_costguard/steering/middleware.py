@@ -18,7 +18,7 @@ from langsmith.utils import tracing_is_enabled
 
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.here import paying
-from langchain_costguard.steering.requests import Reply, last_ai
+from langchain_costguard.steering.requests import Reply, last_ai, name_of
 from langchain_costguard.steering.tooling import asteer_tool, steer_tool
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Any]) -> Any:
         """Run the model's flow around the call."""
-        flow = self.steering.model_flow(request, _name(request.model))
+        flow = self.steering.model_flow(request, name_of(request.model))
         return _response(drive(flow, partial(self._call, handler)))
 
     # `create_agent` makes a LangSmith span of each hook, also where nothing is traced: around a coroutine function that
@@ -56,7 +56,7 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
         return asteer_tool(self.steering, request, handler)
 
     async def _traced_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        flow = self.steering.model_flow(request, _name(request.model))
+        flow = self.steering.model_flow(request, name_of(request.model))
         return _response(await adrive(flow, partial(self._acall, handler)))
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
@@ -102,7 +102,3 @@ def _response(reply: Reply) -> Any:
     result: list[Any] = [*reply.before, *(message if m is old else m for m in inner.result)]
     changed = ModelResponse(result=result, structured_response=inner.structured_response)
     return ExtendedModelResponse(changed, raw.command) if isinstance(raw, ExtendedModelResponse) else changed
-
-
-def _name(model: Any) -> str:
-    return str(getattr(model, "model_name", None) or getattr(model, "model", None) or type(model).__name__)

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.steering.flow import Call, adrive, aperform, drive, passes, perform
 from langchain_costguard.steering.here import Here, paying
-from langchain_costguard.steering.requests import ChatRequest, Reply, settings_for
+from langchain_costguard.steering.requests import ChatRequest, Reply, name_of, settings_for
 from langchain_costguard.steering.steer import Steering
 
 _STEERING = "_costguard_steering"
@@ -197,11 +197,10 @@ class _Run:
         self._config = config
         metadata = {**((config or {}).get("metadata") or {}), **(model.metadata or {})}
         tags = [*((config or {}).get("tags") or ()), *(model.tags or ())]
-        name = settings.get("model") or getattr(model, "model_name", None) or getattr(model, "model", None)
         self._here = Here(
             self.steering.guard,
             "model",
-            str(name or type(model).__name__),
+            str(settings.get("model") or name_of(model)),
             {**(config or {}), "metadata": metadata, "tags": tags},
         )
         request = ChatRequest(model, model._convert_input(input).to_messages(), settings)

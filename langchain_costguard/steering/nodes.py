@@ -16,7 +16,7 @@ from langchain_costguard.budgets.grants import RECORDED
 from langchain_costguard.errors import CostGuardError, StuckLoopError
 from langchain_costguard.money import Money, nano, usd
 from langchain_costguard.policies.breaker import Breaker
-from langchain_costguard.policies.loops import LoopDetector, nudges, recent
+from langchain_costguard.policies.loops import LoopDetector, nudges
 from langchain_costguard.policies.retries import Retry
 from langchain_costguard.steering.ending import OnExceeded, ended, granted
 from langchain_costguard.steering.here import Here
@@ -24,7 +24,7 @@ from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.states import messages_of
 from langchain_costguard.steering.steer import steer
 from langchain_costguard.steering.tooling import Approval, ask_leave_first, asteer_tool, steer_tool
-from langchain_costguard.steering.unsticking import Rung, checked_ladder, resolve
+from langchain_costguard.steering.unsticking import Rung, checked_ladder, found, resolve
 from langchain_costguard.stores.base import MAX_AMOUNT, Claim, StoreError
 
 if TYPE_CHECKING:
@@ -110,20 +110,20 @@ class StuckLoopNode:
     def __call__(self, state: Any) -> Any:
         """Look at the last tool calls in the state."""
         messages = messages_of(state, self.key)
-        loop = self.loops.check(recent(messages, self.loops.window))
+        loop = found(self.loops, messages)
         if loop is None:
             return Command(goto=self.goto) if self.goto else {}
         here = Here(self.guard, "node", "unstick")
         rung = self.ladder[min(nudges(messages), len(self.ladder) - 1)]
         if (rung == "end" and self.goto is None) or (rung == "interrupt" and not here.in_graph):
             rung = "raise"
-        found = resolve(loop, rung, here, messages)
-        if not isinstance(found, Reply):
-            update = {self.key: [found]}
+        answer = resolve(loop, rung, here, messages)
+        if not isinstance(answer, Reply):
+            update = {self.key: [answer]}
             return Command(update=update, goto=self.goto) if self.goto else update
         if self.goto is None:
             raise StuckLoopError(f"The agent is stuck: {loop.why}", tool=loop.tool, kind=loop.kind)
-        return Command(update={self.key: [found.message]}, goto=END)
+        return Command(update={self.key: [answer.message]}, goto=END)
 
 
 class BudgetGate:

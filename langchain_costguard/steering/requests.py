@@ -110,6 +110,11 @@ def _class(model: Any) -> tuple[str, str]:
     return type(model).__module__, type(model).__qualname__
 
 
+def name_of(model: Any) -> str:
+    """What a model is called in reports and circuits."""
+    return str(getattr(model, "model_name", None) or getattr(model, "model", None) or type(model).__name__)
+
+
 def last_ai(messages: Sequence[Any]) -> AIMessage | None:
     """The last message of the model's among these."""
     return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)

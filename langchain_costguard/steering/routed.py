@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_costguard.errors import BudgetExceededError
 from langchain_costguard.events import Routed
+from langchain_costguard.pricing.reading import from_usage_metadata
 from langchain_costguard.routing.abilities import able
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.steering.flow import Asking, Flow, Run
@@ -50,8 +51,13 @@ class Fleet:
         return self._known[spec]
 
     def rates(self, model: Any) -> Rates:
-        """What a model costs now."""
-        return self.guard.meter.book.quote(ref_of(model), self.guard.now())
+        """What a model costs now, to compare it with others: by estimate where nobody knows, whatever the guard makes
+        of calls to such a model."""
+        book, ref, now = self.guard.meter.book, ref_of(model), self.guard.now()
+        try:
+            return book.quote(ref, now)
+        except LookupError:
+            return book.fallback(ref, now)
 
     def cost(self, model: Any, tokens: int, output: int = _ASSUMED_OUTPUT) -> int:
         """Nano-USD that a call of so many tokens costs."""
@@ -221,11 +227,9 @@ def _tokens(fleet: Fleet, model: Any, asked: RouteRequest) -> int:
 
 def _saved(fleet: Fleet, dearest: Any, model: Any, message: AIMessage) -> int:
     """Nano-USD: what the dearest candidate would have taken for the same tokens, less what this one did."""
-    usage = getattr(message, "usage_metadata", None)
-    if not usage:
+    used = from_usage_metadata(message.usage_metadata) if message.usage_metadata else None
+    if used is None:
         return 0
-    read = (usage.get("input_token_details") or {}).get("cache_read") or 0
-    used = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"], cache_read=read)
     return fleet.rates(fleet.model(dearest)).charge(used) - fleet.rates(model).charge(used)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.types import Command
 
 from langchain_costguard.routing.route import Router
-from langchain_costguard.steering.flow import Call, Flow, adrive, drive
+from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.model import SteeredModel
 from langchain_costguard.steering.routed import choose, fleet_of, label
@@ -76,11 +76,11 @@ class RouterNode:
 
     def __call__(self, state: Any) -> Any:
         """Choose."""
-        return self._update(drive(self._flow(state), _no_calls))
+        return self._update(drive(self._flow(state), no_calls))
 
     async def acall(self, state: Any) -> Any:
         """Choose, on an event loop; for ``RunnableLambda(node, afunc=node.acall)`` where the router is a coroutine."""
-        return self._update(await adrive(self._flow(state), _no_calls))
+        return self._update(await adrive(self._flow(state), no_calls))
 
     def _flow(self, state: Any) -> Flow[tuple[str, str]]:
         here = Here(self.guard, "node", "router")
@@ -91,7 +91,3 @@ class RouterNode:
         name, why = choice
         update = {self.key: name, f"{self.key}_why": why}
         return Command(update=update, goto=self.goto[name]) if self.goto else update
-
-
-def _no_calls(wanted: Call) -> Any:
-    raise AssertionError(wanted)

@@ -93,15 +93,18 @@ def leave(approval: Approval, here: Here, call: Any) -> Flow[Answer | None]:
     """What a person says of a tool call; None where it needs no leave."""
     if not (yield from _needs_leave(approval, here, call)):
         return None
-    fee = _fee(here, call)
-    return answered(here, about_tool(call, None if fee is None else usd(fee), here.scope))
+    return answered(here, about_tool(call, _price(here, call), here.scope))
 
 
 def _needs_leave(approval: Approval, here: Here, call: Any) -> Flow[bool]:
     if not callable(approval):
         return any(fnmatchcase(call["name"], name) for name in approval)
+    return bool((yield Run(approval, (call, _price(here, call)))))
+
+
+def _price(here: Here, call: Any) -> Decimal | None:
     fee = _fee(here, call)
-    return bool((yield Run(approval, (call, None if fee is None else usd(fee)))))
+    return None if fee is None else usd(fee)
 
 
 def _fee(here: Here, call: Any) -> int | None:
@@ -111,9 +114,8 @@ def _fee(here: Here, call: Any) -> int | None:
 def breaking_tool(circuits: Circuits, here: Here, ask: Asking, request: Any) -> Flow[Any]:
     """Leave a tool alone that fails again and again; the agent is told to try something else."""
     call = request.tool_call
-    fee = partial(here.guard.tool_fee, call["name"], call["args"])
     try:
-        return (yield from through(circuits, here, ask, request, call["name"], fee))
+        return (yield from through(circuits, here, ask, request, call["name"], partial(_fee, here, call)))
     except CircuitOpenError as error:
         if error.name != call["name"]:
             raise

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 from langchain.agents import create_agent
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, Send
 
 from langchain_costguard import Budget, CostGuard, SQLiteStore
-from langchain_costguard.steering import steer
+from langchain_costguard.steering import StuckLoopNode, steer
 from langchain_costguard.testing import FakeProvider, Reply, Request
 from tests.conftest import PRICES, Caller
 from tests.steering.seams import valid
@@ -94,6 +94,17 @@ def test_agents_side_by_side_are_each_asked_about(call: Caller) -> None:
         assert state["answers"].count("done") == 2
         assert sum("more would be needed" in answer for answer in state["answers"]) == 1
         assert guard.report().actions.times("Granted") == 2
+
+
+def test_calls_made_at_once_are_each_judged_by_the_node_as_by_the_middleware() -> None:
+    def made(n: int, *queries: str) -> list[Any]:
+        calls = [{"name": "search", "args": {"query": q}, "id": f"{n}-{i}"} for i, q in enumerate(queries)]
+        results = [ToolMessage(f"found {q}", tool_call_id=f"{n}-{i}", name="search") for i, q in enumerate(queries)]
+        return [AIMessage("", tool_calls=calls), *results]
+
+    looping = made(0, "may") + made(1, "may") + made(2, "may", "a new subject of its own, 4711")
+    update = StuckLoopNode(CostGuard())({"messages": [HumanMessage("go"), *looping]})
+    assert "repeating the same action" in update["messages"][0].text
 
 
 def test_a_sub_agent_in_a_tool_ends_by_itself_and_its_caller_goes_on(call: Caller) -> None:

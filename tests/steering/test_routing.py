@@ -230,3 +230,15 @@ def test_a_downgrade_comes_before_a_reply_that_is_cut_off_and_is_told_once(call:
         assert models == sorted(models, key=len)
         assert set(models) == {"gpt-4o", "gpt-4o-mini"}
         assert guard.report().actions.times("Routed") == 8
+
+
+@pytest.mark.parametrize("dearest", ["gpt-4o", "model-of-unknown-price"])
+def test_a_model_of_unknown_price_costs_no_reply_even_where_such_are_refused(call: Caller, dearest: str) -> None:
+    with FakeProvider("done") as provider:
+        weak, other = provider.openai("gpt-4o-mini"), provider.openai(dearest)
+        nobody = provider.openai("another-of-unknown-price")
+        guard = CostGuard(Budget(usd="1.00", on_exceeded="downgrade"), prices=PRICES, unpriced="refuse")
+        router = Choosing(lambda request: Route(weak, "it will do", dearest=other), [weak, other, nobody])
+        agent = create_agent(weak, [], middleware=steer(guard, router=router))
+        assert call(agent, GO)["messages"][-1].text == "done"
+        assert guard.report().total.spent == cost("gpt-4o-mini", provider)
