@@ -35,13 +35,12 @@ def paying(guard: CostGuard, call: Call) -> Iterator[None]:
 class Here:
     """One flow's surroundings. Looked up as they are needed: most calls pass without any of it."""
 
-    __slots__ = ("_config", "_headroom", "_metadata", "_scope", "asked", "guard", "kind", "name", "out", "paid", "path")
+    __slots__ = ("_config", "_headroom", "_metadata", "_scope", "asked", "guard", "name", "out", "paid", "path")
 
-    def __init__(self, guard: CostGuard, kind: str, name: str, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, guard: CostGuard, name: str, config: Mapping[str, Any] | None = None) -> None:
         around: Any = var_child_runnable_config.get() or _NOTHING
         config = _within(around, config) if config else around
         self.guard = guard
-        self.kind = kind
         self.name = name
         self._config = config
         self._metadata: Mapping[str, Any] = config.get("metadata") or _NOTHING

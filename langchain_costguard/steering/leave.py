@@ -48,7 +48,7 @@ def ask_first(node: Any, steering: Steering, decide: Deciding) -> Any:
 def _all(steering: Steering, decide: Deciding, calls: Sequence[Any]) -> Flow[Given]:
     if len(calls) < 2 or any(not call["id"] for call in calls):
         return {}
-    here, found = Here(steering.guard, "tool", "tools"), {}
+    here, found = Here(steering.guard, "tools"), {}
     if here.in_graph:
         for call in calls:
             found[call["id"]] = yield from decide(here, call)

@@ -199,7 +199,6 @@ class _Run:
         tags = [*((config or {}).get("tags") or ()), *(model.tags or ())]
         self._here = Here(
             self.steering.guard,
-            "model",
             str(settings.get("model") or name_of(model)),
             {**(config or {}), "metadata": metadata, "tags": tags},
         )

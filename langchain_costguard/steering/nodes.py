@@ -113,7 +113,7 @@ class StuckLoopNode:
         loop = found(self.loops, messages)
         if loop is None:
             return Command(goto=self.goto) if self.goto else {}
-        here = Here(self.guard, "node", "unstick")
+        here = Here(self.guard, "unstick")
         rung = self.ladder[min(nudges(messages), len(self.ladder) - 1)]
         if (rung == "end" and self.goto is None) or (rung == "interrupt" and not here.in_graph):
             rung = "raise"
@@ -167,7 +167,7 @@ class BudgetGate:
 
     def __call__(self, state: Any) -> Any:
         """Look whether the budgets have room."""
-        here = Here(self.guard, "node", "gate")
+        here = Here(self.guard, "gate")
         refused = self._refusal(here)
         while refused is not None and self.on_exceeded == "interrupt" and here.can_ask(refused):
             self._keep_need(here)

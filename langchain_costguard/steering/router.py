@@ -83,7 +83,7 @@ class RouterNode:
         return self._update(await adrive(self._flow(state), no_calls))
 
     def _flow(self, state: Any) -> Flow[tuple[str, str]]:
-        here = Here(self.guard, "node", "router")
+        here = Here(self.guard, "router")
         request = node_request(state, self.messages_key)
         return choose(self.router, self.fleet, here, request, self.default, self.default_name)
 

@@ -108,12 +108,12 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
 
     def model_flow(self, request: Any, name: str = "", here: Here | None = None) -> Flow[Reply]:
         """The policies around one request to a model, the outermost first."""
-        here = here or Here(self.guard, "model", name)
+        here = here or Here(self.guard, name)
         return _composed(self._model_layers, here)(request)
 
     def tool_flow(self, request: Any) -> Flow[Any]:
         """The policies around one tool call."""
-        here = Here(self.guard, "tool", request.tool_call["name"])
+        here = Here(self.guard, request.tool_call["name"])
         return _composed(self._tool_layers, here)(request)
 
     def strict(self, model: Any) -> Any:
