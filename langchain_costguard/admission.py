@@ -13,7 +13,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_costguard import scope as scopes
 from langchain_costguard.budgets.ledger import Denial
 from langchain_costguard.budgets.switch import KillSwitch
-from langchain_costguard.calls import Call
+from langchain_costguard.calls import Call, asked
 from langchain_costguard.deferral import Deferrals
 from langchain_costguard.events import CallStarted
 from langchain_costguard.meter import UNKNOWN_OUTPUT, affordable, asks_to_write_cache, may_write_cache, tool_fee
@@ -169,6 +169,7 @@ class Admission(Voice):
         else:
             self._admit(call)
             self.begin(call)
+        asked(call, tags, self.meter.open_calls)
 
     def _admit(self, call: Call) -> None:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from langchain_core.tracers.context import register_configure_hook
 
@@ -32,6 +33,11 @@ class _Slot:
 _slots: list[_Slot] = []
 _lock = threading.Lock()
 
+
+RECALLED = "costguard_recalled"
+"""The metadata of a run that a cache of ours answers: it costs nothing, and is not metered."""
+OURS = uuid4().hex
+"""Its value in this process: nobody's own metadata is mistaken for it."""
 
 _attached: ContextVar[BaseCallbackHandler | None] = ContextVar("costguard_attached", default=None)
 register_configure_hook(_attached, inheritable=True)

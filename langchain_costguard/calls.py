@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 from uuid import UUID
 
@@ -64,6 +66,54 @@ class Call:
     """How many replies were asked for (``n``)."""
     tool: Any
     """What a tool's price is computed from."""
+
+
+class Asked:
+    """A model call that was started in this context, for LangChain's cache, which is told of none.
+
+    Attributes:
+        tags: Those of the call.
+        open_calls: The calls open where it is booked.
+        around: The call it was started in.
+        prompts: What a cache was asked in it.
+    """
+
+    __slots__ = ("around", "call", "open_calls", "prompts", "tags")
+
+    def __init__(
+        self, call: Call, tags: Sequence[str] | None, open_calls: Mapping[int, Call], around: Asked | None
+    ) -> None:
+        self.call = call
+        self.tags = tags or ()
+        self.open_calls = open_calls
+        self.around = around
+        self.prompts: Sequence[str] = ()
+
+
+_asked: ContextVar[Asked | None] = ContextVar("costguard_asked", default=None)
+
+
+def asked(call: Call, tags: Sequence[str] | None, open_calls: Mapping[int, Call]) -> None:
+    """Note a model call that starts in this context."""
+    _asked.set(Asked(call, tags, open_calls, asked_here()))
+
+
+def asked_here(prompt: str | None = None) -> Asked | None:
+    """The innermost model call under way in this context.
+
+    With ``prompt``, the one in which a cache was asked this very text, if there is one: a strict call is settled before
+    its answer reaches the cache.
+    """
+    found = _asked.get()
+    if prompt is not None:
+        noted = found
+        while noted is not None:
+            if any(text is prompt for text in noted.prompts):
+                return noted
+            noted = noted.around
+    while found is not None and found.call.run_id.int not in found.open_calls:
+        found = found.around
+    return found
 
 
 class Stream:

@@ -239,9 +239,33 @@ class Sufficed(Steered):
 
 @dataclass(frozen=True, slots=True)
 class Escalated(Steered):
-    """A cascade did not trust its cheaper model ``name``, or it failed; ``saved`` is below 0: what its tries cost."""
+    """A cascade did not trust its cheaper model ``name``, it failed, or it cannot do what is asked.
+
+    ``saved`` is below 0: what its tries cost.
+    """
 
     score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled(Steered):
+    """A cache of ours answered instead of the model ``name``; ``saved`` is what the answer cost when it was made.
+
+    ``kind`` is ``exact`` or ``semantic``; of the latter, ``score`` is the likeness to the question it was made for, and
+    ``reasons`` are what spoke for and against it.
+    """
+
+    kind: str = ""
+    score: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WouldRecall(Steered):
+    """A semantic cache in shadow mode would have answered for ``name``, and did not."""
+
+    score: float | None = None
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

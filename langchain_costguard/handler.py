@@ -10,6 +10,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.admission import is_step
+from langchain_costguard.ambient import OURS, RECALLED
 from langchain_costguard.calls import Stream, pieces
 from langchain_costguard.settlement import Settlement
 
@@ -98,6 +99,8 @@ class Handler(Settlement, BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Admit a chat model's call, or refuse it before it is made."""
+        if metadata and metadata.get(RECALLED) == OURS:
+            return
         params = kwargs.get("invocation_params") or _NOTHING
         prompt = messages[0] if messages else []
         self._start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)

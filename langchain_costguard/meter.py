@@ -27,6 +27,10 @@ UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 EXTENSION = 256
 """Output tokens a stream asks for when its hold is used up."""
+CACHED_FROM = 1_024
+"""Input tokens from which on a call counts as one that the provider's prompt cache could have answered in part, where
+the model's price has a lower rate for that: OpenAI's minimum, and that of most of Anthropic's models.
+https://platform.openai.com/docs/guides/prompt-caching"""
 _LOOK_AGAIN = 8
 """Tokens between two exact counts at the least: a count takes as long as the text is."""
 _MAX_PROVISIONAL = 1_000
@@ -165,6 +169,9 @@ class Meter:
     def settle(self, call: Call, usage: Usage, reported: str | None, *, estimated: bool = False) -> None:
         """Replace the hold by what the provider says was used; its word on the model wins, too."""
         book = self.book
+        if usage.cache_write and call.writes_cache == "1h" and call.stream is not None and not usage.cache_write_1h:
+            # Anthropic's streams do not say which writes are kept for how long: the dearer one, where it was asked for.
+            usage = usage._replace(cache_write_1h=usage.cache_write)
         ref = call.ref if reported is None else book.billed(call.ref, reported, call.started)
         rates = call.rates if ref is call.ref and usage.tier is None else book.quote(ref, call.started, usage.tier)
         charge = rates.charge(usage)
@@ -174,7 +181,7 @@ class Meter:
         if emit is not None and rates.estimated and book.unpriced == "estimate":
             emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
         if charge > call.held:
-            self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, charge - call.held))
+            self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, charge - call.held, 0))
             if emit is not None:
                 emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
 
@@ -193,7 +200,7 @@ class Meter:
         now, before = self.clock(), call.charged
         self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
         spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
-        self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0))
+        self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0, 0))
         if self.emit is not None:
             self.emit(events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed))
 
@@ -202,7 +209,7 @@ class Meter:
         saved = call.rates.charge(usage) if usage is not None else 0
         now = self.clock()
         self._release(call, NONE, now)
-        self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0))
+        self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0, 0))
         if self.emit is not None:
             self.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
 
@@ -251,11 +258,16 @@ class Meter:
             if len(dearest) > _MAX_SESSIONS:
                 dearest.pop(next(iter(dearest)), None)
         read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
+        rates = call.rates
+        caches = rates.cache_read < rates.input
+        cacheable = tokens if read or (caches and tokens >= CACHED_FROM) else 0
         if before is None:
-            counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0)
+            counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0, cacheable)
         else:
+            if caches and before[INPUT] >= CACHED_FROM:
+                cacheable -= before[INPUT]
             tokens, output, spent = tokens - before[INPUT], output - before[OUTPUT], charge - before[USD]
-            counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0)
+            counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, cacheable)
         self.tallies.count(call.scope, counts)
         if self.emit is not None:
             first = call.stream.first_at - call.started if call.stream else None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langchain_costguard.errors import BudgetExceededError, CostGuardError
 
 log = logging.getLogger("langchain_costguard")
-_REFUSED = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0)
+_REFUSED = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0)
 
 
 class Voice:

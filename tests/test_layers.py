@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("embeddings",),
     ("strict",),
     ("guard",),
-    ("routing",),
+    ("routing", "caching"),
     ("steering",),
     ("testing",),
     ("cli",),
@@ -42,8 +42,15 @@ LAYERS: list[tuple[str, ...]] = [
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 
 ONLY_IN = {
-    "redis": ["stores/redis.py", "stores/wire.py"],
-    "sqlite3": ["stores/database.py", "stores/sqlite.py"],
+    "redis": [
+        "stores/dial.py",
+        "stores/redis.py",
+        "stores/wire.py",
+        "caching/exact/redis.py",
+        "caching/exact/server.py",
+        "caching/index/redis*.py",
+    ],
+    "sqlite3": ["stores/database.py", "stores/sqlite.py", "caching/exact/sqlite.py", "caching/index/sqlite.py"],
     "tiktoken": ["pricing/vocabulary.py"],
     "genai_prices": ["pricing/*"],
     "pandas": ["observe/tables.py"],
@@ -51,7 +58,14 @@ ONLY_IN = {
     "langchain": ["steering/middleware.py", "steering/routed.py", "cli/*"],
     "langchain_openai": ["testing/clients.py", "cli/*"],
     "langchain_anthropic": ["testing/clients.py"],
-    "numpy": ["routing/training.py", "routing/semantic.py"],
+    "numpy": [
+        "routing/training.py",
+        "routing/semantic.py",
+        "routing/likeness.py",
+        "caching/semantic/fitting.py",
+        "caching/index/signs.py",
+        "caching/index/rows.py",
+    ],
     "langsmith": ["steering/middleware.py"],
     "requests": [],
     "httpx": ["cli/*"],

@@ -71,6 +71,7 @@ def test_dictionaries_and_data_frames_hold_it_all(call: Caller) -> None:
     first = report.to_dicts()[0]
     assert first == {
         "user": "u1", "model": "gpt-4o", "calls": 2, "tool_calls": 0, "input_tokens": 2000, "cache_read": 0,
+        "cacheable": 0,
         "cache_write": 0, "output_tokens": 200, "reasoning": 0, "refused": 0, "estimated": 0,
         "usd": Decimal("0.007"), "saved_usd": Decimal(0), "overrun_usd": Decimal(0),
     }  # fmt: skip

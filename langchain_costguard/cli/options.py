@@ -32,9 +32,17 @@ does: it runs for real, up to the point where its calls are refused.
 exit status: 0 when everything was refused, 1 when something got through or bypasses the guard, 2 when it was no trial
 """
 _ROUTER_HELP = """\
-Learns from your own records when the weak model will do, and writes a file for ClassifierRouter.load. A record is a
-line of JSON, {"prompt": ..., "quality": {"model": 0..1 or true, "other": ...}, "cost": {"model": dollars, ...}}, the
-cost optional; or a line for each answer, {"prompt": ..., "model": ..., "good": ...}. Bad lines are told and skipped.
+Learns from your own records when the weak model will do, and writes a file for ClassifierRouter.load, or where the
+records have more than two models, for ChoiceRouter.load. A record is a line of JSON, {"prompt": ..., "quality":
+{"model": 0..1 or true, "other": ...}, "cost": {"model": dollars, ...}}, the cost optional; or a line for each answer,
+{"prompt": ..., "model": ..., "good": ...}, as a RunLog writes them. Bad lines are told and skipped.
+"""
+_LINT_HELP = """\
+Finds what keeps prompts from being read from the provider's cache: timestamps, ids, names and unstable orders in front
+of text that many requests share. A record is a line of JSON, {"at": ..., "feature": ..., "model": ..., "messages":
+[...], "tools": [...]}, in the shapes of OpenAI, Anthropic or LangChain. Bad lines are told and skipped.
+
+exit status: 0 when nothing was found, 1 when something was, 2 when it could not be looked at
 """
 _GRANT_HELP = """\
 Gives a budget more, for one user, session or whoever its account is of; every process on the store has it at its next
@@ -101,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     prices.add_argument("models", nargs="+", metavar="MODEL", help="gpt-4o, anthropic:claude-sonnet-4-5, ...")
     prices.add_argument("--at", metavar="YYYY-MM-DD", help="the day to price for (default: today)")
     _router(_add(commands, "router", "router:train", "learn from records when a cheaper model will do"))
+    lint = _add(commands, "lint-prompts", "lint:lint_prompts", "find what keeps prompts out of the cache", _LINT_HELP)
+    lint.add_argument("records", metavar="RECORDS", help="a file of JSON lines, a request each")
+    _cache(_add(commands, "cache", "cache:stats", "show what caches remember, or make them forget it"))
     return parser
 
 
@@ -175,12 +186,35 @@ def _router(parser: _Parser) -> None:
     train.add_argument("--weak", metavar="MODEL", help="the model to save with (default: the cheaper of two)")
     train.add_argument("--strong", metavar="MODEL", help="the model to measure against (default: the other)")
     target = train.add_mutually_exclusive_group()
-    target.add_argument("--target-quality", metavar="SHARE", help="of the strong model's quality (default: 0.95)")
-    target.add_argument("--target-spend", metavar="SHARE", help="of the strong model's cost")
+    target.add_argument(
+        "--target-quality",
+        metavar="SHARE",
+        help="of the strong or best model's quality (default: 0.95; 0.98 for more than two models)",
+    )
+    target.add_argument("--target-spend", metavar="SHARE", help="of the strong or best model's cost")
     train.add_argument("--strict", action="store_true", help="refuse a file with a bad line")
     explain = _add(commands, "explain", "router:explain", "show where a prompt goes, and why")
     explain.add_argument("router", metavar="FILE", help="as written by costguard router train")
     explain.add_argument("prompt", metavar="PROMPT")
+
+
+def _cache(parser: _Parser) -> None:
+    commands = parser.add_subparsers(metavar="command", required=True, title="commands", parser_class=_Parser)
+    shown = _add(commands, "stats", "cache:stats", "show how many answers are remembered, of which features and models")
+    clear = _add(commands, "clear", "cache:clear", "forget answers: those of which everything given is true")
+    clear.add_argument("--tag", metavar="TAG", help="of calls with this tag")
+    clear.add_argument("--feature", metavar="NAME", help="of this feature")
+    clear.add_argument("--model", metavar="MODEL", help="of this model")
+    clear.add_argument(
+        "--tenant", metavar="user=NAME", help="of this user (or feature=NAME), with whom they are shared"
+    )
+    clear.add_argument("--older-than", metavar="TIME", help="made before then: 30m, 12h, 7d")
+    clear.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (shown, clear):
+        command.add_argument(
+            "--store", metavar="URL", default=os.environ.get("COSTGUARD_CACHE"),
+            help="where answers are kept: sqlite:PATH or redis://HOST:PORT/DB (default: $COSTGUARD_CACHE)",
+        )  # fmt: skip
 
 
 def _switch(parser: _Parser) -> None:

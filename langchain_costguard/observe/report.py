@@ -35,6 +35,14 @@ class Tally:
     refused: int = 0
     estimated: int = 0
     overrun: int = 0
+    cacheable: int = 0
+    """Input tokens of the calls whose prompts the provider could have had in its cache: those that are long enough,
+    to models that charge less for what is cached."""
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The share of cacheable tokens that came from the provider's cache; None where there are none."""
+        return self.cache_read / self.cacheable if self.cacheable else None
 
     def add(self, other: Tally) -> None:
         """Count ``other`` in."""
@@ -163,11 +171,13 @@ class Report:
         if len(tallies) > 1:
             names.append((["total"] + [""] * left)[:left])
             tallies.append(total)
-        columns = {
+        columns: dict[str, list[Any]] = {
             title: [getattr(row, name) for row in tallies]
             for name, title in _COLUMNS.items()
             if name in _ALWAYS or getattr(total, name)
         }
+        if total.cache_read and total.cacheable:
+            columns = _after("cached", columns, "hit rate", [row.hit_rate for row in tallies])
         texts = [
             show_all(values) if title in _MONEY else [_short(value) for value in values]
             for title, values in columns.items()
@@ -176,6 +186,16 @@ class Report:
         return [*shown.dimensions, *columns], body, left
 
 
-def _short(count: int) -> str:
-    """``12,345``, and from ten millions on ``12.3M``: three digits say enough in a table."""
+def _after(title: str, columns: dict[str, list[Any]], new: str, values: list[Any]) -> dict[str, list[Any]]:
+    """The columns, with a new one after the one of that title."""
+    parts = [{name: column} | ({new: values} if name == title else {}) for name, column in columns.items()]
+    return {name: column for part in parts for name, column in part.items()}
+
+
+def _short(count: int | float | None) -> str:
+    """``12,345``, from ten millions on ``12.3M`` (three digits say enough in a table), and of a share ``87%``."""
+    if count is None:
+        return "-"
+    if isinstance(count, float):
+        return f"{count:.0%}"
     return f"{count:,}" if count < 10_000_000 else f"{count / 1e6:,.1f}M"

@@ -12,6 +12,7 @@ from langchain_costguard.routing.cascade import Agreement, Cascade, Judge, LogPr
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
 from langchain_costguard.routing.route import Route, Router, RouteRequest
+from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.routing.semantic import Examples, SemanticRouter
 from langchain_costguard.routing.static import StaticRouter
 from langchain_costguard.routing.tiers import tiers
@@ -32,6 +33,7 @@ __all__ = [
     "Route",
     "RouteRequest",
     "Router",
+    "RunLog",
     "SemanticRouter",
     "StaticRouter",
     "Verifier",

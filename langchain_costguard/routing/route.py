@@ -14,6 +14,9 @@ from langchain_costguard.scope import Scope
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+_OURS = "costguard"
+"""What steering tells the model in the user's place has this key in ``additional_kwargs``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRequest:
@@ -34,9 +37,14 @@ class RouteRequest:
     def prompt(self) -> str:
         """The text of the user's last message; of the last message, where the user said nothing."""
         for message in reversed(self.messages):
-            if isinstance(message, HumanMessage):
-                return str(message.text)
-        return str(self.messages[-1].text) if self.messages else ""
+            if isinstance(message, HumanMessage) and _OURS not in message.additional_kwargs:
+                return _text(message)
+        return _text(self.messages[-1]) if self.messages else ""
+
+
+def _text(message: BaseMessage) -> str:
+    """As ``message.text``, which copies a long text twice."""
+    return message.content if isinstance(message.content, str) else str(message.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +61,6 @@ class Route:
 
 
 Router = Callable[[RouteRequest], Route]
-"""Chooses the model for a request. It may have ``models``, all that it may choose, which are then checked up front."""
+"""Chooses the model for a request. It may have ``models``, all that it may choose, which are then checked up front;
+``aroute``, a coroutine function that is awaited on an event loop instead of a call on a thread; and ``quick``, which is
+true of one that is not worth a thread."""

@@ -8,6 +8,7 @@ from langchain_costguard.errors import CircuitOpenError, ReplyRejectedError, Stu
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
 from langchain_costguard.policies.retries import ErrorKind, Retry
+from langchain_costguard.steering.cache_node import CacheNode
 from langchain_costguard.steering.guardrails import Stop, max_tool_calls, parses, valid_json
 from langchain_costguard.steering.install import install
 from langchain_costguard.steering.model import SteeredModel
@@ -18,6 +19,7 @@ from langchain_costguard.steering.steer import Steering, steer
 __all__ = [
     "Breaker",
     "BudgetGate",
+    "CacheNode",
     "CircuitOpenError",
     "ErrorKind",
     "LoopDetector",

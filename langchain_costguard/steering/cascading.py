@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage
 from langgraph.constants import TAG_NOSTREAM
 
-from langchain_costguard.errors import BudgetExceededError, CostGuardError
+from langchain_costguard.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 from langchain_costguard.events import Escalated, Sufficed
 from langchain_costguard.pricing.reading import from_usage_metadata
-from langchain_costguard.routing.agreement import Votes, answer_of
-from langchain_costguard.routing.cascade import Agreement, Cascade, Judge, LogProbs, Parses, Verifier
+from langchain_costguard.routing.cascade import Cascade, Judge, Parses, Verifier
 from langchain_costguard.steering.attempts import retrying
-from langchain_costguard.steering.flow import Asking, Call, Flow, Run, quick
+from langchain_costguard.steering.checking import checking
+from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.guardrails import parses
 from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.recording import on_record
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import Fleet, ref_of
-from langchain_costguard.steering.sentences import told
+from langchain_costguard.steering.routed import Fleet, as_route_request, ref_of, unable
+from langchain_costguard.steering.trying import Tried, tried_at
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
     from langchain_costguard.policies.retries import Retry
-
-quick(answer_of)
+    from langchain_costguard.routing.route import RouteRequest
+    from langchain_costguard.routing.runlog import RunLog
+    from langchain_costguard.steering.ending import OnExceeded
 
 
 class Tiers:
@@ -36,14 +38,19 @@ class Tiers:
         ValueError: names the field and the value.
     """
 
-    def __init__(self, cascade: Cascade, guard: CostGuard) -> None:
+    def __init__(
+        self, cascade: Cascade, guard: CostGuard, runs: RunLog | None = None, retry: Retry | None = None
+    ) -> None:
         if not isinstance(cascade, Cascade):
             raise ValueError(f"cascade: {cascade!r} is no Cascade, such as Cascade(tiers=[cheap, dear]), or None")
         self.cascade = cascade
-        self.fleet = Fleet((), guard)
+        self.runs = runs
+        self.fleet = Fleet(cascade.models, guard, retry)
         *cheap, self.last = (self.fleet.model(tier) for tier in cascade.tiers)
         confidence = cascade.confidence
-        self.holds_streams = bool(cheap) and confidence is not None
+        self.judges = bool(cheap) and confidence is not None
+        """Whether replies are judged at all, or the first is given."""
+        self.holds_streams = self.judges
         """Whether a reply is shown only once it is trusted."""
         self.cheap = [_unseen(model) for model in cheap] if self.holds_streams else cheap
         self.judge = _unseen(self.fleet.model(confidence.model)) if isinstance(confidence, Judge) else None
@@ -66,50 +73,95 @@ class Tiers:
             return 0
 
 
-class _Tried(NamedTuple):
-    """What came of a tier: the reply to give, its score (None: there is no trusting it), nano-USD, and why."""
-
-    reply: Reply | None
-    score: float | None
-    spent: int
-    why: str
-
-
 def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
     """Ask one tier after the other until a reply can be trusted.
 
-    A tier that fails leads to the next at once. Where a budget refuses the next tier, the best reply there is is given:
-    it was paid for, and is more than none. A node's model is its own, and is asked as ever.
+    A tier that fails leads to the next at once, and one that cannot do what is asked is not tried. Where the last tier
+    is refused or fails, the best reply there is is given: it was paid for, and is more than none. A node's model is its
+    own, and is asked as ever.
     """
     if not hasattr(request, "model"):
         only: Reply = yield from ask(request)
         return only
-    best: _Tried | None = None
-    for model in tiers.cheap:
-        name, least = ref_of(model).name, tiers.cascade.least
+    asked = as_route_request(here, request)
+    best: Tried | None = None
+    by = ""
+    for index, model in enumerate(tiers.cheap):
+        name = ref_of(model).name
+        if wrong := unable(tiers.fleet, model, asked):
+            here.tell(Escalated, wrong, name=name)
+            continue
         with _named(here, name):
             try:
-                tried = yield from _tried(tiers, model, here, ask, request.override(model=model))
+                tried = yield from tried_at(tiers, model, here, ask, request.override(model=model))
             except BudgetExceededError:
                 if best is None:
                     raise
                 break
-        if tried.reply is not None and tried.score is not None and tried.score >= least:
+        _note(tiers, index, here, asked, tried)
+        if tried.good and tried.reply is not None:
             saved = tiers.cost(tiers.last, tried.reply.message) - tried.spent
             here.tell(Sufficed, tried.why, name=name, saved=saved, score=tried.score)
             return tried.reply
         here.tell(Escalated, tried.why, name=name, saved=-tried.spent, score=tried.score)
-        best = tried if tried.reply is not None else best
+        if tried.reply is not None:
+            best, by = tried, name
+    return (yield from _last(tiers, here, ask, request, asked, best, by))
+
+
+def _last(
+    tiers: Tiers, here: Here, ask: Asking, request: Any, asked: RouteRequest, best: Tried | None, by: str
+) -> Flow[Reply]:
+    """Ask the last tier; what it says is trusted, and the best of the others' is given where it says nothing."""
     name = ref_of(tiers.last).name
     try:
         with _named(here, name):
             reply: Reply = yield from ask(request.override(model=tiers.last))
-            return reply
     except BudgetExceededError as refusal:
         if best is None or best.reply is None:
             raise
-        here.tell(Sufficed, f"the budget {refusal.budget!r} had no room for {name}", score=best.score)
-        return best.reply
+        why = f"the budget {refusal.budget!r} had no room for {name}"
+    except (CostGuardError, ReplyRejectedError):
+        raise
+    except Exception as error:
+        if best is None or best.reply is None or here.out:
+            raise
+        why = f"{name} failed: {type(error).__name__}"
+    else:
+        if not reply.ended:
+            checked = True if tiers.judges else None
+            on_record(tiers.runs, tiers.fleet, here, asked, tiers.last, reply.message, good=checked, assumed=True)
+        return reply
+    here.tell(Sufficed, why, name=by, score=best.score)
+    return best.reply
+
+
+def _note(tiers: Tiers, index: int, here: Here, asked: RouteRequest, tried: Tried) -> None:
+    """Put a try on record, if it came to an answer; where that is good, the tiers behind are taken to be as good."""
+    if tiers.runs is None or (tried.reply is None and tried.good is None):
+        return
+    models, message = [*tiers.cheap, tiers.last], tried.reply.message if tried.reply is not None else None
+    good = tried.good if tiers.judges else None
+    on_record(tiers.runs, tiers.fleet, here, asked, models[index], message, good=good, score=tried.score)
+    for model in models[index + 1 :] if good else ():
+        on_record(tiers.runs, tiers.fleet, here, asked, model, message, good=True, made=False, assumed=True)
+
+
+def checking_last(
+    tiers: Tiers,
+    guardrails: Any,
+    repairs: int,
+    classify: Any,
+    on_rejected: OnExceeded,
+    here: Here,
+    ask: Asking,
+    request: Any,
+) -> Flow[Reply]:
+    """Look at a reply; one that is rejected is not the end of the run where there is another tier to ask."""
+    leads_on = tiers.leads_on(getattr(request, "model", None))
+    return (
+        yield from checking(guardrails, repairs, classify, "raise" if leads_on else on_rejected, here, ask, request)
+    )
 
 
 def retrying_last(tiers: Tiers, retry: Retry, here: Here, ask: Asking, request: Any) -> Flow[Any]:
@@ -117,116 +169,6 @@ def retrying_last(tiers: Tiers, retry: Retry, here: Here, ask: Asking, request: 
     if tiers.leads_on(getattr(request, "model", None)):
         return (yield from ask(request))
     return (yield from retrying(retry, here, ask, request))
-
-
-def _tried(tiers: Tiers, model: Any, here: Here, ask: Asking, request: Any) -> Flow[_Tried]:
-    confidence = tiers.cascade.confidence
-    how = confidence if isinstance(confidence, Agreement) else Agreement(samples=1)
-    replies: list[Reply] = []
-    votes, spent, needed = Votes(how.same), 0, how.needed(tiers.cascade.least)
-    for taken in range(how.samples):
-        try:
-            reply: Reply = yield from ask(_prepared(request, confidence, taken))
-        except BudgetExceededError:
-            if not replies:
-                raise
-            break
-        except CostGuardError:
-            raise
-        except Exception as error:
-            if here.out:
-                raise
-            if not replies:
-                return _Tried(None, None, spent, f"it failed: {type(error).__name__}")
-            break
-        message = reply.message
-        if message is None or reply.ended:
-            return _Tried(replies[0] if replies else None, None, spent, "its reply was rejected")
-        replies.append(reply)
-        spent += tiers.cost(model, message)
-        if how is not confidence:
-            return (yield from _scored(tiers, here, request, reply, spent))
-        votes.add((yield from _safely(here, how.answer, message)))
-        if votes.settled(how.samples, needed):
-            break
-    why = f"{votes.most} of {votes.taken} samples agree, and {needed} of {how.samples} must"
-    return _Tried(replies[votes.first], votes.most / how.samples, spent, why)
-
-
-def _scored(tiers: Tiers, here: Here, request: Any, reply: Reply, spent: int) -> Flow[_Tried]:
-    """The one reply's score, by whatever but agreement the cascade goes."""
-    confidence, message = tiers.cascade.confidence, reply.message
-    assert message is not None
-    score: float | None
-    if confidence is None:
-        return _Tried(reply, 1.0, spent, "it replied")
-    if isinstance(confidence, LogProbs):
-        score = confidence.score(message)
-    elif isinstance(confidence, Judge):
-        asked = _alone(request, tiers.judge, confidence.question(_conversation(request), message))
-        try:
-            verdict: Reply = yield Call(asked)  # not through the other policies: a guardrail is not meant for a judge
-        except BudgetExceededError:
-            return _Tried(reply, None, spent, "the judge was refused")
-        except CostGuardError:
-            raise
-        except Exception as error:
-            return _Tried(reply, None, spent, f"the judge failed: {type(error).__name__}")
-        here.paid += 1
-        spent += tiers.cost(tiers.judge, verdict.message)
-        score = confidence.score(verdict.message) if verdict.message is not None else None
-    else:
-        said = yield from _safely(here, tiers.check, message, failed=False)
-        if isinstance(confidence, Parses):
-            said = said in (None, True, "") and not message.invalid_tool_calls
-        score = float(said) if isinstance(said, (bool, int, float)) else None
-    kind = type(confidence).__name__
-    why = (
-        f"{kind} has no score" if score is None else f"{kind} scores {score:.2f}, and {tiers.cascade.least:.2f} will do"
-    )
-    return _Tried(reply, score, spent, why)
-
-
-def _prepared(request: Any, confidence: Any, taken: int) -> Any:
-    """The request for one try: its variant of the prompt, and the settings by which a sample or its odds are had."""
-    settings: dict[str, Any] = {}
-    known = getattr(type(request.model), "model_fields", {})
-    if isinstance(confidence, LogProbs) and "logprobs" in known:
-        settings["logprobs"] = True
-    if isinstance(confidence, Agreement):
-        if confidence.temperature is not None and "temperature" in known:
-            settings["temperature"] = confidence.temperature
-        if confidence.variants and (text := confidence.variants[taken % len(confidence.variants)]):
-            request = request.override(messages=[*request.messages, told(text, "variant")])
-    if not settings:
-        return request
-    field = "model_settings" if hasattr(request, "model_settings") else "settings"
-    return request.override(**{field: {**getattr(request, field), **settings}})
-
-
-def _alone(request: Any, model: Any, text: str) -> Any:
-    """A request to another model about this one: without its tools, its format and its instructions."""
-    changes: dict[str, Any] = {"model": model, "messages": [HumanMessage(text)]}
-    if not hasattr(request, "model_settings"):
-        return request.override(**changes, settings={})
-    changes |= {"tools": [], "tool_choice": None, "response_format": None, "system_message": None}
-    return request.override(**changes, model_settings={})
-
-
-def _conversation(request: Any) -> list[Any]:
-    system = getattr(request, "system_message", None)
-    return [*([system] if system is not None else []), *request.messages]
-
-
-def _safely(here: Here, function: Callable[..., Any], message: AIMessage, failed: Any = None) -> Flow[Any]:
-    """What a user's function says of a reply; one that raises does not trust it."""
-    try:
-        return (yield Run(function, (message,)))
-    except CostGuardError:
-        raise
-    except Exception as error:
-        here.guard.say_once(f"A cascade's {function!r} failed, and the reply is not trusted: {error!r}")
-        return failed
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def checking(
         reply: Reply | None = None
         try:
             reply = yield from ask(request)
-            problem, stop = yield from _objection(guardrails, reply)
+            problem, stop = yield from objection(guardrails, reply)
         except CostGuardError:
             raise
         except Exception as error:
@@ -65,7 +65,7 @@ def checking(
         request = request.override(messages=messages)
 
 
-def _objection(guardrails: Sequence[Guardrail], reply: Reply) -> Flow[tuple[str, bool]]:
+def objection(guardrails: Sequence[Guardrail], reply: Reply) -> Flow[tuple[str, bool]]:
     """What is wrong with a reply, and whether that is the end of it; an empty text where nothing is."""
     message = reply.message
     if message is None:

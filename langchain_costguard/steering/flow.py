@@ -31,10 +31,14 @@ class Call(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Call a user's function, which may be slow or (in the async world) a coroutine function."""
+    """Call a user's function, which may be slow or (in the async world) a coroutine function.
+
+    ``afunction`` is called instead in the async world, where there is one.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...] = ()
+    afunction: Callable[..., Awaitable[Any]] | None = None
 
 
 class Sleep(NamedTuple):
@@ -120,6 +124,8 @@ async def aperform(wanted: Run | Sleep) -> Any:
     """Do what a flow wants besides calls; what is neither quick nor a coroutine function runs on a thread."""
     if isinstance(wanted, Sleep):
         return await asyncio.sleep(wanted.seconds)
+    if wanted.afunction is not None:
+        return await wanted.afunction(*wanted.args)
     function = wanted.function
     if getattr(function, "quick", False):
         return function(*wanted.args)

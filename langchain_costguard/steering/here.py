@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_costguard.steering.flow import Call
 
 _NOTHING: Mapping[str, Any] = {}
+_NUMBERED = ("seq:step:", "map:key:", "graph:step:", "branch:", "langsmith:")
 quiet_refusals(lambda: attached_here() is not None)  # what is refused in a flow is answered there
 
 
@@ -61,6 +62,11 @@ class Here:
         if self._scope is None:
             self._scope = self.guard.whose(self._config)
         return self._scope
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of the call that somebody gave it, without those by which the hosts number their steps."""
+        return tuple(tag for tag in self._config.get("tags") or () if not tag.startswith(_NUMBERED))
 
     @property
     def headroom(self) -> Headroom:

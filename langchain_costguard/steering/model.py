@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.steering.flow import Call, adrive, aperform, drive, passes, perform
@@ -202,7 +202,7 @@ class _Run:
             str(settings.get("model") or name_of(model)),
             {**(config or {}), "metadata": metadata, "tags": tags},
         )
-        request = ChatRequest(model, model._convert_input(input).to_messages(), settings)
+        request = ChatRequest(model, _messages(model, input), settings)
         self.flow = self.steering.model_flow(request, here=self._here)
         self._hold = self.steering.holds_streams
         self._pieces: list[AIMessageChunk] = []
@@ -275,6 +275,12 @@ class _Run:
                 chunk_position="last",
             )
         ]
+
+
+def _messages(model: Any, input: Any) -> list[Any]:
+    if isinstance(input, list) and all(isinstance(message, BaseMessage) for message in input):
+        return input[:]
+    return model._convert_input(input).to_messages()  # type: ignore[no-any-return]
 
 
 def _reply(message: AIMessage) -> Reply:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -11,31 +12,40 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_costguard.errors import BudgetExceededError
 from langchain_costguard.events import Routed
 from langchain_costguard.pricing.reading import from_usage_metadata
-from langchain_costguard.routing.abilities import able
+from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
+from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.recording import on_record
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.usage import ModelRef, Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
+    from langchain_costguard.policies.retries import Retry
     from langchain_costguard.pricing.rates import Rates
 
 _ASSUMED_OUTPUT = 256
 """Output tokens by which models are compared before the call."""
 
+_VERSION = re.compile(r"[-@](20\d\d-?\d\d-?\d\d|\d{3,4}|latest)(-v\d+)?(:\d+)?")
+"""What providers add to a model's name in their replies: ``gpt-4o`` answers as ``gpt-4o-2024-08-06``."""
+
 
 class Fleet:
     """The models a router may choose: instances, or names that ``init_chat_model`` resolves, once each.
+
+    Where steering tries failed calls again, by ``retry``, the models made from names do not do so themselves.
 
     Raises:
         ValueError: names the model that cannot be had.
     """
 
-    def __init__(self, specs: Iterable[Any], guard: CostGuard) -> None:
+    def __init__(self, specs: Iterable[Any], guard: CostGuard, retry: Retry | None = None) -> None:
         self.guard = guard
         self.specs = tuple(specs)
+        self._retried = retry is not None and retry.attempts > 1
         self._known: dict[str, BaseChatModel] = {}
         for spec in self.specs:
             self.model(spec)
@@ -47,8 +57,13 @@ class Fleet:
         if not isinstance(spec, str) or not spec:
             raise ValueError(f"router: {spec!r} is no model; give a name such as 'openai:gpt-5-mini', or a chat model")
         if spec not in self._known:
-            self._known[spec] = _named(spec)
+            self._known[spec] = _named(spec, retried=self._retried)
         return self._known[spec]
+
+    def label(self, model: Any) -> str:
+        """What a model is called by whoever gave it; by its own name where nobody did."""
+        ref = ref_of(model)
+        return next((label(spec) for spec in self.specs if ref_of(self.model(spec)) == ref), ref.name)
 
     def rates(self, model: Any) -> Rates:
         """What a model costs now, to compare it with others: by estimate where nobody knows, whatever the guard makes
@@ -64,7 +79,7 @@ class Fleet:
         return self.rates(model).charge(Usage(input_tokens=tokens, output_tokens=output))
 
 
-def fleet_of(router: Any, guard: CostGuard) -> Fleet:
+def fleet_of(router: Any, guard: CostGuard, retry: Retry | None = None) -> Fleet:
     """The models of a router.
 
     Raises:
@@ -72,7 +87,7 @@ def fleet_of(router: Any, guard: CostGuard) -> Fleet:
     """
     if not callable(router):
         raise ValueError(f"router: {router!r} must be callable: it takes a RouteRequest and returns a Route")
-    return Fleet(getattr(router, "models", ()), guard)
+    return Fleet(getattr(router, "models", ()), guard, retry)
 
 
 def ref_of(model: Any) -> ModelRef:
@@ -81,14 +96,14 @@ def ref_of(model: Any) -> ModelRef:
     return ModelRef(params.get("ls_provider") or "", params.get("ls_model_name") or type(model).__name__)
 
 
-def routing(router: Router, fleet: Fleet, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
-    """Ask the model the router chooses. A router that fails leaves the request as it is, and so does a node of
-    ``install()``, whose model is its own."""
+def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
+    """Ask the model the router chooses, and put the answer on record. A router that fails leaves the request as it is,
+    and so does a node of ``install()``, whose model is its own."""
     if getattr(request, "model", None) is None:
         here.guard.say_once("A router cannot choose the model of an installed node: use RoutedModel in the node.")
         untouched: Reply = yield from ask(request)
         return untouched
-    asked = _as_route_request(here, request)
+    asked = as_route_request(here, request)
     route = yield from _chosen(router, fleet, here, asked)
     chosen, why = (request.model, "") if route is None else _fit(fleet, route, asked, request.model)
     dearest = chosen if route is None or route.dearest is None else route.dearest
@@ -106,34 +121,40 @@ def routing(router: Router, fleet: Fleet, here: Here, ask: Asking, request: Any)
         if why and reply.message is not None and not reply.ended:
             saved = _saved(fleet, dearest, model, reply.message)
             here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score if route else None)
+        if not reply.ended:
+            score = route.score if route is not None and model is chosen else None
+            on_record(runs, fleet, here, asked, model, reply.message, score=score)
         return reply
     assert error is not None
     raise error
 
 
 def choose(
-    router: Router, fleet: Fleet, here: Here, request: Any, default: Any, default_name: str
+    router: Router, fleet: Fleet, here: Here, request: Any, default: Any, default_name: str, known: Container[str]
 ) -> Flow[tuple[str, str]]:
-    """The name of the model for a request that somebody else will make, and why."""
-    asked = _as_route_request(here, request)
+    """The name of the model for a request that somebody else will make, and why; of the ``known`` ones, if any are."""
+    asked = as_route_request(here, request)
     route = yield from _chosen(router, fleet, here, asked)
     if route is None:
         return default_name, "the router failed"
     model, why = _fit(fleet, route, asked, default)
-    names = {id(fleet.model(spec)): label(spec) for spec in fleet.specs}
-    name = names.get(id(model)) or (label(route.model) if model is fleet.model(route.model) else default_name)
+    names = {id(default): default_name} | {id(fleet.model(spec)): label(spec) for spec in fleet.specs}
+    name = names.get(id(model)) or label(route.model)
+    if known and name not in known:
+        here.guard.say_once(f"The router chose {name!r}, for which goto has no node: the default is used instead.")
+        return default_name, f"there is no node for {name}"
     here.tell(Routed, why, name=name, score=route.score)
     return name, why
 
 
 def label(spec: Any) -> str:
-    """What a model is called: the name it was given by, or its own."""
-    return spec if isinstance(spec, str) else ref_of(spec).name
+    """What a model is called: the name it was given by, or one it was given itself, or the provider's."""
+    return spec if isinstance(spec, str) else spec.name or ref_of(spec).name
 
 
 def _chosen(router: Router, fleet: Fleet, here: Here, asked: RouteRequest) -> Flow[Route | None]:
     try:
-        route = yield Run(router, (asked,))
+        route = yield Run(router, (asked,), getattr(router, "aroute", None))
         if not isinstance(route, Route):
             raise TypeError(f"the router returned {route!r}, which is no Route")
         fleet.model(route.model)
@@ -147,19 +168,29 @@ def _fit(fleet: Fleet, route: Route, asked: RouteRequest, default: Any) -> tuple
     """The model to use, and why: the chosen one where it is able, and worth leaving the conversation's own for."""
     model = fleet.model(route.model)
     tokens = _tokens(fleet, model, asked)
-    wrong = able(model, asked, tokens)
+    wrong = unable(fleet, model, asked, tokens)
     if wrong:
         others = [fleet.model(spec) for spec in fleet.specs] + [default]
-        fit = [other for other in others if not able(other, asked, tokens)]
+        fit = [other for other in others if not unable(fleet, other, asked)]
         model = min(fit, key=lambda other: fleet.cost(other, tokens), default=default)
         return model, f"{ref_of(model).name}, for the router's choice cannot do it: {wrong}"
     kept = _kept_for_its_cache(fleet, model, asked, tokens)
     if kept is not None:
-        return (
-            kept,
-            f"{ref_of(kept).name} has the conversation in its prompt cache, which is worth more",
-        )
+        return kept, f"{ref_of(kept).name} has the conversation in its prompt cache, which is worth more"
     return model, route.why
+
+
+def unable(fleet: Fleet, model: Any, asked: RouteRequest, tokens: int | None = None) -> str:
+    """Why a model cannot do what is asked; empty where it can. Near its limit, a request counts with its tools, and for
+    as long as it may be."""
+    most = profile_of(model).get("max_input_tokens")
+    if not isinstance(most, int) or most <= 0:
+        return able(model, asked)
+    if tokens is None:
+        tokens = _tokens(fleet, model, asked)
+    if tokens > most // 2:
+        tokens = fleet.guard.estimator.estimate(ref_of(model), list(asked.messages), tools=asked.tools)[1]
+    return able(model, asked, tokens)
 
 
 def _kept_for_its_cache(fleet: Fleet, model: Any, asked: RouteRequest, tokens: int) -> Any:
@@ -167,15 +198,20 @@ def _kept_for_its_cache(fleet: Fleet, model: Any, asked: RouteRequest, tokens: i
     last = next((m for m in reversed(asked.messages) if isinstance(m, AIMessage)), None)
     usage: Mapping[str, Any] = (last.usage_metadata if last is not None else None) or {}
     details = usage.get("input_token_details") or {}
-    cached = details.get("cache_read") or details.get("cache_creation") or 0
-    if not cached or not asked.last_model or ref_of(model).name == asked.last_model:
+    cached = (details.get("cache_read") or 0) + (details.get("cache_creation") or 0)
+    if not cached or not asked.last_model or answers_as(model, asked.last_model):
         return None
-    names = {ref_of(fleet.model(spec)).name: fleet.model(spec) for spec in fleet.specs}
-    old = next((names[name] for name in names if asked.last_model.startswith(name)), None)
-    if old is None or old is model or fleet.cost(model, tokens) >= fleet.cost(old, tokens):
+    old = next((known for known in map(fleet.model, fleet.specs) if answers_as(known, asked.last_model)), None)
+    if old is None or fleet.cost(model, tokens) >= fleet.cost(old, tokens) or unable(fleet, old, asked):
         return None
     staying = Usage(input_tokens=tokens, output_tokens=_ASSUMED_OUTPUT, cache_read=min(cached, tokens))
     return old if fleet.rates(old).charge(staying) <= fleet.cost(model, tokens) else None
+
+
+def answers_as(model: Any, name: str) -> bool:
+    """Whether replies of the model are by this name: its own, or its own with a version behind it."""
+    own = ref_of(model).name
+    return name.startswith(own) and (len(name) == len(own) or bool(_VERSION.fullmatch(name, len(own))))
 
 
 def _in_turn(fleet: Fleet, here: Here, chosen: Any, asked: RouteRequest) -> list[Any]:
@@ -186,7 +222,7 @@ def _in_turn(fleet: Fleet, here: Here, chosen: Any, asked: RouteRequest) -> list
     tokens = _tokens(fleet, chosen, asked)
     most = fleet.cost(chosen, tokens)
     cheaper = {ref_of(model): model for model in map(fleet.model, fleet.specs) if fleet.cost(model, tokens) < most}
-    able_ones = [model for model in cheaper.values() if not able(model, asked, tokens)]
+    able_ones = [model for model in cheaper.values() if not unable(fleet, model, asked)]
     turn = [chosen, *sorted(able_ones, key=lambda model: -fleet.cost(model, tokens))]
     labels = {budget.label for budget in here.guard.budgets if budget.on_exceeded == "downgrade"}
     rows = [row for row in here.headroom.rows if row.measure == "usd" and row.budget in labels]
@@ -205,7 +241,8 @@ def _downgrades(guard: CostGuard, error: BudgetExceededError) -> bool:
     return any(budget.label == error.budget and budget.on_exceeded == "downgrade" for budget in guard.budgets)
 
 
-def _as_route_request(here: Here, request: Any) -> RouteRequest:
+def as_route_request(here: Here, request: Any) -> RouteRequest:
+    """What a router is asked about a request to a model."""
     messages: Sequence[BaseMessage] = request.messages
     system = getattr(request, "system_message", None)
     settings: Mapping[str, Any] = getattr(request, "settings", None) or {}
@@ -233,12 +270,15 @@ def _saved(fleet: Fleet, dearest: Any, model: Any, message: AIMessage) -> int:
     return fleet.rates(fleet.model(dearest)).charge(used) - fleet.rates(model).charge(used)
 
 
-def _named(spec: str) -> BaseChatModel:
+def _named(spec: str, *, retried: bool) -> BaseChatModel:
     try:
         from langchain.chat_models import init_chat_model
     except ImportError:
         raise ValueError(f"router: {spec!r} needs langchain to be resolved: pass a chat model instead") from None
     try:
-        return init_chat_model(spec)
+        model = init_chat_model(spec)
+        if retried and "max_retries" in type(model).model_fields:
+            model = init_chat_model(spec, max_retries=0)
+        return model
     except Exception as error:
         raise ValueError(f"router: {spec!r} cannot be had: {error}") from None

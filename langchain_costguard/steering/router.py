@@ -11,7 +11,7 @@ from langchain_costguard.routing.route import Router
 from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.model import SteeredModel
-from langchain_costguard.steering.routed import choose, fleet_of, label
+from langchain_costguard.steering.routed import Fleet, choose, fleet_of, label
 from langchain_costguard.steering.states import node_request
 from langchain_costguard.steering.steer import steer
 
@@ -45,7 +45,8 @@ class RouterNode:
         router: Chooses.
         default: What is written where the router fails.
         key: The state's key of the choice.
-        goto: The next node by the model's name; then the node needs no edge of its own.
+        goto: The next node by the model's name; then the node needs no edge of its own. A model given by its name goes
+            by that; a chat model by the ``name`` it was given, or else by its provider's (``"gpt-4o"``).
         messages_key: The state's key of the messages.
 
     Raises:
@@ -70,7 +71,8 @@ class RouterNode:
         self.key = key
         self.goto = dict(goto or {})
         self.messages_key = messages_key
-        missing = [name for name in map(label, (*self.fleet.specs, default)) if self.goto and name not in self.goto]
+        names = dict.fromkeys([*_names(self.fleet), self.default_name])
+        missing = [name for name in names if self.goto and name not in self.goto]
         if missing:
             raise ValueError(f"goto: no node for {', '.join(map(repr, missing))}")
 
@@ -85,9 +87,22 @@ class RouterNode:
     def _flow(self, state: Any) -> Flow[tuple[str, str]]:
         here = Here(self.guard, "router")
         request = node_request(state, self.messages_key)
-        return choose(self.router, self.fleet, here, request, self.default, self.default_name)
+        return choose(self.router, self.fleet, here, request, self.default, self.default_name, self.goto)
 
     def _update(self, choice: tuple[str, str]) -> Any:
         name, why = choice
         update = {self.key: name, f"{self.key}_why": why}
         return Command(update=update, goto=self.goto[name]) if self.goto else update
+
+
+def _names(fleet: Fleet) -> list[str]:
+    """What the router's models are called, each once."""
+    names: dict[str, Any] = {}
+    for spec in fleet.specs:
+        model, name = fleet.model(spec), label(spec)
+        if names.setdefault(name, model) is not model:
+            raise ValueError(
+                f"router: two models are called {name!r}, and the state could not tell which is meant: "
+                f"give one of them another name, such as {type(model).__name__}(..., name='other')"
+            )
+    return list(names)

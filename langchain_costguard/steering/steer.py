@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_core.language_models import BaseChatModel
 
+from langchain_costguard.caching.prompt.promptcache import PromptCache
 from langchain_costguard.money import Money, nano
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
@@ -16,17 +17,22 @@ from langchain_costguard.policies.pace import Pace
 from langchain_costguard.policies.retries import Retry, classify, sdk_retries
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
+from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.attempts import breaking, retrying, throttling
-from langchain_costguard.steering.cascading import Tiers, cascading, retrying_last
+from langchain_costguard.steering.cached import caching
+from langchain_costguard.steering.caches import Cache, Caches
+from langchain_costguard.steering.cascading import Tiers, cascading, checking_last, retrying_last
 from langchain_costguard.steering.checking import checking
 from langchain_costguard.steering.circuits import Circuits
 from langchain_costguard.steering.ending import OnExceeded, ending
 from langchain_costguard.steering.flow import Asking, Call, Flow
 from langchain_costguard.steering.guardrails import Guardrail
 from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.prompt_cached import PromptCaching, prompt_caching
 from langchain_costguard.steering.rate import Rate
+from langchain_costguard.steering.recalled import StandIn
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import fleet_of, routing
+from langchain_costguard.steering.routed import fleet_of, ref_of, routing
 from langchain_costguard.steering.tooling import (
     Approval,
     approving,
@@ -69,9 +75,12 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         usd_per_minute: Money | None,
         router: Router | None,
         cascade: Cascade | None,
+        runs: RunLog | None,
+        cache: Cache | Sequence[Cache] | None,
+        prompt_cache: PromptCache | None,
     ) -> None:
         _check_kinds(guard, breaker=(breaker, Breaker), model_breaker=(model_breaker, Breaker), retry=(retry, Retry))
-        _check_kinds(guard, loops=(loops, LoopDetector))
+        _check_kinds(guard, loops=(loops, LoopDetector), runs=(runs, RunLog), prompt_cache=(prompt_cache, PromptCache))
         if on_exceeded not in ("end", "raise", "interrupt"):
             raise ValueError(f"on_exceeded: {on_exceeded!r} is not 'end', 'raise' or 'interrupt'")
         if callable(guardrails) or not all(callable(guardrail) for guardrail in guardrails):
@@ -94,10 +103,16 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
             if rate is not None:
                 self._rate = Rate(guard.now)
                 guard.add_sink(self._rate)
-        self._router = None if router is None else (router, fleet_of(router, guard))
+        self._router = None if router is None else (router, fleet_of(router, guard, retry), runs)
         if router is not None and cascade is not None:
             raise ValueError(f"cascade: {cascade!r} chooses the model, and so does the router: give one of them")
-        self._tiers = None if cascade is None else Tiers(cascade, guard)
+        if runs is not None and router is None and cascade is None:
+            raise ValueError(f"runs: {runs!r} records what a router or a cascade does: give one of them")
+        self._tiers = None if cascade is None else Tiers(cascade, guard, runs, retry)
+        tiers = () if self._tiers is None else (*self._tiers.cheap, self._tiers.last)
+        salt = ",".join(str(ref_of(model)) for model in tiers)
+        self._caches = None if cache is None else Caches(cache, self.guardrails, salt)
+        self._prompts = None if prompt_cache is None else PromptCaching(prompt_cache, guard)
         self._model_layers = self._layers_of_models()
         self._tool_layers = self._layers_of_tools()
         self._strict: dict[int, tuple[Any, Any]] = {}
@@ -122,6 +137,8 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         if found is not None and found[0] is model:
             return found[1]
         wrapped = model
+        if isinstance(model, StandIn):
+            return model
         if isinstance(model, BaseChatModel):
             self._report_retries(model)
             wrapped = self.guard.wrap(model)
@@ -140,21 +157,26 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         layers: list[_Layer] = [partial(ending, self.on_exceeded)]
         if self.loops is not None:
             layers.append(partial(unsticking, self.loops, self.ladder))
-        if self.pace is not None:
-            layers.append(partial(throttling, self.pace, self._rate))
         if self._router is not None:
             layers.append(partial(routing, *self._router))
+        if self._caches is not None:
+            layers.append(partial(caching, self._caches))
+        if self.pace is not None:
+            layers.append(partial(throttling, self.pace, self._rate))
         if self._tiers is not None:
             layers.append(partial(cascading, self._tiers))
         if self.guardrails or (self.retry is not None and self.retry.repairs):
             repairs = self.retry.repairs if self.retry is not None else 0
             how = self.retry.classify if self.retry is not None else classify
-            layers.append(partial(checking, self.guardrails, repairs, how, self.on_exceeded))
+            each = self._tiers is not None and partial(checking_last, self._tiers)
+            layers.append(partial(each or checking, self.guardrails, repairs, how, self.on_exceeded))
         if self.retry is not None:
             once = self._tiers is not None and partial(retrying_last, self._tiers)
             layers.append(partial(once or retrying, self.retry))
         if self.model_circuits is not None:
             layers.append(partial(breaking, self.model_circuits))
+        if self._prompts is not None:
+            layers.append(partial(prompt_caching, self._prompts))
         return layers
 
     def _layers_of_tools(self) -> list[_Layer]:
@@ -222,6 +244,9 @@ def steer(
     usd_per_minute: Money | None = None,
     router: Router | None = None,
     cascade: Cascade | None = None,
+    runs: RunLog | None = None,
+    cache: Cache | Sequence[Cache] | None = None,
+    prompt_cache: PromptCache | None = None,
 ) -> Steering:
     """The middleware that keeps an agent within its budgets, and ends it gracefully when it must.
 
@@ -246,6 +271,9 @@ def steer(
         usd_per_minute: Rate of spending (of this guard, in this process) above which calls are delayed.
         router: Chooses the model for each request; one that fails leaves the agent's own.
         cascade: Cheaper models to try first, and what tells whether their reply will do.
+        runs: Where what the router or the cascade does is put on record, prompts and all, to train a router from.
+        cache: Remembers answers, and gives them again: ``MemoryCache()``, or ``[MemoryCache(), SemanticCache(...)]``.
+        prompt_cache: Keeps prompts in the provider's own cache where that pays.
 
     Raises:
         ValueError: names the field and the value.
@@ -264,6 +292,9 @@ def steer(
         usd_per_minute=usd_per_minute,
         router=router,
         cascade=cascade,
+        runs=runs,
+        cache=cache,
+        prompt_cache=prompt_cache,
     )
 
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import sha1
 from importlib import resources
 from struct import pack
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.client import Pipeline
 from redis.cluster import RedisCluster
 from redis.exceptions import MovedError, NoScriptError, RedisClusterException, RedisError
-from redis.retry import Retry
 
 from langchain_costguard.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
+from langchain_costguard.stores.dial import dial
 from langchain_costguard.stores.repeats import OncePerAccount
 from langchain_costguard.stores.wire import Wire
 
-SCHEMES = ("redis", "rediss", "unix")
 ACCOUNTS_AT_ONCE = 500
 
 
@@ -53,12 +48,7 @@ class RedisStore(OncePerAccount):
         self.namespace = namespace
         self.timeout = checked_timeout(timeout)
         self._url = url_or_client if isinstance(url_or_client, str) else None
-        if isinstance(url_or_client, str):
-            self._where = f"Redis at {_without_password(url_or_client)}"
-            client: redis.Redis | RedisCluster = _connect(url_or_client, self.timeout)
-        else:
-            self._where = f"Redis by the given {type(url_or_client).__name__} client"
-            client = _checked_client(url_or_client)
+        client, self._where = dial(url_or_client, who=type(self).__name__, timeout=self.timeout)
         self._wire = client if isinstance(client, RedisCluster) else Wire(client, timeout=self.timeout)
         self._execute: Callable[..., Any] = (
             self._wire.execute if isinstance(self._wire, Wire) else self._wire.execute_command
@@ -177,40 +167,6 @@ _RESERVE = _Script("account", "keep", "reserve")
 _SETTLE = _Script("account", "keep", "settle")
 _READ = _Script("account", "read")
 _SCAN = _Script("account", "scan")
-
-
-def _connect(url: str, timeout: float) -> redis.Redis:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or not url.startswith(f"{parts.scheme}://"):
-            raise ValueError("it must begin with redis://, rediss:// or unix://")
-        if parts.scheme == "unix" and not parts.path:
-            raise ValueError("it names no socket")
-        if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
-            raise ValueError("its database is not a number")
-        client = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        Wire(client, timeout=timeout).connection()  # connects nowhere, but objects to an option it does not know
-    except (ValueError, TypeError, RedisError) as error:
-        raise ValueError(f"RedisStore cannot use url {_without_password(url)!r}: {error}") from error
-    return client
-
-
-def _checked_client(client: object) -> redis.Redis | RedisCluster:
-    if isinstance(client, redis.Redis | RedisCluster) and not isinstance(client, Pipeline):
-        return client
-    if any(base.__module__.startswith("redis.asyncio") for base in type(client).__mro__):
-        raise ValueError(f"RedisStore needs a sync client, not {type(client).__name__} from redis.asyncio")
-    raise ValueError(f"RedisStore needs a URL, a redis.Redis or a redis.cluster.RedisCluster, not {client!r}")
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"//.*@", "//***@", url))
 
 
 def _text(value: bytes | str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,13 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import JsonOutputParser
 from langchain_core.tools import tool
+from openai import AuthenticationError
 from pydantic import BaseModel
 
 from langchain_costguard import AgentHaltedError, Budget, BudgetExceededError, CostGuard, Price
-from langchain_costguard.events import Escalated, Sufficed
+from langchain_costguard.events import EndedEarly, Escalated, Sufficed
 from langchain_costguard.routing.cascade import Agreement, Cascade, Judge, LogProbs, Parses, Verifier
-from langchain_costguard.steering import Retry, SteeredModel, steer, valid_json
+from langchain_costguard.steering import Breaker, ReplyRejectedError, Retry, SteeredModel, Stop, steer, valid_json
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
 from tests.conftest import Caller
 
@@ -69,7 +71,9 @@ class Setting:
         return self.run(cascade, tools, **policies)
 
     def run(self, cascade: Cascade, tools: Any = (), **policies: Any) -> AIMessage:
-        steering = steer(self.guard, cascade=cascade, **policies)
+        return self.run_with(steer(self.guard, cascade=cascade, **policies), tools)
+
+    def run_with(self, steering: Any, tools: Any = ()) -> AIMessage:
         if self.seam == "agent":
             agent = create_agent(self.strong, list(tools), middleware=steering)
             return self._call(agent, {"messages": [HumanMessage("What is it?")]})["messages"][-1]
@@ -298,6 +302,87 @@ def test_a_cheap_reply_that_a_guardrail_rejects_is_not_the_end(setting: Any) -> 
         )
         assert reply.text == "good"
         assert asked(provider) == ["gpt-4o-mini", "gpt-4o-mini", "gpt-4o"]
+
+
+@pytest.mark.parametrize("on_exceeded", ["end", "raise"])
+def test_a_rejected_cheap_reply_is_not_told_as_the_end(setting: Any, recorder: Recorder, on_exceeded: Any) -> None:
+    with FakeProvider(by_model(cheap=["bad"], strong=["good"])) as provider:
+        here = setting(provider, sinks=[recorder])
+        rules: Any = {"guardrails": [lambda m: Stop("no") if m.text == "bad" else None], "on_exceeded": on_exceeded}
+        assert here.ask(None, **rules).text == "good"
+        assert recorder.of(EndedEarly) == []
+        assert [event.why for event in recorder.of(Escalated)] == ["its reply was rejected"]
+        assert here.guard.report().actions.times("EndedEarly") == 0
+
+
+def test_a_rejected_strong_reply_is_the_end(setting: Any, recorder: Recorder) -> None:
+    with FakeProvider(by_model(cheap=["bad"], strong=["bad"])) as provider:
+        here = setting(provider, sinks=[recorder])
+        assert "did not pass" in here.ask(None, guardrails=[lambda m: Stop("no")]).text
+        assert len(recorder.of(EndedEarly)) == 1
+        with pytest.raises(ReplyRejectedError):
+            here.ask(None, guardrails=[lambda m: Stop("no")], on_exceeded="raise")
+
+
+def untrusted(message: AIMessage) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("status", [500, 401])
+def test_a_strong_model_that_is_down_leaves_the_cheap_answer(setting: Any, recorder: Recorder, status: int) -> None:
+    with FakeProvider(by_model(cheap=["41"], strong=[Reply(status=status)])) as provider:
+        here = setting(provider, sinks=[recorder])
+        assert here.ask(Verifier(untrusted), retry=Retry(attempts=2, base=0.001)).text == "41"
+        assert balanced(here.guard, provider)
+        (told,) = recorder.of(Sufficed)
+        assert told.name == "gpt-4o-mini"
+        assert re.fullmatch(r"gpt-4o failed: \w+Error", told.why)
+
+
+def test_a_strong_model_that_is_down_is_an_error_where_there_is_no_cheap_answer(setting: Any) -> None:
+    with FakeProvider(by_model(cheap=[Reply(status=500)], strong=[Reply(status=401)])) as provider:
+        here = setting(provider)
+        with pytest.raises(AuthenticationError):
+            here.ask(Verifier(untrusted))
+
+
+def test_a_strong_model_that_is_left_alone_leaves_the_cheap_answer(setting: Any, recorder: Recorder) -> None:
+    with FakeProvider(by_model(cheap=["41"], strong=[Reply(status=500)])) as provider:
+        here = setting(provider, sinks=[recorder])
+        cascade = Cascade(tiers=[here.cheap, here.strong], confidence=Verifier(untrusted))
+        steering = steer(here.guard, cascade=cascade, model_breaker=Breaker(failures=1), retry=None)
+        for _ in range(2):
+            assert here.run_with(steering).text == "41"
+        assert asked(provider) == ["gpt-4o-mini", "gpt-4o", "gpt-4o-mini"]
+        assert recorder.of(Sufficed)[1].why == "gpt-4o failed: CircuitOpenError"
+
+
+def test_the_cheap_answer_of_a_refused_cascade_is_told_by_the_model_that_gave_it(
+    setting: Any, recorder: Recorder
+) -> None:
+    with FakeProvider(by_model(cheap=["41", "42"], strong=["43"])) as provider:
+        setting(provider, Budget(usd="0.0003"), sinks=[recorder]).ask(Agreement(samples=2))
+        assert [event.name for event in recorder.of(Sufficed)] == ["gpt-4o-mini"]
+
+
+def test_a_tier_that_cannot_do_what_is_asked_is_not_paid(call: Caller, recorder: Recorder) -> None:
+    with FakeProvider(by_model(cheap=["c"], strong=["s"])) as provider:
+        here = Setting(provider, "agent", call, sinks=[recorder])
+        here.cheap.profile = {"tool_calling": False}
+        assert here.ask(Agreement(), tools=[look_up]).text == "s"
+        assert asked(provider) == ["gpt-4o"]
+        (told,) = recorder.of(Escalated)
+        assert (told.name, told.why, told.saved) == ("gpt-4o-mini", "it cannot call tools", 0)
+
+
+def test_tiers_made_from_names_leave_trying_again_to_steering(setting: Any, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+    with FakeProvider(by_model(cheap=[Reply(status=500)], strong=[Reply(status=500), "s"])) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        cascade = Cascade(tiers=["openai:gpt-4o-mini", "openai:gpt-4o"])
+        assert setting(provider).run(cascade, retry=Retry(base=0.001)).text == "s"
+        assert asked(provider) == ["gpt-4o-mini", "gpt-4o", "gpt-4o"]
+        assert not [record for record in caplog.records if "max_retries" in record.message]
 
 
 # Streams

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
+from pydantic import Field
 
 from langchain_costguard import Budget, CostGuard, Price
-from langchain_costguard.routing import Route, RouteRequest
-from langchain_costguard.steering import RoutedModel, RouterNode, SteeredModel, steer
+from langchain_costguard.routing import BudgetRouter, Examples, Route, RouteRequest, SemanticRouter, StaticRouter
+from langchain_costguard.steering import Retry, RoutedModel, RouterNode, SteeredModel, steer
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
 from tests.conftest import Caller
 
@@ -242,3 +245,230 @@ def test_a_model_of_unknown_price_costs_no_reply_even_where_such_are_refused(cal
         agent = create_agent(weak, [], middleware=steer(guard, router=router))
         assert call(agent, GO)["messages"][-1].text == "done"
         assert guard.report().total.spent == cost("gpt-4o-mini", provider)
+
+
+# Models by their names
+
+
+def test_models_made_from_names_leave_trying_again_to_steering(call: Caller, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+    with FakeProvider([Reply(status=500), "done"]) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        steering = steer(CostGuard(prices=PRICES), router=always("openai:gpt-4o-mini"), retry=Retry(base=0.001))
+        assert call(create_agent(provider.openai(), [], middleware=steering), GO)["messages"][-1].text == "done"
+        assert len(provider.requests) == 2
+        assert steering.guard.report().actions.times("Retried") == 1
+        assert not [record for record in caplog.records if "max_retries" in record.message]
+
+
+def test_models_made_from_names_try_again_by_themselves_where_steering_does_not(call: Caller, monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
+    with FakeProvider([Reply(status=500, retry_after=0.001), "done"]) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        model = RoutedModel(CostGuard(prices=PRICES), always("openai:gpt-4o-mini"), default="openai:gpt-4o")
+        assert call(model, "hi").text == "done"
+        assert len(provider.requests) == 2
+
+
+# Nodes that are picked by a model's name
+
+
+def picking(node: RouterNode, *places: str) -> Any:
+    builder = StateGraph(Routed)
+    builder.add_node("route", node, destinations=places)
+    builder.add_edge(START, "route")
+    for place in places:
+        builder.add_node(place, lambda state, place=place: {"messages": [*state["messages"], AIMessage(place)]})
+        builder.add_edge(place, END)
+    return builder.compile()
+
+
+NEW = {"messages": [HumanMessage("hi")], "model": "", "model_why": ""}
+
+
+def test_chat_models_pick_a_node_by_the_name_they_were_given(call: Caller, provider: FakeProvider) -> None:
+    strong = provider.openai("gpt-4o")
+    careful, quick = provider.openai(name="careful", temperature=0), provider.openai(name="quick", temperature=1)
+    goto = {"gpt-4o": "think", "careful": "check", "quick": "talk"}
+    for chosen, place in ((careful, "check"), (quick, "talk"), (strong, "think")):
+        router = Choosing(lambda request, chosen=chosen: Route(chosen, "it will do"), [careful, quick])
+        node = RouterNode(CostGuard(prices=PRICES), router, default=strong, goto=goto)
+        assert call(picking(node, "think", "check", "talk"), NEW)["messages"][-1].text == place
+
+
+@pytest.mark.parametrize("goto", [None, {"gpt-4o": "think"}])
+def test_two_chat_models_of_one_name_are_an_error_at_construction(provider: FakeProvider, goto: Any) -> None:
+    one, other = provider.openai(temperature=0), provider.openai(temperature=1)
+    with pytest.raises(ValueError, match="two models are called 'gpt-4o'"):
+        RouterNode(CostGuard(), always(one, other), default=one, goto=goto)
+    assert RouterNode(CostGuard(), always(one), default=other, goto=goto).default_name == "gpt-4o"
+
+
+def test_a_choice_for_which_there_is_no_node_is_the_default(call: Caller, provider: FakeProvider, caplog: Any) -> None:
+    strong, weak = provider.openai("gpt-4o"), provider.openai("gpt-4o-mini")
+    guard = CostGuard(prices=PRICES)
+    node = RouterNode(guard, lambda request: Route(weak, "so"), default=strong, goto={"gpt-4o": "think"})
+    state = call(picking(node, "think"), NEW)
+    assert (state["messages"][-1].text, state["model"]) == ("think", "gpt-4o")
+    assert state["model_why"] == "there is no node for gpt-4o-mini"
+    assert guard.report().actions.times("Routed") == 0
+    assert "gpt-4o-mini" in caplog.text
+
+
+# Routers with an asynchronous side
+
+
+class Both:
+    """A router that tells which of its sides was asked, and on which thread."""
+
+    def __init__(self, model: Any) -> None:
+        self.models = (model,)
+        self.seen: list[tuple[str, bool]] = []
+
+    def __call__(self, request: RouteRequest) -> Route:
+        self.seen.append(("call", threading.current_thread() is threading.main_thread()))
+        return Route(self.models[0], "called")
+
+    async def aroute(self, request: RouteRequest) -> Route:
+        self.seen.append(("aroute", threading.current_thread() is threading.main_thread()))
+        return Route(self.models[0], "awaited")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_router_with_an_asynchronous_side_is_awaited_on_an_event_loop(
+    call: Caller, world: str, wrapped: bool
+) -> None:
+    with FakeProvider("done") as provider:
+        both = Both(provider.openai("gpt-4o-mini"))
+        router = BudgetRouter({0.9: provider.openai("gpt-4o-mini")}, router=both) if wrapped else both
+        strong, guard = provider.openai(), CostGuard(prices=PRICES)
+        call(create_agent(strong, [], middleware=steer(guard, router=router)), GO)
+        assert both.seen == [("aroute" if world == "async" else "call", True)]
+        assert [request.body["model"] for request in provider.requests] == ["gpt-4o-mini"]
+
+
+def test_a_semantic_router_embeds_without_a_thread_on_an_event_loop(call: Caller, world: str) -> None:
+    with FakeProvider("done") as provider:
+        mini = provider.openai("gpt-4o-mini")
+        embeddings = Counting(size=32)
+        said = Examples(model=mini, utterances=["go on", "go away"])
+        router = SemanticRouter({"going": said}, embeddings=embeddings, default=mini)
+        call(RoutedModel(CostGuard(prices=PRICES), router, default=provider.openai()), "go")
+        assert embeddings.asked == [world]
+
+
+class Counting(DeterministicFakeEmbedding):
+    """Embeddings that tell by which side they were asked for a query."""
+
+    asked: list[str] = Field(default_factory=list)
+
+    def embed_query(self, text: str) -> list[float]:
+        self.asked.append("sync")
+        return super().embed_query(text)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        self.asked.append("async")
+        return super().embed_query(text)
+
+
+# What a model can do, and what it remembers
+
+
+def talked(model: str, *, read: int = 9_000, written: int = 0) -> list[Any]:
+    """A conversation of 9,000 words so far, of which a model has read and written some from and to its cache."""
+    before = AIMessage(
+        "word " * 9_000,
+        response_metadata={"model_name": model},
+        usage_metadata={
+            "input_tokens": 9_100,
+            "output_tokens": 10,
+            "total_tokens": 9_110,
+            "input_token_details": {"cache_read": read, "cache_creation": written},
+        },
+    )
+    return [HumanMessage("hi"), before, HumanMessage("and now?")]
+
+
+CACHED = {
+    **PRICES,
+    "gpt-4o-mini": Price(input="2.00", output="8.00"),
+    "gpt-5": Price(input="2.50", output="10.00", cache_read="0.25"),
+    "gpt-5-mini": Price(input="2.40", output="9.00", cache_read="2.40"),
+}
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ("gpt-5-2025-08-07", "gpt-5"),
+        ("gpt-5", "gpt-5"),
+        ("gpt-5-mini-2025-08-07", "gpt-4o-mini"),
+        ("gpt-5.1", "gpt-4o-mini"),
+        ("gpt-5-pro-2025-10-06", "gpt-4o-mini"),
+    ],
+)
+def test_only_the_model_that_has_the_conversation_in_its_cache_keeps_it(call: Caller, last: str, expected: str) -> None:
+    """With gpt-5, which reads its cache for a tenth, the conversation stays; gpt-5-mini reads it at the full price."""
+    with FakeProvider("done") as provider:
+        weak, dear, other = (provider.openai(name) for name in ("gpt-4o-mini", "gpt-5", "gpt-5-mini"))
+        router = Choosing(lambda request: Route(weak, "it will do"), [weak, dear, other])
+        model = SteeredModel(dear, steer(CostGuard(prices=CACHED), router=router))
+        call(model, talked(last))
+        assert provider.requests[-1].body["model"] == expected
+
+
+def test_what_a_turn_wrote_into_the_cache_counts_with_what_it_read(call: Caller) -> None:
+    with FakeProvider("done") as provider:
+        weak, strong = provider.openai("gpt-4o-mini"), provider.openai("gpt-4o")
+        model = SteeredModel(strong, steer(CostGuard(prices=CACHED), router=always(weak, strong)))
+        call(model, talked("gpt-4o-2024-08-06", read=1_000, written=8_000))
+        assert provider.requests[-1].body["model"] == "gpt-4o"
+
+
+def test_a_conversation_does_not_stay_with_a_model_that_cannot_do_what_is_asked_now(call: Caller) -> None:
+    with FakeProvider("done") as provider:
+        weak, strong = provider.openai("gpt-4o-mini"), provider.openai("gpt-4o")
+        weak.profile, strong.profile = {"tool_calling": True}, {"tool_calling": False}
+        model = SteeredModel(strong, steer(CostGuard(prices=CACHED), router=always(weak, strong)))
+        call(model.bind_tools([look_up]), talked("gpt-4o-2024-08-06"))
+        assert provider.requests[-1].body["model"] == "gpt-4o-mini"
+
+
+def test_near_the_limit_of_a_model_the_tools_count_too(call: Caller) -> None:
+    @tool
+    def search(query: str) -> str:
+        """Search."""
+        return query
+
+    search.description = "Search the minutes of all meetings. " * 40
+    with FakeProvider("done") as provider:
+        weak, strong = provider.openai("gpt-4o-mini"), provider.openai("gpt-4o")
+        weak.profile, strong.profile = {"tool_calling": True, "max_input_tokens": 500}, {"tool_calling": True}
+        for tools, expected in (([look_up], "gpt-4o-mini"), ([search], "gpt-4o")):
+            agent = create_agent(strong, tools, middleware=steer(CostGuard(prices=PRICES), router=always(weak, strong)))
+            call(agent, {"messages": [HumanMessage("word " * 280)]})
+            assert provider.requests[-1].body["model"] == expected
+
+
+def test_where_a_budget_downgrades_no_model_is_asked_that_cannot_do_it(call: Caller) -> None:
+    with FakeProvider("done") as provider:
+        strong, weak = provider.openai("gpt-4o", max_tokens=200), provider.openai("gpt-4o-mini", max_tokens=200)
+        weak.profile = {"tool_calling": False}
+        guard = CostGuard(Budget(usd="0.0010", on_exceeded="downgrade"), prices=PRICES)
+        agent = create_agent(strong, [look_up], middleware=steer(guard, router=always(strong, weak)))
+        assert "more would be needed" in call(agent, GO)["messages"][-1].text
+        assert not provider.requests
+
+
+def test_a_static_router_needs_no_thread_on_an_event_loop(call: Caller) -> None:
+    threads: list[bool] = []
+
+    class Watched(StaticRouter):
+        def __call__(self, request: RouteRequest) -> Route:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return super().__call__(request)
+
+    with FakeProvider("done") as provider:
+        mini = provider.openai("gpt-4o-mini")
+        call(RoutedModel(CostGuard(prices=PRICES), Watched({"a": mini}, default=mini), default=mini), "hi")
+        assert threads == [True]

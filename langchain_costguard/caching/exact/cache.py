@@ -1,0 +1,171 @@
+"""What the caches of exact answers have in common: their rules, and the face that LangChain knows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
+
+from langchain_core.caches import BaseCache
+from langchain_core.outputs import Generation, LLMResult
+
+from langchain_costguard.caching.digests import digest
+from langchain_costguard.caching.entry import Entry, Stock, Wanted
+from langchain_costguard.caching.exact.asker import Asker, asker
+from langchain_costguard.caching.exact.generations import from_text, may_keep, to_text
+from langchain_costguard.caching.exact.told import messages_in, normal, told
+from langchain_costguard.caching.question import Question
+from langchain_costguard.caching.rules import Options, Rules
+from langchain_costguard.pricing.reading import usage_of
+
+T = TypeVar("T")
+log = logging.getLogger("langchain_costguard")
+_FACE = "langchain"
+"""Keeps the keys of this face apart from those of steering, whose entries hold a reply and no generations."""
+
+
+class _Ask(NamedTuple):
+    """One question as LangChain puts it: the key of its answer, whose that is, the model's name, and who asks."""
+
+    key: str
+    tenant: str
+    model: str
+    asker: Asker
+
+
+class ExactCache(BaseCache):
+    """A cache of exact answers, for ``steer(guard, cache=...)`` and for ``set_llm_cache(...)``.
+
+    As LangChain's own it is asked before ``invoke``, ``ainvoke`` and ``batch``; LangChain asks no cache before a
+    stream. It then remembers only what has the same answer each time: calls at temperature 0, and those that state no
+    temperature where that is declared ``deterministic``. What it is told of the model is one text; one that is not
+    LangChain's is kept as it is, for whoever made it up calls the cache himself.
+
+    LangChain says nothing of who asks. The user (or feature) is that of the guard attached to the call, else of
+    ``guard.scope(...)``, else of the enclosing chain's or graph's config. Of a model called on its own with no guard
+    attached, what its config says cannot be seen: attach one, or use ``guard.scope``.
+
+    Whatever goes wrong is logged once and skipped; a call never fails because of its cache.
+    """
+
+    rules: Rules
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, **options: Unpack[Options]) -> None:
+        self.rules = Rules(**options)
+        self.clock = clock
+        self._complained: set[str] = set()
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """A copied model goes on with the same cache."""
+        return self
+
+    # How answers are kept
+
+    @abstractmethod
+    def get(self, key: str, *, now: float) -> Entry | None:
+        """The answer, if there is one and it has not expired; the one asked for last is forgotten last."""
+
+    @abstractmethod
+    def put(self, key: str, entry: Entry, *, now: float) -> None:
+        """Remember an answer; an earlier one under this key is replaced."""
+
+    @abstractmethod
+    def claim(self, key: str, holder: str, *, until: float, now: float) -> bool:
+        """Take it upon oneself to get the answer, until then at the longest; false while another has."""
+
+    @abstractmethod
+    def release(self, key: str, holder: str) -> None:
+        """Let others have a try; does nothing where the claim is not (or no more) the holder's."""
+
+    @abstractmethod
+    def forget(self, wanted: Wanted) -> int:
+        """Forget these answers; returns how many."""
+
+    @abstractmethod
+    def stock(self, *, now: float) -> Iterable[Stock]:
+        """What is held, by feature and model."""
+
+    # The face that LangChain knows
+
+    def lookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
+        """The remembered answer to this prompt, for whoever asks here."""
+        return self._safely(self._look, prompt, llm_string)
+
+    def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """Remember the answer, where the rules allow it."""
+        self._safely(self._keep, prompt, llm_string, return_val)
+
+    def clear(self, **kwargs: Any) -> None:
+        """Forget everything, or the answers of one ``tag``, ``feature``, ``model`` or ``tenant``, or made ``before``.
+
+        Raises:
+            ValueError: an argument there is not.
+            CacheError: the cache did not answer.
+        """
+        try:
+            wanted = Wanted(**kwargs)
+        except TypeError:
+            raise ValueError(f"clear: {', '.join(kwargs)} are not among {', '.join(Wanted._fields)}") from None
+        self.forget(wanted)
+
+    def _look(self, prompt: str, llm_string: str) -> list[Generation] | None:
+        ask = self._ask(asker(), prompt, llm_string)
+        if ask is None:
+            return None
+        ask.asker.looked_up(prompt)
+        entry = self.get(ask.key, now=self.clock())
+        return None if entry is None else from_text(entry.reply)
+
+    def _keep(self, prompt: str, llm_string: str, generations: Sequence[Generation]) -> None:
+        ask = self._ask(asker(prompt), prompt, llm_string)
+        if ask is None or not may_keep(generations, self.rules.tool_calls):
+            return
+        scope, now = ask.asker.scope, self.clock()
+        entry = Entry(
+            reply=to_text(generations),
+            model=ask.model or scope.model,
+            feature=scope.feature,
+            tenant=ask.tenant,
+            tags=ask.asker.tags,
+            created=now,
+            expires=now + self.rules.ttl,
+            cost=_cost(ask.asker, generations),
+        )
+        self.put(ask.key, entry, now=now)
+
+    def _ask(self, who: Asker, prompt: str, llm_string: str) -> _Ask | None:
+        """The question, where it may be answered from memory."""
+        said, rules = told(llm_string), self.rules
+        question = Question(
+            messages=messages_in(prompt) if rules.cache_if else (),
+            model=said.model,
+            parameters=digest(llm_string),
+            temperature=said.temperature if said.readable else 0.0,
+            scope=who.scope,
+            tags=who.tags,
+        )
+        if said.vague or not rules.allow(question):
+            return None
+        tenant = rules.tenant(who.scope)
+        key = digest(_FACE, tenant, question.parameters, normal(prompt)).hex()
+        return _Ask(key, tenant, said.model, who)
+
+    def _safely(self, verb: Callable[..., T], *args: Any) -> T | None:
+        try:
+            return verb(*args)
+        except Exception as error:
+            kind = f"{verb.__name__}: {type(error).__name__}"
+            if kind not in self._complained:
+                self._complained.add(kind)
+                log.warning("%s: %s; going on without it (said once)", type(self).__name__, error)
+            return None
+
+
+def _cost(who: Asker, generations: Sequence[Generation]) -> int:
+    """Nano-USD that the answer cost, where a guard knows its price; else 0."""
+    if who.asked is None:
+        return 0
+    usage = usage_of(LLMResult(generations=[list(generations)]))
+    return who.asked.call.rates.charge(usage) if usage is not None else 0

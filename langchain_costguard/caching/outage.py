@@ -1,0 +1,41 @@
+"""A server that failed is left alone for a while, so that an outage costs one time-out every few seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from langchain_costguard.caching.base import CacheError
+
+REST = 5.0
+"""Seconds. A cache is no store of balances: being without it is dear, but does no harm."""
+
+
+class Outage:
+    """Whether something answers, as far as is known."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._why = ""
+
+    def check(self) -> None:
+        """Before it is asked; after an outage one caller looks, and the others do without it until that is known.
+
+        Raises:
+            CacheError: it failed a moment ago.
+        """
+        if self._until:
+            now = self._clock()
+            if now < self._until:
+                raise CacheError(self._why)
+            self._until = now + REST
+
+    def over(self) -> None:
+        """It answered."""
+        if self._until:
+            self._until = 0.0
+
+    def failed(self, why: str) -> CacheError:
+        """It did not answer; returns the error to raise."""
+        self._until, self._why = self._clock() + REST, why
+        return CacheError(why)

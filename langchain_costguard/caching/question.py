@@ -1,0 +1,157 @@
+"""A request as caches see it: what would change its answer, and who asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import NoneType
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+
+from langchain_costguard.caching.digests import canonical, digest, digests
+from langchain_costguard.scope import Scope
+
+if TYPE_CHECKING:
+    from langchain_costguard.caching.rules import Rules
+
+_DATED = re.compile(r"[-@](20\d\d-?[01]\d-?[0-3]\d|[01]\d[0-3]\d|latest)$")
+
+_MODELS = 64
+_models: dict[int, tuple[Any, list[tuple[str, Any]], str]] = {}
+"""Models by their ids, with their settings when these were last read."""
+
+# fmt: off
+_IRRELEVANT = frozenset({
+    "async_client", "cache", "callback_manager", "callbacks", "client", "custom_get_token_ids", "default_headers",
+    "default_request_timeout", "disable_streaming", "http_async_client", "http_client", "include_response_headers",
+    "max_retries", "metadata", "model", "model_id", "model_name", "name", "profile", "rate_limiter",
+    "request_timeout", "root_async_client", "root_client", "stream_usage", "streaming", "tags", "timeout", "verbose",
+})
+# fmt: on
+"""Fields of a chat model that do not change its answer; the model's name is told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a model is asked, by whom.
+
+    Attributes:
+        messages: The conversation, the system message first.
+        model: The model's name.
+        temperature: As the request has it; None where it does not say.
+        parameters: The digest of tools, response format, and whatever else of model and call changes the answer.
+        scope: Who asks.
+        tags: The tags of the call.
+    """
+
+    messages: Sequence[BaseMessage]
+    model: str
+    parameters: bytes
+    temperature: float | None = None
+    scope: Scope = field(default_factory=Scope)
+    tags: tuple[str, ...] = ()
+    _digests: list[bytes] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last message, where that is the user's and nothing but text; else an empty text."""
+        last = self.messages[-1] if self.messages else None
+        return text_of(last) if isinstance(last, HumanMessage) else ""
+
+    @property
+    def context(self) -> str:
+        """The digest of the turns before the last message, in hex; an empty text where there are none."""
+        turns = [
+            each for message, each in zip(self.messages[:-1], self.digests, strict=False) if not _instructs(message)
+        ]
+        return digest(*turns).hex() if turns else ""
+
+    @property
+    def digests(self) -> list[bytes]:
+        """The messages' digests."""
+        if not self._digests:
+            self._digests.extend(digests(self.messages))
+        return self._digests
+
+    def certain(self, deterministic: bool) -> bool:
+        """Whether the same question has the same answer: at temperature 0, or at none where that is declared to be."""
+        return deterministic if self.temperature is None else self.temperature == 0
+
+    def key(self, rules: Rules) -> str:
+        """64 hex digits of all that changes the answer, and of the tenant."""
+        return digest(rules.tenant(self.scope), self.model, self.parameters, b"".join(self.digests)).hex()
+
+    def setting(self, rules: Rules) -> str:
+        """64 hex digits of what two prompts must share so that one's answer may do for the other: the tenant, the
+        model's family, the instructions and the parameters."""
+        told = [each for message, each in zip(self.messages, self.digests, strict=True) if _instructs(message)]
+        return digest(rules.tenant(self.scope), family(self.model), self.parameters, *told).hex()
+
+
+@lru_cache(maxsize=512)
+def family(model: str) -> str:
+    """A model's name without its date: ``gpt-4o-2024-08-06`` is a ``gpt-4o``."""
+    return _DATED.sub("", model)
+
+
+def text_of(message: BaseMessage) -> str:
+    """A message's text, where it is nothing but text."""
+    content = message.content
+    if isinstance(content, str):
+        return content
+    texts = [block if isinstance(block, str) else block.get("text") for block in content]
+    plain = all(isinstance(block, str) or block.get("type") == "text" for block in content)
+    return "".join(str(text or "") for text in texts) if plain else ""
+
+
+def parameters_of(model: Any) -> str:
+    """A chat model's own settings, as JSON."""
+    own = vars(model)
+    names = _fields(cast("Any", type(model)))
+    known = _models.get(id(model))
+    if known is not None and known[0] is model and all(own.get(name) == old for name, old in known[1]):
+        return known[2]
+    said: dict[str, Any] = {}
+    for name in names:
+        value = own.get(name)
+        if value is None or isinstance(value, (str, int, float, bool)):
+            said[name] = value
+            continue
+        try:
+            said[name] = canonical(value)
+        except (TypeError, ValueError):  # a client, a cursor: LangChain's own key leaves them out as well
+            said[name] = type(value).__qualname__
+    found = canonical([type(model).__qualname__, said])
+    plain = (str, int, float, bool, NoneType, dict, list, tuple)
+    if len(_models) >= _MODELS:
+        _models.clear()
+    if all(isinstance(own.get(name), plain) for name in names):  # of other objects nobody knows whether they changed
+        _models[id(model)] = model, [(name, deepcopy(own.get(name))) for name in names], found
+    return found
+
+
+@lru_cache(maxsize=64)
+def _fields(model: Any) -> tuple[str, ...]:
+    known = getattr(model, "model_fields", {})
+    return tuple(name for name in known if name not in _IRRELEVANT and not name.endswith("api_key"))
+
+
+def temperature_of(model: Any, settings: Mapping[str, Any]) -> float | None:
+    """The temperature of a call: its own, or its model's.
+
+    Ollama's and Google's models take it in ``options`` and in ``generation_config``, too.
+    """
+    for given in (settings, settings.get("options"), settings.get("generation_config"), vars(model)):
+        if isinstance(given, Mapping) and given.get("temperature") is not None:
+            return float(given["temperature"])
+    more = getattr(model, "model_kwargs", None)
+    found = more.get("temperature") if isinstance(more, dict) else None
+    return None if found is None else float(found)
+
+
+def _instructs(message: BaseMessage) -> bool:
+    return isinstance(message, SystemMessage) or getattr(message, "role", "") in ("system", "developer")

@@ -1,0 +1,142 @@
+"""``costguard cache``: what the caches of a file or server hold, and how to make them forget it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol, TypeVar
+
+from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
+from langchain_costguard.cli.words import count
+from langchain_costguard.money import show_all
+from langchain_costguard.observe.tables import table
+
+T = TypeVar("T")
+HEADER = ["kind", "feature", "model", "answers", "bytes", "cost"]
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+class Shelf(Protocol):
+    """What any kind of cache can be asked for here."""
+
+    def forget(self, wanted: Wanted) -> int:
+        """Forget these answers; returns how many."""
+
+    def stock(self, *, now: float) -> Iterable[Stock]:
+        """What is held, by feature and model."""
+
+
+KINDS: dict[str, Callable[[str], Shelf | None]] = {"exact": open_cache}
+"""Each kind of cache that a file or server may hold, and what opens it; None where there is none of it."""
+
+
+def stats(options: argparse.Namespace) -> int:
+    """Show what is remembered; returns the exit status."""
+    now = time.time()
+    found = {kind: _asking(partial(_stocks, shelf, now)) for kind, shelf in _shelves(options.store)}
+    rows = [(kind, row) for kind, stocks in found.items() for row in sorted(stocks)]
+    if not rows:
+        print("No answer is remembered.")
+        return 0
+    costs = show_all([row.cost for _, row in rows])
+    body = [
+        [kind, row.feature or "-", row.model or "-", f"{row.entries:,}", f"{row.bytes:,}", cost]
+        for (kind, row), cost in zip(rows, costs, strict=True)
+    ]
+    print(table(HEADER, body, left=3))
+    entries, cost = sum(row.entries for _, row in rows), sum(row.cost for _, row in rows)
+    print(
+        f"\n{count(entries, 'answer')}, which cost {show_all([cost])[0]}: asked for once each, they save as much again."
+    )
+    return 0
+
+
+def clear(options: argparse.Namespace) -> int:
+    """Forget answers; returns the exit status."""
+    before = None if options.older_than is None else time.time() - _age(options.older_than)
+    wanted = Wanted(options.tag, options.feature, options.model, _tenant(options.tenant), before)
+    shelves = _shelves(options.store)
+    which = _said(wanted, options.older_than)
+    if not options.yes and not _agrees(f"Forget {which}?"):
+        print("Nothing was forgotten.")
+        return 0
+    gone = sum(_asking(partial(shelf.forget, wanted)) for _, shelf in shelves)
+    print(f"{count(gone, 'answer')} forgotten.")
+    return 0
+
+
+def _shelves(url: str | None) -> list[tuple[str, Shelf]]:
+    """The caches of a URL.
+
+    Raises:
+        ValueError: there is none, or no other process sees it.
+    """
+    if not url:
+        raise ValueError("which cache? give --store sqlite:PATH or redis://..., or set COSTGUARD_CACHE")
+    if url == "memory:":
+        raise ValueError("--store: 'memory:' is seen by one process alone; give sqlite:PATH or redis://...")
+    path = url.removeprefix("sqlite:").removeprefix("///") if url.startswith("sqlite:") else ""
+    if path and not os.path.exists(os.path.expanduser(path)):
+        raise ValueError(f"--store: there is no file {path!r}")
+    opened = [(kind, _asking(partial(make, url))) for kind, make in KINDS.items()]
+    return [(kind, shelf) for kind, shelf in opened if shelf is not None]
+
+
+def _stocks(shelf: Shelf, now: float) -> list[Stock]:
+    return list(shelf.stock(now=now))
+
+
+def _asking(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except CacheError as error:
+        raise ValueError(f"the cache does not answer: {error}") from None
+
+
+def _age(text: str) -> float:
+    """Seconds of ``7d``, ``12h``, ``30m``.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    found = _AGE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"--older-than: {text!r} is no time such as 30m, 12h or 7d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _tenant(text: str | None) -> str | None:
+    """The tenant of ``user=u1`` or ``feature=search``, as entries name it.
+
+    Raises:
+        ValueError: it is none of the two.
+    """
+    if text is None:
+        return None
+    share, equals, name = text.partition("=")
+    if share not in ("user", "feature") or not equals or not name:
+        raise ValueError(f"--tenant: {text!r} is not user=NAME or feature=NAME")
+    return f"{share}:{name}"
+
+
+def _said(wanted: Wanted, age: str | None) -> str:
+    parts = [f"{name} {value!r}" for name, value in wanted._asdict().items() if value is not None and name != "before"]
+    parts += [f"older than {age}"] if age else []
+    return f"all answers of {', '.join(parts)}" if parts else "all answers"
+
+
+def _agrees(question: str) -> bool:
+    """Whether the person at the terminal says yes.
+
+    Raises:
+        ValueError: there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise ValueError(f"{question} Say --yes: there is no terminal to ask at")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
