@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from langchain_costguard.cli.words import count
 from langchain_costguard.observe.tables import table
 from langchain_costguard.routing.calibration import Point
+from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
-from langchain_costguard.routing.training import read
+from langchain_costguard.routing.records import Record, read
 
 _SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
-_HEADER = ["to strong", "threshold", "quality", "95 % interval", "cost", ""]
 
 
 def train(options: argparse.Namespace) -> int:
@@ -23,8 +26,11 @@ def train(options: argparse.Namespace) -> int:
         print(f"costguard: skipped {line}", file=sys.stderr)
     if len(reading.skipped) > 10:
         print(f"costguard: skipped {len(reading.skipped) - 10} more", file=sys.stderr)
+    if reading.unjudged:
+        answers = count(reading.unjudged, "answer")
+        print(f"costguard: left out {answers} of which nobody said whether good", file=sys.stderr)
     try:
-        router = ClassifierRouter.train(reading.records, weak=options.weak, strong=options.strong)
+        router = _learnt(reading.records, options.weak, options.strong)
     except ImportError as error:
         raise ValueError(str(error)) from None
     if spend is not None:
@@ -36,44 +42,67 @@ def train(options: argparse.Namespace) -> int:
     except OSError as error:
         raise ValueError(f"{options.output}: {error.strerror or error}") from None
     print(_told(router))
-    print(f"\nWritten to {options.output}.")
+    print(f"\nWritten to {options.output}; {type(router).__name__}.load() reads it.")
     return 0
 
 
 def explain(options: argparse.Namespace) -> int:
     """Print where a prompt goes, and the words that mattered; returns the exit status."""
-    print(ClassifierRouter.load(options.router).explain(options.prompt))
+    print(_loaded(options.router).explain(options.prompt))
     return 0
 
 
-def _told(router: ClassifierRouter) -> str:
-    weak, strong = router.names
-    facts = router.facts
-    head = f"Learnt from {count(facts['records'], 'record')} when {weak} (weak) will do instead of {strong} (strong)."
-    means = (
-        f"Alone, {weak} is good in {facts['quality'][weak]:.1%} of them, {strong} in {facts['quality'][strong]:.1%}."
-    )
-    rows = [_row(point, point == router.point) for point in _shown(router)]
-    cost = "" if facts["costs known"] else " No costs are on record: a call of the weak model counts as free."
+def _learnt(records: Sequence[Record], weak: str | None, strong: str | None) -> ClassifierRouter | ChoiceRouter:
+    """A router of two models, or a choice among all where there are more and nobody named two."""
+    common = set.intersection(*(set(record.quality) for record in records)) if records else set()
+    if len(common) > 2 and weak is None and strong is None:
+        return ChoiceRouter.train(records)
+    return ClassifierRouter.train(records, weak=weak, strong=strong)
+
+
+def _loaded(path: str) -> ClassifierRouter | ChoiceRouter:
+    try:
+        choice = "costguard choice" in json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        choice = False  # whatever it is, the other one says so
+    return ChoiceRouter.load(path) if choice else ClassifierRouter.load(path)
+
+
+def _told(router: ClassifierRouter | ChoiceRouter) -> str:
+    facts, quality = router.facts, router.facts["quality"]
+    learnt = f"Learnt from {count(facts['records'], 'record')}"
+    if isinstance(router, ChoiceRouter):
+        other, best = "cheaper", router.names[-1]
+        worth = ", ".join(router.names[:-1]) or "none of them"
+        head = f"{learnt} which of {len(quality)} models will do; {best} is the best. Cheaper and of use: {worth}."
+    else:
+        other, best = router.names
+        head = f"{learnt} when {other} (weak) will do instead of {best} (strong)."
+    good = ", ".join(f"{name} {share:.1%}" for name, share in sorted(quality.items(), key=lambda one: -one[1]))
+    most = max(1.0, 1 / (quality[best] or 1.0))  # good in all of them
+    rows = [_row(point, most, point == router.point) for point in _shown(router.points, router.point)]
+    header = [f"to {best}", "threshold", "quality", "95 % interval", "cost", ""]
+    free = "" if facts.get("costs known", True) else " No costs are on record: a call of the weak model counts as free."
     foot = (
-        "Quality and cost are shares of the strong model alone, on records that the scores were not learnt from."
-        f"{cost}\nCalibrated to the line marked: {router.point.strong:.1%} of such prompts go to {strong}."
+        f"Quality and cost are shares of {best} alone, on records that the scores were not learnt from.{free}\n"
+        f"Calibrated to the line marked: {router.point.strong:.1%} of such prompts go to {best}."
     )
-    return "\n\n".join([f"{head}\n{means}", table(_HEADER, rows, left=0), foot])
+    return "\n\n".join([f"{head}\nAlone they are good in: {good}.", table(header, rows, left=0), foot])
 
 
-def _shown(router: ClassifierRouter) -> list[Point]:
-    near = {min(router.points, key=lambda point: abs(point.strong - share)) for share in _SHARES}
-    return sorted(near | {router.point}, key=lambda point: point.threshold)
+def _shown(points: Sequence[Point], marked: Point) -> list[Point]:
+    near = {min(points, key=lambda point: abs(point.strong - share)) for share in _SHARES}
+    return sorted(near | {marked}, key=lambda point: point.threshold)
 
 
-def _row(point: Point, chosen: bool) -> list[str]:
+def _row(point: Point, most: float, chosen: bool) -> list[str]:
     inside = -1 <= point.threshold <= 1
+    low, high = (max(0.0, min(most, end)) for end in (point.low, point.high))
     return [
         f"{point.strong:.1%}",
         f"{point.threshold:+.3f}" if inside else "-",
         f"{point.quality:.1%}",
-        f"{point.low:.1%} .. {point.high:.1%}",
+        f"{low:.1%} .. {high:.1%}",
         f"{point.spend:.1%}",
         "<-" if chosen else "",
     ]

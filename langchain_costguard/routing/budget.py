@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -49,10 +50,21 @@ class BudgetRouter:
 
     def __call__(self, request: RouteRequest) -> Route:
         """The model for the budgets as they stand."""
+        return self._within(request, self._default if self.router is None else self.router(request))
+
+    @property
+    def aroute(self) -> Callable[[RouteRequest], Awaitable[Route]] | None:
+        """The same, by the wrapped router's asynchronous side; None where it has none."""
+        return None if self._awaited is None else self._aroute
+
+    async def _aroute(self, request: RouteRequest) -> Route:
+        assert self._awaited is not None
+        return self._within(request, await self._awaited(request))
+
+    def _within(self, request: RouteRequest, inner: Route) -> Route:
         headroom = request.headroom()
         share = 0.0 if headroom is None else headroom.share
         level = next(((least, model) for least, model in self.levels if share >= least), None)
-        inner = self._inner(request)
         if level is None:
             return inner
         least, model = level
@@ -69,11 +81,15 @@ class BudgetRouter:
         first = (self.default,) if self.default is not None else tuple(getattr(self.router, "models", ()))
         return distinct([*first, *(model for _, model in reversed(self.levels))])
 
-    def _inner(self, request: RouteRequest) -> Route:
-        if self.router is not None:
-            return self.router(request)
+    @cached_property
+    def _default(self) -> Route:
         assert self.default is not None
         return Route(self.default, "the budgets have room", dearest=self.default)
+
+    @cached_property
+    def _awaited(self) -> Callable[[RouteRequest], Awaitable[Route]] | None:
+        found: Any = getattr(self.router, "aroute", None)
+        return self.router if found is None and inspect.iscoroutinefunction(self.router) else found
 
     def _is_cheaper(self, model: Spec, than: Spec) -> bool:
         if model is than or model == than:

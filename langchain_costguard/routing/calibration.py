@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
-CONFIDENCE = 0.95
+from langchain_costguard.policies.intervals import half_width
+
 ALWAYS, NEVER = -2.0, 2.0
 """Thresholds that every score reaches, and none: scores are differences of qualities, from -1 to 1."""
 
@@ -29,35 +28,6 @@ class Point:
     low: float
     high: float
     spend: float
-
-
-def z_of(confidence: float) -> float:
-    """How many standard errors a two-sided interval reaches to each side."""
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def wilson(successes: float, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval of a share; everything from 0 to 1 where nothing was counted.
-
-    Raises:
-        ValueError: names the field and the value.
-    """
-    if total < 0 or not 0 <= successes <= total:
-        raise ValueError(f"successes: {successes!r} of {total!r} is no share")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: {confidence!r} must be between 0 and 1")
-    if not total:
-        return 0.0, 1.0
-    share, z = successes / total, z_of(confidence)
-    scale = 1 + z * z / total
-    middle, half = (share + z * z / (2 * total)) / scale, half_width(share * (1 - share), total, confidence) / scale
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def half_width(variance: float, total: int, confidence: float = CONFIDENCE) -> float:
-    """Half of an interval of a mean, as Wilson's: not nothing even where all that were seen are alike."""
-    z = z_of(confidence)
-    return z * math.sqrt(variance / total + z * z / (4 * total * total))
 
 
 def curve(

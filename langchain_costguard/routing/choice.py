@@ -1,82 +1,107 @@
-"""A router among any number of models: the cheapest of those that are expected to be about as good as the best."""
+"""A router among any number of models: a cheap one that is expected to do, or the best where it is worth its price."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.routing.calibration import half_width
-from langchain_costguard.routing.features import Linear, look
+from langchain_costguard.routing.calibration import ALWAYS, Point, chosen, curve
+from langchain_costguard.routing.classifier import Explanation, read_point
+from langchain_costguard.routing.features import look
+from langchain_costguard.routing.linear import Linear, Stack
 from langchain_costguard.routing.route import Route, RouteRequest
-from langchain_costguard.routing.training import Record, Table, check, crossfit, fit
+from langchain_costguard.routing.training import Record, Table, check, crossfit, fit, vectors_of
 
 if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
-_VERSION = 1
-MARGINS = (*(i / 100 for i in range(10)), *(i / 50 for i in range(5, 30)), 0.6, 0.8, 2.0)
-SINGLE = -1.0
-"""The margin that stands for no choice at all: the model that was best on the whole, always."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Margin:
-    """What a margin came to on the records, as shares of the best single model: quality with its interval, and cost."""
-
-    margin: float
-    quality: float
-    low: float
-    high: float
-    spend: float
+_VERSION = 2
+ALIKE = 0.07
+"""Expected qualities that differ by less tell nothing: about the error of one. From 0.05 to 0.08 little changes."""
+_SELDOM = 0.01
+"""The share of prompts for which a model is picked, or seems the best cheap one, below which it is not worth having."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceRouter:
-    """Chooses the cheapest model whose expected quality is within a margin of the best expected.
+    """Chooses a cheap model that is expected to do, or the best one where that is better by ``threshold`` or more.
 
-    The score of a route is that expected quality, from 0 to 1. Made by ``train`` or ``load``. ``costs`` are each
-    model's mean dollars for an answer; ``best`` is the number of the model that was best on the whole.
+    Of the models that cost less than the best, the cheapest is taken whose expected quality is about that of the best
+    among them. The score is what the best model is expected to be better by than that one, from -1 to 1. Made by
+    ``train`` or ``load``. The best model is the last one of ``names``; ``costs`` are each model's mean dollars for an
+    answer; ``points`` are what each threshold came to on records that the scores had not been learnt from.
     """
 
     models: tuple[str | BaseChatModel, ...]
     names: tuple[str, ...]
-    linears: tuple[Linear, ...]
     costs: tuple[float, ...]
-    best: int
-    margins: tuple[Margin, ...]
-    margin: float
+    stack: Stack
+    points: tuple[Point, ...]
+    point: Point
     facts: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: Embeddings | None = None
+
+    @property
+    def quick(self) -> bool:
+        """Whether a choice is not worth a thread: an embedding would be."""
+        return self.embeddings is None
+
+    @property
+    def threshold(self) -> float:
+        """The score from which on a prompt goes to the best model."""
+        return self.point.threshold
 
     def __call__(self, request: RouteRequest) -> Route:
         """Choose."""
-        dearest = self.models[max(range(len(self.costs)), key=self.costs.__getitem__)]
-        if self.margin == SINGLE:
-            return Route(self.models[self.best], "no other model is as good for less, whatever is asked", None, dearest)
-        seen = look(request.prompt, request.tools)
-        expected = [linear.score(seen) for linear in self.linears]
-        pick = choose(expected, self.costs, self.margin)
-        limit = f"within {self.margin:.2f} of the best" if self.margin < 1 else "which is all that counts"
-        why = f"the cheapest of {len(self.names)} models whose expected quality, {expected[pick]:.2f}, is {limit}"
-        return Route(
-            self.models[pick], why if self.margin < 1 else "the cheapest model will do", expected[pick], dearest
+        best = self.models[-1]
+        if self.threshold == ALWAYS or len(self.models) == 1:
+            return Route(best, "no other model is as good for less, whatever is asked", None, best)
+        pick, score = self._weigh(self._expected(request.prompt, request.tools))
+        dear = score >= self.threshold
+        limit = max(-1.0, min(1.0, self.threshold))
+        why = (
+            f"of {len(self.names)} models, the best is expected to be {score:+.2f} better than the cheapest that will "
+            f"do, {'at least' if dear else 'less than'} the {limit:+.2f} asked for"
         )
+        return Route(best if dear else self.models[pick], why, score, best)
 
-    def calibrate(self, *, target_quality: float) -> ChoiceRouter:
-        """A router with the margin that costs least and, with 95 % confidence, keeps that share of the best's quality.
+    def explain(self, prompt: str, tools: Sequence[Any] = ()) -> Explanation:
+        """What in the prompt speaks for the best model (above zero), and what for the cheap one picked."""
+        pick, score = self._weigh(self._expected(prompt, tools))
+        seen, vector = look(prompt, tools), self._vector(prompt)
+        cheap = self.stack.linears[pick].parts(seen, vector)
+        parts = {name: value - cheap[name] for name, value in self.stack.linears[-1].parts(seen, vector).items()}
+        name = self.names[-1 if score >= self.threshold else pick]
+        return Explanation(name, sum(parts.values()), self.threshold, parts)
 
-        Where none does it is the best single model, which is never worse than itself.
+    def calibrate(self, *, target_quality: float | None = None, target_spend: float | None = None) -> ChoiceRouter:
+        """A router with the threshold that keeps a promise: a share of what the best model alone comes to.
+
+        ``target_quality=0.98`` is the least spend at which, with 95 % confidence, the mean quality is that share of
+        the best model's; where none is known to be, that is the best model alone. ``target_spend=0.25`` is the best
+        quality of those that cost no more than that share.
 
         Raises:
-            ValueError: the target is no share above 0, at most 1.
+            ValueError: names what is wrong with the targets.
         """
-        target = target_quality
-        if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target <= 1:
-            raise ValueError(f"target_quality: {target!r} must be a share above 0, at most 1, of the best model's")
-        kept = [m for m in self.margins if m.low >= target]
-        return replace(self, margin=min(kept, key=lambda m: (m.spend, -m.quality, m.margin)).margin)
+        return replace(self, point=chosen(self.points, target_quality=target_quality, target_spend=target_spend))
+
+    def _vector(self, prompt: str) -> Sequence[float]:
+        dense = self.embeddings is not None and self.stack.linears[0].dense
+        return self.embeddings.embed_query(prompt) if self.embeddings is not None and dense else ()
+
+    def _expected(self, prompt: str, tools: Sequence[Any]) -> list[float]:
+        return self.stack.scores(look(prompt, tools), self._vector(prompt))
+
+    def _weigh(self, expected: Sequence[float]) -> tuple[int, float]:
+        """The cheap model that would be taken, and what the best one is expected to be better by."""
+        pick = choose(expected[:-1], self.costs)
+        return pick, max(-1.0, min(1.0, expected[-1] - expected[pick]))
 
     @classmethod
     def train(
@@ -85,6 +110,7 @@ class ChoiceRouter:
         *,
         costs: Mapping[str, float] | None = None,
         target_quality: float = 0.98,
+        embeddings: Embeddings | None = None,
         seed: int = 0,
     ) -> ChoiceRouter:
         """Learn from records of the same models; ``costs`` are dollars for an answer, where the records say none.
@@ -94,36 +120,36 @@ class ChoiceRouter:
             ImportError: numpy is not installed.
         """
         check(records)
-        names = tuple(sorted(set.intersection(*(set(record.quality) for record in records))))
-        if len(names) < 2:
-            raise ValueError(f"quality: the records have {len(names)} models in common; a choice takes two or more")
-        prices = tuple(_cost(name, records, costs or {}) for name in names)
-        quality = [[record.quality[name] for record in records] for name in names]
-        means = [sum(values) for values in quality]
-        if not any(means):
-            raise ValueError("quality: no model was good at anything")
-        if all(min(column) == max(column) for column in zip(*quality, strict=True)):
-            raise ValueError("quality: in every record all models are equally good; there is nothing to learn")
+        names, prices, quality = _common(records, costs or {})
+        means = [sum(values) / len(records) for values in quality]
         best = max(range(len(names)), key=lambda i: (means[i], -prices[i]))
-        table = Table.of(records)
-        expected = list(zip(*crossfit(table, quality, seed=seed), strict=True))
-        made = cls(
-            models=names,
-            names=names,
-            linears=tuple(fit(table, quality)),
-            costs=prices,
-            best=best,
-            margins=tuple(
-                _came_to(margin, expected, list(zip(*quality, strict=True)), prices, best)
-                for margin in (SINGLE, *MARGINS)
-            ),
-            margin=SINGLE,
-            facts={
-                "records": len(records),
-                "quality": dict(zip(names, (m / len(records) for m in means), strict=True)),
-            },
+        table = Table.of(records, vectors_of([record.prompt for record in records], embeddings))
+        cheaper = [i for i in range(len(names)) if prices[i] < prices[best]]
+        expected = crossfit(table, [quality[i] for i in (*cheaper, best)], seed=seed)
+        kept = _worth_having([prices[i] for i in cheaper], expected[:-1])
+        order = [*(cheaper[i] for i in kept), best]
+        rows = list(zip(*(expected[i] for i in kept), strict=True)) if kept else []
+        picks = [choose(row, [prices[i] for i in order]) for row in rows] or [0] * len(records)
+        gaps = [
+            max(-1.0, min(1.0, top - rows[n][pick])) if rows else 0.0
+            for n, (top, pick) in enumerate(zip(expected[-1], picks, strict=True))
+        ]
+        spent = [
+            tuple(record.cost.get(names[i], prices[i]) for i in (order[pick], best))
+            for record, pick in zip(records, picks, strict=True)
+        ]
+        weak = [quality[order[pick]][n] for n, pick in enumerate(picks)]
+        points = curve(gaps, weak, quality[best], [(a, b) for a, b in spent] if prices[best] else [])
+        return cls(
+            models=tuple(names[i] for i in order),
+            names=tuple(names[i] for i in order),
+            costs=tuple(prices[i] for i in order),
+            stack=Stack(fit(table, [quality[i] for i in order])),
+            points=points,
+            point=chosen(points, target_quality=target_quality),
+            facts={"records": len(records), "quality": dict(zip(names, means, strict=True))},
+            embeddings=embeddings,
         )
-        return made.calibrate(target_quality=target_quality)
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON; nothing of any prompt."""
@@ -131,74 +157,81 @@ class ChoiceRouter:
             "costguard choice": _VERSION,
             "models": self.names,
             "costs": self.costs,
-            "best": self.best,
-            "margin": self.margin,
-            "margins": [asdict(margin) for margin in self.margins],
             "facts": self.facts,
-            "linears": [linear.packed() for linear in self.linears],
+            "point": asdict(self.point),
+            "points": [[float(f"{value:.6g}") for value in asdict(point).values()] for point in self.points],
+            "linears": [linear.packed() for linear in self.stack.linears],
         }
         Path(path).write_text(json.dumps(told) + "\n", "utf-8")
 
     @classmethod
-    def load(cls, path: str | Path, *, models: Mapping[str, str | BaseChatModel] | None = None) -> ChoiceRouter:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        models: Mapping[str, str | BaseChatModel] | None = None,
+        embeddings: Embeddings | None = None,
+    ) -> ChoiceRouter:
         """Read a file of ``save``; ``models`` are what to call for each name, if not as in the records.
 
         Raises:
-            ValueError: it is no such file, or names another model.
+            ValueError: it is no such file, names another model, or was trained with embeddings and none are given.
         """
         try:
             told = json.loads(Path(path).read_text("utf-8"))
             if told["costguard choice"] != _VERSION:
                 raise ValueError(f"version {told['costguard choice']!r} is not {_VERSION}; train again")
-            names = tuple(map(str, told["models"]))
-            linears = tuple(Linear.unpacked(packed) for packed in told["linears"])
-            costs = tuple(map(float, told["costs"]))
-            margins = tuple(Margin(**margin) for margin in told["margins"])
-            if not len(names) == len(linears) == len(costs) or not 0 <= told["best"] < len(names):
+            names, costs = tuple(map(str, told["models"])), tuple(map(float, told["costs"]))
+            stack = Stack([Linear.unpacked(packed) for packed in told["linears"]])
+            if not len(names) == len(stack.linears) == len(costs):
                 raise ValueError("models, costs and linears are not as many")
-            facts, best, margin = dict(told["facts"]), int(told["best"]), float(told["margin"])
+            points, point = tuple(map(read_point, told["points"])), Point(**told["point"])
+            facts = dict(told["facts"])
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: no router that can be read ({type(error).__name__}: {error})") from None
+        if stack.linears[0].dense and embeddings is None:
+            raise ValueError(f"{path}: it was trained with embeddings; give the same to load(embeddings=...)")
         given = dict(models or {})
         for name in given:
             if name not in names:
                 raise ValueError(f"models: {name!r} is none of {', '.join(names)}")
-        return cls(
-            models=tuple(given.get(name, name) for name in names),
-            names=names,
-            linears=linears,
-            costs=costs,
-            best=best,
-            margins=margins,
-            margin=margin,
-            facts=facts,
-        )
+        called = tuple(given.get(name, name) for name in names)
+        return cls(models=called, names=names, costs=costs, stack=stack, points=points, point=point, facts=facts,
+                   embeddings=embeddings)  # fmt: skip
 
 
-def choose(expected: Sequence[float], costs: Sequence[float], margin: float) -> int:
-    """The number of the cheapest model within the margin; of equally cheap ones the better."""
-    least = max(expected) - margin
+def choose(expected: Sequence[float], costs: Sequence[float]) -> int:
+    """The number of the cheapest model expected to be about as good as any; of equally cheap ones the better."""
+    least = max(expected) - ALIKE
     within = (i for i, quality in enumerate(expected) if quality >= least)
     return min(within, key=lambda i: (costs[i], -expected[i]))
 
 
-def _came_to(
-    margin: float,
-    expected: Sequence[Sequence[float]],
-    quality: Sequence[Sequence[float]],
-    costs: Sequence[float],
-    best: int,
-) -> Margin:
-    picks = [best if margin == SINGLE else choose(row, costs, margin) for row in expected]
-    got, reference = [row[i] for row, i in zip(quality, picks, strict=True)], [row[best] for row in quality]
-    n, total = len(got), sum(reference)
-    share = sum(got) / total
-    variance = sum((g - share * r) ** 2 for g, r in zip(got, reference, strict=True)) / n
-    half = half_width(variance, n) * n / total if any(i != best for i in picks) else 0.0
-    spend = sum(costs[i] for i in picks) / (n * costs[best]) if costs[best] else 1.0
-    return Margin(margin=margin, quality=share, low=share - half, high=share + half, spend=spend)
+def _worth_having(prices: Sequence[float], expected: Sequence[Sequence[float]]) -> list[int]:
+    """The models that are picked, or expected to be the best of these, more than seldom."""
+    rows = list(zip(*expected, strict=True))
+    taken = Counter(choose(row, prices) for row in rows) + Counter(
+        max(range(len(row)), key=row.__getitem__) for row in rows
+    )
+    return [i for i in range(len(prices)) if taken[i] >= max(1, _SELDOM * len(rows))]
+
+
+def _common(
+    records: Sequence[Record], costs: Mapping[str, float]
+) -> tuple[tuple[str, ...], tuple[float, ...], list[list[float]]]:
+    """The models that all records name, what they cost, and how good they were in each record."""
+    names = tuple(sorted(set.intersection(*(set(record.quality) for record in records))))
+    if len(names) < 2:
+        raise ValueError(f"quality: the records have {len(names)} models in common; a choice takes two or more")
+    prices = tuple(_cost(name, records, costs) for name in names)
+    quality = [[record.quality[name] for record in records] for name in names]
+    if not any(map(any, quality)):
+        raise ValueError("quality: no model was good at anything")
+    if all(min(column) == max(column) for column in zip(*quality, strict=True)):
+        raise ValueError("quality: in every record all models are equally good; there is nothing to learn")
+    return names, prices, quality
 
 
 def _cost(name: str, records: Sequence[Record], costs: Mapping[str, float]) -> float:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.routing.calibration import Point, chosen, curve
-from langchain_costguard.routing.features import Linear, look
+from langchain_costguard.routing.features import look
+from langchain_costguard.routing.linear import Linear
 from langchain_costguard.routing.route import Route, RouteRequest
 from langchain_costguard.routing.training import Record, Table, check, crossfit, fit, vectors_of
 
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
     from langchain_core.language_models import BaseChatModel
 
-_VERSION = 1
+_VERSION = 2
 _KNOWN = 2000
 """Prompts it was trained on whose checksums are kept, to tell records it has not seen from those it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a prompt goes where it goes: the score, the threshold, and what each word or trait of the prompt added."""
+    """Why a prompt goes where it goes: the score, the threshold, and what each word or trait of the prompt added.
+
+    The parts add up to the score.
+    """
 
     model: str
     score: float
@@ -37,8 +41,11 @@ class Explanation:
     def __str__(self) -> str:
         side = "at or above" if self.score >= self.threshold else "below"
         head = f"{self.model}: the strong model is expected to be {self.score:+.3f} better, {side} {self.threshold:.3f}"
-        most = sorted(self.parts.items(), key=lambda part: -abs(part[1]))[:10]
-        return "\n".join([head, *(f"  {value:+.4f}  {name}" for name, value in most)])
+        most = sorted(self.parts.items(), key=lambda part: -abs(part[1]))
+        told, rest = most[:10], most[10:]
+        if rest:
+            told.append((f"(the other {len(rest)})", sum(value for _, value in rest)))
+        return "\n".join([head, *(f"  {value:+.4f}  {name}" for name, value in told)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +72,11 @@ class ClassifierRouter:
         return self.weak, self.strong
 
     @property
+    def quick(self) -> bool:
+        """Whether a choice is not worth a thread: an embedding would be."""
+        return self.embeddings is None
+
+    @property
     def threshold(self) -> float:
         """The score from which on a prompt goes to the strong model."""
         return self.point.threshold
@@ -87,8 +99,12 @@ class ClassifierRouter:
 
     def explain(self, prompt: str, tools: Sequence[Any] = ()) -> Explanation:
         """What in the prompt speaks for the strong model (above zero), and what for the weak one."""
-        score = self.score(prompt, tools)
-        parts = self.linear.parts(look(prompt, tools))
+        vector = self.embeddings.embed_query(prompt) if self.embeddings is not None and self.linear.dense else ()
+        parts = self.linear.parts(look(prompt, tools), vector)
+        whole = sum(parts.values())
+        score = max(-1.0, min(1.0, whole))
+        if score != whole:
+            parts["(no more than 1 is possible)"] = score - whole
         return Explanation(self.names[score >= self.threshold], score, self.threshold, parts)
 
     def calibrate(
@@ -110,10 +126,12 @@ class ClassifierRouter:
         points = self.points
         if records is not None:
             check(records)
-            sums = {_sum(record.prompt) for record in records}
-            if len(sums & self.known) > min(len(sums), len(self.known)) // 10:
+            seen = sum(_sum(record.prompt) in self.known for record in records)
+            if seen > min(len(records), len(self.known)) // 10:
+                among = "" if self.facts.get("records", 0) <= _KNOWN else " or more"
                 raise ValueError(
-                    "records: the router was trained on them; calibrate(...) without records measures those fairly"
+                    f"records: the router was trained on {seen}{among} of these {len(records)}; leave those out, or "
+                    "calibrate(...) without records, which measures those of the training fairly"
                 )
             prompts = [record.prompt for record in records]
             table = Table.of(records, vectors_of(prompts, self.embeddings) if self.linear.dense else ())
@@ -207,7 +225,7 @@ class ClassifierRouter:
                 raise ValueError(f"version {told['costguard router']!r} is not {_VERSION}; train again")
             names = (str(told["models"]["weak"]), str(told["models"]["strong"]))
             linear = Linear.unpacked(told["linear"])
-            points = tuple(_read_point(row) for row in told["points"])
+            points = tuple(read_point(row) for row in told["points"])
             point, facts = Point(**told["point"]), dict(told["facts"])
             known = array("B", b64decode(told["known"], validate=True)).tobytes()
         except OSError as error:
@@ -229,7 +247,8 @@ class ClassifierRouter:
         )
 
 
-def _read_point(row: Sequence[float]) -> Point:
+def read_point(row: Sequence[float]) -> Point:
+    """A point of a curve, from its row in a file."""
     threshold, strong, quality, low, high, spend = map(float, row)
     return Point(threshold=threshold, strong=strong, quality=quality, low=low, high=high, spend=spend)
 

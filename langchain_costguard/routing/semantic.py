@@ -1,10 +1,7 @@
 """Routing by likeness: each route is a few utterances, and a prompt like none of them goes to the default.
 
-A prompt goes to the route whose mean utterance is nearest. Distance counts less in directions in which the utterances
-of one route differ among themselves (the pooled covariance of all routes, shrunk towards the identity), for that is
-what does not matter to them. How far is too far is learnt by leaving each utterance out in turn, in closed form, and
-asking how near the others would have found it: each route's threshold is its own mean, drawn towards that of all
-routes, less what lets through all but ``reject`` of the utterances. No utterance out of scope is needed.
+A prompt goes to the route whose mean utterance is nearest, if it is near enough: ``likeness.py`` has the measure, and
+how the thresholds are learnt.
 """
 
 from __future__ import annotations
@@ -15,33 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
+from langchain_costguard.routing.likeness import fit, scores, squares, unit
 from langchain_costguard.routing.route import Route, RouteRequest
 from langchain_costguard.routing.tiers import Spec, checked_model, dearest, distinct
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Array = NDArray[np.floating[Any]]
-
-_SHRINK = 0.7
-"""The identity's weight in the covariance. From 0.5 to 0.9, the accuracy on CLINC150 differs by 0.1 points."""
-
-_DIRECTIONS = 256
-"""Directions of the covariance kept; more of them make large embeddings slow, and tell no better."""
-
-_LEAD = 0.2
-"""The weight of the lead over the runner-up beside the nearness itself."""
-
-_PULL = 30
-"""A route's own mean weighs as much as that of all routes when it has so many utterances."""
-
-_ROUNDING = 1e-4
-"""The share of a score that may be lost by computing in single precision."""
 
 _FORMAT = 1
 
@@ -104,7 +81,7 @@ class SemanticRouter:
         self._set({name: examples.model for name, examples in routes.items()}, embeddings, default)
         texts = [text for examples in routes.values() for text in examples.utterances]
         owners = [index for index, examples in enumerate(routes.values()) for _ in examples.utterances]
-        self._index = _fit(_unit(embeddings.embed_documents(texts), texts), owners, float(reject))
+        self._index = fit(unit(embeddings.embed_documents(texts), texts), owners, float(reject))
 
     def __call__(self, request: RouteRequest) -> Route:
         """The model for the user's last message."""
@@ -123,12 +100,12 @@ class SemanticRouter:
             ValueError: the embedding is of another size than those of the utterances, or no direction.
         """
         index = self._index
-        x = _unit([vector], ["the prompt"])[0]
+        x = unit([vector], ["the prompt"])[0]
         if x.size != index["means"].shape[1]:
             raise ValueError(f"vector: {x.size} numbers, but the utterances' embeddings have {index['means'].shape[1]}")
-        distances = _distances(index, x)
+        distances = squares(index, x)
         nearest = int(distances.argmin())
-        score = float(_scores(distances[None, :], [nearest])[0] - index["thresholds"][nearest])
+        score = float(scores(distances[None, :], [nearest])[0] - index["thresholds"][nearest])
         score /= float(index["spread"])
         name = self._names[nearest]
         if score < 0:
@@ -204,100 +181,6 @@ def _check_apart(routes: Mapping[str, Examples]) -> None:
             other = owner.setdefault(text.strip().lower(), name)
             if other != name:
                 raise ValueError(f"routes: {text!r} is an utterance of {other!r} and of {name!r}")
-
-
-def _unit(vectors: Any, texts: Sequence[str]) -> Array:
-    """The vectors as rows of length one.
-
-    Raises:
-        ValueError: they are not as many as the texts, not of one size, or one has no direction.
-    """
-    import numpy as np
-
-    try:
-        rows = np.asarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise ValueError("embeddings: the vectors are not numbers, or not of one size") from None
-    if rows.ndim != 2 or len(rows) != len(texts) or not rows.shape[1]:
-        raise ValueError(f"embeddings: {len(texts)} texts brought vectors of the shape {rows.shape}")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if bad.size:
-        raise ValueError(f"embeddings: the vector of {texts[int(bad[0])]!r} is zero or not finite")
-    unit: Array = rows / lengths
-    return unit
-
-
-def _fit(rows: Array, owners: Sequence[int], reject: float) -> dict[str, Any]:
-    """The index: means, what distances are computed from, and thresholds."""
-    import numpy as np
-
-    of = np.asarray(owners)
-    count = np.bincount(of)
-    means = np.stack([rows[of == route].mean(axis=0) for route in range(len(count))])
-    residuals = rows - means[of]
-    freedom = max(1, len(rows) - len(count))
-    _, strength, directions = np.linalg.svd(residuals, full_matrices=False)
-    strength, directions = strength[:_DIRECTIONS], directions[:_DIRECTIONS]
-    floor = max(1e-6, float(_SHRINK * (residuals**2).sum() / freedom / rows.shape[1]))
-    variance = (1 - _SHRINK) * strength**2 / freedom + floor
-    # The inverse covariance is the identity / floor, less these directions' outer products.
-    damped = (directions * np.sqrt(1 / floor - 1 / variance)[:, None]).astype(np.float32)
-    whitened = means / floor - means @ damped.T @ damped
-    index = {
-        "means": whitened.astype(np.float32),
-        "offsets": (means * whitened).sum(axis=1).astype(np.float32),
-        "damped": damped,
-        "floor": np.float32(floor),
-    }
-    left_out = _left_out(index, rows, means, of, (1 - _SHRINK) / freedom)
-    own = np.array([left_out[of == route].mean() for route in range(len(count))])
-    weight = count / (count + _PULL)
-    drawn = weight * own + (1 - weight) * left_out.mean()
-    index["thresholds"] = drawn + np.quantile(left_out - drawn[of], reject) - _ROUNDING * np.abs(drawn)
-    index["spread"] = np.float64(max(1e-6, float(left_out.std())))
-    return index
-
-
-def _left_out(index: Mapping[str, Any], rows: Array, means: Array, of: Any, share: float) -> Array:
-    """Each utterance's score for its own route, had it not been one of its utterances.
-
-    Leaving it out takes its residual out of the covariance (Sherman and Morrison) and itself out of its route's mean.
-    """
-    import numpy as np
-
-    every = np.arange(len(rows))
-    count = np.bincount(of)[of]
-    distances = _distances(index, rows)
-    apart = _distances(index, means)
-    own = distances[every, of]
-    taken = share * count / (count - 1)
-    grown = 1 / np.maximum(0.05, 1 - taken * own)
-    inner = (own[:, None] + distances - apart[of]) / 2
-    others = distances + (taken * grown)[:, None] * inner**2
-    # The mean of one more utterance is a little nearer to a new one: (k + 1) / k instead of k / (k - 1).
-    others[every, of] = own * grown * (count / (count - 1)) ** 2 * (count**2 - 1) / count**2
-    return _scores(others, of)
-
-
-def _distances(index: Mapping[str, Any], rows: Array) -> Array:
-    """The squared distances of the rows (or of one vector) to the routes' means."""
-    within = (rows**2).sum(axis=-1) / index["floor"] - ((rows @ index["damped"].T) ** 2).sum(axis=-1)
-    found: Array = within[..., None] - 2 * (rows @ index["means"].T) + index["offsets"]
-    return found
-
-
-def _scores(distances: Array, routes: Any) -> Array:
-    """How well each row's route suits it: near, and nearer than the next one."""
-    import numpy as np
-
-    every = np.arange(len(distances))
-    own = distances[every, routes]
-    rest = distances.copy()
-    rest[every, routes] = np.inf
-    lead = rest.min(axis=1) - own if distances.shape[1] > 1 else 0.0
-    found: Array = -own + _LEAD * lead
-    return found
 
 
 def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

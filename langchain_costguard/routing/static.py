@@ -22,6 +22,9 @@ class StaticRouter:
         ValueError: names what is wrong with the table.
     """
 
+    quick = True
+    """It looks a name up: not worth a thread."""
+
     def __init__(self, table: Mapping[str, Spec], *, default: Spec) -> None:
         if not isinstance(table, Mapping) or not table:
             raise ValueError(f'table: {table!r} must map names to models, such as {{"classify": "openai:gpt-5-mini"}}')

@@ -1,16 +1,16 @@
-"""Training a router: the records it learns from, and ridge regression of their features. Training needs numpy."""
+"""Training a router: ridge regression of the features of records. It needs numpy."""
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.routing.features import BUCKETS, Linear, Look, look, standard
+from langchain_costguard.routing.features import BUCKETS, Look, look
+from langchain_costguard.routing.linear import Linear, standard
+from langchain_costguard.routing.records import Reading, Record, read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+__all__ = ["Reading", "Record", "Table", "check", "crossfit", "fit", "read", "vectors_of"]
+
 LEAST = 50
 """Records below which nothing is learnt."""
 FOLDS = 5
@@ -26,136 +28,6 @@ _SHRINK = 10.0
 """The ridge. A record's words weigh 1 together, so this is in records; from 5 to 30 little changes."""
 _EXACT = 2000
 """Rows up to which the equations are solved in one go."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What is known of one prompt.
-
-    Args:
-        prompt: What the user asked.
-        quality: How good each model's answer was, from 0 to 1, by feedback, a judge or a check; two models or more.
-        cost: What each model's answer cost, in dollars, where that is known.
-        tools: The tools offered with it, as schemas.
-
-    Raises:
-        ValueError: names the field and the value.
-    """
-
-    prompt: str
-    quality: Mapping[str, float]
-    cost: Mapping[str, float] = field(default_factory=dict)
-    tools: Sequence[Any] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str):
-            raise ValueError(f"prompt: {self.prompt!r} must be a string")
-        if not isinstance(self.quality, Mapping) or len(self.quality) < 2:
-            raise ValueError(f"quality: {self.quality!r} must name two models or more")
-        if not isinstance(self.cost, Mapping):
-            raise ValueError(f"cost: {self.cost!r} must be an object of models")
-        if not isinstance(self.tools, (list, tuple)):
-            raise ValueError(f"tools: {self.tools!r} must be a list of schemas")
-        for name, most in (("quality", 1.0), ("cost", math.inf)):
-            for model, value in getattr(self, name).items():
-                if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= most:
-                    wanted = "a number from 0 to 1, or true or false" if name == "quality" else "dollars, 0 or more"
-                    raise ValueError(f"{name}.{model}: {value!r} must be {wanted}")
-        object.__setattr__(self, "quality", {model: float(value) for model, value in self.quality.items()})
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The records of a file, and a sentence for each line that is none."""
-
-    records: list[Record]
-    skipped: list[str]
-
-
-def read(path: str | Path, *, strict: bool = False) -> Reading:
-    """The records of a file of JSON lines: ``{"prompt", "quality": {model: 0..1 or bool}, "cost"?, "tools"?}``.
-
-    Or a line for each answer, ``{"prompt", "model", "good", "cost"?}``, which are grouped by prompt; of a model that
-    answered it more than once the mean counts. A bad line is skipped and told, and the rest kept.
-
-    Raises:
-        ValueError: there is no such file; with ``strict``, the first bad line and its field.
-    """
-    records: list[Record] = []
-    answers: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    try:
-        lines = Path(path).read_text("utf-8-sig", errors="replace").split("\n")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
-    told: list[tuple[str, str]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = _row(line)
-            if "quality" in row:
-                records.append(_record(row))
-            else:
-                _answer(row)
-                answers.setdefault(row["prompt"], []).append((number, row))
-        except (ValueError, RecursionError) as error:
-            told.append((f"line {number}", str(error)))
-    for rows in answers.values():
-        try:
-            records.append(_grouped([row for _, row in rows]))
-        except ValueError as error:
-            told.append((f"line {rows[0][0]}", str(error)))
-    skipped = [f"{where}: {what}" for where, what in told]
-    if strict and skipped:
-        raise ValueError(f"{path}: {skipped[0]}")
-    return Reading(records, skipped)
-
-
-def _row(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"no JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{line.strip()[:40]!r} must be an object")
-    return row
-
-
-def _record(row: Mapping[str, Any]) -> Record:
-    return Record(
-        prompt=row.get("prompt"),  # type: ignore[arg-type]
-        quality=row["quality"],
-        cost={} if row.get("cost") is None else row["cost"],
-        tools=row.get("tools") or (),
-    )
-
-
-def _answer(row: Mapping[str, Any]) -> None:
-    for name in ("prompt", "model", "good"):
-        if name not in row:
-            raise ValueError(f"{name}: missing; a record has 'prompt' and 'quality', or 'prompt', 'model' and 'good'")
-    for name in ("prompt", "model"):
-        if not isinstance(row[name], str):
-            raise ValueError(f"{name}: {row[name]!r} must be a string")
-    cost = row.get("cost")
-    Record(prompt="", quality={row["model"]: row["good"], "": 0}, cost={} if cost is None else {"cost": cost})
-
-
-def _grouped(rows: Sequence[Mapping[str, Any]]) -> Record:
-    def means(name: str) -> dict[str, float]:
-        by_model: dict[str, list[float]] = {}
-        for row in rows:
-            if row.get(name) is not None:
-                by_model.setdefault(row["model"], []).append(float(row[name]))
-        return {model: sum(values) / len(values) for model, values in by_model.items()}
-
-    quality = means("good")
-    if len(quality) < 2:
-        raise ValueError(f"good: this prompt has an answer of {', '.join(quality)} alone; two models are compared")
-    return Record(prompt=rows[0]["prompt"], quality=quality, cost=means("cost"), tools=rows[0].get("tools") or ())
-
-
-# Learning
 
 
 def check(records: Sequence[Record]) -> None:

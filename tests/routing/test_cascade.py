@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
+from langchain_costguard.policies.intervals import wilson
 from langchain_costguard.routing.agreement import Votes, answer_of, normal
 from langchain_costguard.routing.cascade import Agreement, Cascade, Judge, LogProbs, Parses, Verifier
-from langchain_costguard.routing.cascade_runs import LabelledRun, Try, calibrate, replay, wilson
+from langchain_costguard.routing.cascade_runs import LabelledRun, Try, calibrate, replay
 from langchain_costguard.testing import ScriptedChatModel
 
 # What is the same answer
@@ -258,5 +259,5 @@ def test_calibration_names_what_it_cannot_use(arguments: dict[str, Any], named: 
 
 def test_wilson_is_wilsons() -> None:
     """Newcombe 1998, table I: 81 of 263 and 0 of 20, at 95 %."""
-    assert wilson(81 / 263, 263, 1.959964) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert wilson(0.0, 20, 1.959964) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
