@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from langchain_costguard import Budget, CostGuard, SQLiteStore
+from langchain_costguard.caching import SQLiteCache
+from langchain_costguard.steering import SteeredModel, steer
 from langchain_costguard.testing import FakeProvider, Reply, Request, ScriptedChatModel
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +26,7 @@ BLOCKS = [
     )
 ]
 SETUP = {note: body for note, _, body in BLOCKS if note in ("demo", "tests")}
+OUTPUT = {note.removeprefix("output of "): body for note, _, body in BLOCKS if note.startswith("output of ")}
 COMMANDS = [
     line for note, language, body in BLOCKS if language == "bash" and note not in SETUP for line in body.splitlines()
 ]
@@ -48,6 +51,24 @@ def runs() -> str:
     )
 
 
+def requests() -> str:
+    """Requests whose prompts begin with the time of day."""
+    handbook = "\n".join(f"{n}. Look up the carrier first, then say what it tells." for n in range(200))
+    rows = [
+        {
+            "at": f"2026-01-31T12:{n:02}:00Z",
+            "feature": "support",
+            "model": "gpt-4o",
+            "messages": [
+                {"role": "system", "content": f"It is 12:{n:02}. {handbook}"},
+                {"role": "user", "content": "Where is it?"},
+            ],
+        }
+        for n in range(30)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 def comparable(text: str) -> str:
     """Without the numbers, some of which depend on whether tiktoken's vocabulary is at hand, and on one line."""
     return " ".join(re.sub(r"\$?\d[\d.]*", "0", text).split())
@@ -60,6 +81,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if note.startswith("file: "):
             (tmp_path / note.removeprefix("file: ")).write_text(body, "utf-8")
     (tmp_path / "runs.jsonl").write_text(runs(), "utf-8")
+    (tmp_path / "requests.jsonl").write_text(requests(), "utf-8")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "not-a-key")
@@ -94,10 +116,15 @@ def test_every_command_runs(command: str, newcomer: Path, monkeypatch: pytest.Mo
             ScriptedChatModel().invoke("hello", config={"callbacks": [shared]})
     with FakeProvider(answer) as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        if "cache" in command:
+            kept = steer(CostGuard(), cache=SQLiteCache(str(newcomer / "answers.db")))
+            SteeredModel(provider.openai(temperature=0), kept).invoke("What is a ledger?")
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)
-    expected = {0, 1} if "doctor" in command else {0}  # the doctor's verdict on that agent is tested with the doctor
+    # The doctor's verdict on that agent is tested with the doctor; the linter says by its status that it found something.
+    expected = {0, 1} if "doctor" in command or "lint" in command else {0}
     assert done.returncode in expected, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert comparable(OUTPUT.get(command, "")) in comparable(done.stdout)
 
 
 def test_the_two_commands_set_everything_up_themselves_and_are_what_ci_runs() -> None:

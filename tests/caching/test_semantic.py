@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -408,3 +409,22 @@ def test_a_log_forgets_the_oldest_and_takes_only_labels(tmp_path: Path) -> None:
     for wrong in ({"least": 2}, {"most": 0}):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
             ShadowLog(**wrong)  # type: ignore[arg-type]
+
+
+def test_pairs_that_hang_together_by_their_prompts_are_learnt_from_all_the_same() -> None:
+    """As a cache in shadow records them: each new prompt beside the nearest of those before."""
+    things = ["chair", "coat", "lamp", "tent", "desk", "bike", "shoe", "ring", "vase", "sofa", "drum", "kite"]
+    things += ["bowl", "clock", "mug", "rug", "saw", "wok"]
+    forms = ["How do I return the {}?", "How can I give the {} back?", "Where is the bill for the {}?"]
+    asked = [(form.format(thing), (form is forms[2], thing)) for thing in things for form in forms]
+    pairs = [(one, other, a == b) for (one, a), (other, b) in pairwise(asked)]
+    pairs += [(one, other, a == b) for (one, a), (other, b) in zip(asked, asked[2:], strict=False)]
+    fit = SemanticCache(Words()).fit(pairs, precision=0.3)
+    assert fit.pairs == len(pairs)
+
+
+def test_pairs_that_leave_none_to_check_on_are_refused() -> None:
+    prompts = [f"What is item {chr(97 + i // 26)}{chr(97 + i % 26)}?" for i in range(200)]
+    hub = [("What is it?", prompt, i % 2 == 0) for i, prompt in enumerate(prompts)]
+    with pytest.raises(ValueError, match="share their prompts"):
+        SemanticCache(Words()).fit(hub, precision=0.5)

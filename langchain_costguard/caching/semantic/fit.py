@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from langchain_costguard.caching.semantic.conflicts import VETOES, checked_vetoes
@@ -36,8 +36,8 @@ class Fit:
     threshold: float
     target: float
     pairs: int
-    likeness: Likeness
-    vetoes: tuple[str, ...] = tuple(VETOES)
+    likeness: Likeness = field(repr=False)
+    vetoes: tuple[str, ...] = field(default=tuple(VETOES), repr=False)
 
     def __str__(self) -> str:
         return (

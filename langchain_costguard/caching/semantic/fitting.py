@@ -7,6 +7,7 @@ with a prompt of it: pairs that share a prompt are always on one side of a split
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ class Table:
         self.cosines = [float(cosine) for cosine in cosines]
         self.labels = [float(same) for _, _, same in pairs]
         self.vetoed = [bool(conflicts(one, other, vetoes)) for one, other in self.readings]
-        self.clusters = _clusters(pairs)
+        self.prompts = [(_plain(one), _plain(other)) for one, other, _ in pairs]
+        self.clusters = _clusters(self.prompts)
 
     def fit(self, rows: Sequence[int]) -> Likeness:
         """A model of these rows."""
@@ -100,7 +102,11 @@ class Table:
         return [-1.0 if self.vetoed[i] else model.of(*self.readings[i], self.cosines[i]) for i in rows]
 
     def crossfit(self, seed: int = 0) -> list[float]:
-        """Scores of all rows, each by a model that had seen no row of its cluster."""
+        """Scores of all rows, each by a model that had seen none of its prompts.
+
+        Raises:
+            ValueError: the pairs hang together by their prompts, and leave nothing to learn from.
+        """
         import random
 
         order = sorted(set(self.clusters))
@@ -108,8 +114,14 @@ class Table:
         fold = {cluster: i % FOLDS for i, cluster in enumerate(order)}
         found = [0.0] * len(self.labels)
         for part in range(FOLDS):
-            kept = [i for i, cluster in enumerate(self.clusters) if fold[cluster] != part]
             held = [i for i, cluster in enumerate(self.clusters) if fold[cluster] == part]
+            known = {prompt for i in held for prompt in self.prompts[i]}
+            kept = [i for i, prompts in enumerate(self.prompts) if known.isdisjoint(prompts)]
+            if len({self.labels[i] for i in kept}) < 2:
+                raise ValueError(
+                    f"pairs: these {len(self.labels)} share their prompts with one another, which leaves none to check "
+                    "a fit on; add pairs of other prompts"
+                )
             for i, score in zip(held, self.scores(held, self.fit(kept)), strict=True):
                 found[i] = score
         return found
@@ -190,8 +202,16 @@ def _logistic(z: Floats, y: Floats) -> Floats:
     return w
 
 
-def _clusters(pairs: Sequence[Pair]) -> list[int]:
-    """For each pair, the number of the cluster of pairs that share prompts, directly or by others."""
+def _plain(prompt: str) -> str:
+    return " ".join(prompt.casefold().split())
+
+
+def _clusters(pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """For each pair, the number of the cluster of pairs that share prompts, directly or by others.
+
+    What a cache in shadow records hangs together by and by. A cluster that would not fit in a fold is taken apart, into
+    those of its pairs that share the first of their prompts.
+    """
     parent: dict[str, str] = {}
 
     def root(text: str) -> str:
@@ -199,8 +219,13 @@ def _clusters(pairs: Sequence[Pair]) -> list[int]:
             parent[text] = text = parent[parent[text]]
         return text
 
-    plain = [(" ".join(one.casefold().split()), " ".join(other.casefold().split())) for one, other, _ in pairs]
-    for one, other in plain:
+    for one, other in pairs:
         parent[root(one)] = root(other)
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(root(one), len(numbers)) for one, _ in plain]
+    roots = [root(one) for one, _ in pairs]
+    sizes = Counter(roots)
+    names = [
+        (each, "") if sizes[each] * FOLDS <= len(pairs) else (each, one)
+        for each, (one, _) in zip(roots, pairs, strict=True)
+    ]
+    numbers: dict[tuple[str, str], int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
