@@ -120,7 +120,7 @@ def test_every_command_runs(command: str, newcomer: Path, monkeypatch: pytest.Mo
             kept = steer(CostGuard(), cache=SQLiteCache(str(newcomer / "answers.db")))
             SteeredModel(provider.openai(temperature=0), kept).invoke("What is a ledger?")
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)
-    # The doctor's verdict on that agent is tested with the doctor; the linter says by its status that it found something.
+    # The doctor's verdict on that agent is tested with the doctor; the linter's says that it found something.
     expected = {0, 1} if "doctor" in command or "lint" in command else {0}
     assert done.returncode in expected, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -14,7 +14,8 @@ from langchain_costguard.steering.install import install
 from langchain_costguard.steering.model import SteeredModel
 from langchain_costguard.steering.nodes import BudgetGate, StuckLoopNode, guarded_tools
 from langchain_costguard.steering.router import RoutedModel, RouterNode
-from langchain_costguard.steering.steer import Steering, steer
+from langchain_costguard.steering.steer import steer
+from langchain_costguard.steering.steering import Steering
 
 __all__ = [
     "Breaker",

@@ -16,7 +16,8 @@ from langchain_costguard.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.here import paying
 from langchain_costguard.steering.states import node_reply, node_request, node_update
-from langchain_costguard.steering.steer import Steering, steer
+from langchain_costguard.steering.steer import steer
+from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.tooling import ask_leave_first, asteer_tool, steer_tool
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.people import Answer
 
 if TYPE_CHECKING:
-    from langchain_costguard.steering.steer import Steering
+    from langchain_costguard.steering.steering import Steering
 
 Given = dict[str, "Answer | None"]
 """By the id of a tool call, what a person said of it; None where it needs no leave."""

@@ -24,7 +24,7 @@ from langchain_costguard.steering.tooling import asteer_tool, steer_tool
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-    from langchain_costguard.steering.steer import Steering
+    from langchain_costguard.steering.steering import Steering
 
 
 class CostGuardMiddleware(AgentMiddleware[Any, Any]):

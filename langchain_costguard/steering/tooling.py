@@ -23,7 +23,7 @@ from langchain_costguard.steering.people import Answer, about_tool, answered
 from langchain_costguard.steering.sentences import tool_says
 
 if TYPE_CHECKING:
-    from langchain_costguard.steering.steer import Steering
+    from langchain_costguard.steering.steering import Steering
 
 Approval = Collection[str] | Callable[[dict[str, Any], Decimal | None], Any]
 """Which tool calls a person has to allow: names (``"delete_*"`` matches many), or a predicate on the call (``name``,

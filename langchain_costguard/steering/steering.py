@@ -1,0 +1,257 @@
+"""The policies of one agent, composed into the flow of each model and tool call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
+
+from langchain_core.language_models import BaseChatModel
+
+from langchain_costguard.caching.prompt.promptcache import PromptCache
+from langchain_costguard.money import Money, nano
+from langchain_costguard.policies.breaker import Breaker
+from langchain_costguard.policies.loops import LoopDetector
+from langchain_costguard.policies.pace import Pace
+from langchain_costguard.policies.retries import Retry, classify, sdk_retries
+from langchain_costguard.routing.cascade import Cascade
+from langchain_costguard.routing.route import Router
+from langchain_costguard.routing.runlog import RunLog
+from langchain_costguard.steering.attempts import breaking, retrying, throttling
+from langchain_costguard.steering.cached import caching
+from langchain_costguard.steering.caches import Cache, Caches
+from langchain_costguard.steering.cascading import Tiers, cascading, checking_last, retrying_last
+from langchain_costguard.steering.checking import checking
+from langchain_costguard.steering.circuits import Circuits
+from langchain_costguard.steering.ending import OnExceeded, ending
+from langchain_costguard.steering.flow import Asking, Call, Flow
+from langchain_costguard.steering.guardrails import Guardrail
+from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.prompt_cached import PromptCaching, prompt_caching
+from langchain_costguard.steering.rate import Rate
+from langchain_costguard.steering.recalled import StandIn
+from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.routed import fleet_of, ref_of, routing
+from langchain_costguard.steering.tooling import (
+    Approval,
+    approving,
+    breaking_tool,
+    checked_approval,
+    refusing,
+    retrying_tool,
+)
+from langchain_costguard.steering.unsticking import Rung, checked_ladder, unsticking
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware import AgentMiddleware
+
+    from langchain_costguard.guard import CostGuard
+
+_KEPT_MODELS = 16
+
+_Layer = Callable[[Here, Asking, Any], Flow[Any]]
+
+
+class Steering(Sequence["AgentMiddleware[Any, Any]"]):
+    """The chosen policies. As a sequence, the middleware of ``create_agent``; else what nodes and models are given.
+
+    The middleware is made when it is asked for: chains and graphs need no ``langchain``.
+    """
+
+    def __init__(
+        self,
+        guard: CostGuard,
+        *,
+        breaker: Breaker | None,
+        model_breaker: Breaker | None,
+        retry: Retry | None,
+        loops: LoopDetector | None,
+        on_loop: Sequence[Rung],
+        on_exceeded: OnExceeded,
+        approve_tools: Approval | None,
+        guardrails: Sequence[Guardrail],
+        throttle_at: float | None,
+        usd_per_minute: Money | None,
+        router: Router | None,
+        cascade: Cascade | None,
+        runs: RunLog | None,
+        cache: Cache | Sequence[Cache] | None,
+        prompt_cache: PromptCache | None,
+    ) -> None:
+        _check_kinds(guard, breaker=(breaker, Breaker), model_breaker=(model_breaker, Breaker), retry=(retry, Retry))
+        _check_kinds(guard, loops=(loops, LoopDetector), runs=(runs, RunLog), prompt_cache=(prompt_cache, PromptCache))
+        _check_choices(on_exceeded, guardrails, router, cascade, runs)
+        self.guard = guard
+        self.retry = retry
+        self.loops = loops
+        self.ladder = checked_ladder(on_loop)
+        self.on_exceeded: OnExceeded = on_exceeded
+        self.approve_tools = checked_approval(approve_tools)
+        self.guardrails = tuple(guardrails)
+        circuits = partial(Circuits, store=guard.store, clock=guard.now)
+        self.tool_circuits = None if breaker is None else circuits(breaker, prefix="tool")
+        self.model_circuits = None if model_breaker is None else circuits(model_breaker, prefix="model")
+        self.pace, self._rate = _pace(guard, throttle_at, usd_per_minute)
+        self._router = None if router is None else (router, fleet_of(router, guard, retry), runs)
+        self._tiers = None if cascade is None else Tiers(cascade, guard, runs, retry)
+        tiers = () if self._tiers is None else (*self._tiers.cheap, self._tiers.last)
+        salt = ",".join(str(ref_of(model)) for model in tiers)
+        self._caches = None if cache is None else Caches(cache, self.guardrails, salt)
+        self._prompts = None if prompt_cache is None else PromptCaching(prompt_cache, guard)
+        self._model_layers = self._layers_of_models()
+        self._tool_layers = self._layers_of_tools()
+        self._strict: dict[int, tuple[Any, Any]] = {}
+        self._lock = threading.Lock()
+        self._middleware: Any = None
+
+    # The flows
+
+    def model_flow(self, request: Any, name: str = "", here: Here | None = None) -> Flow[Reply]:
+        """The policies around one request to a model, the outermost first."""
+        here = here or Here(self.guard, name)
+        return _composed(self._model_layers, here)(request)
+
+    def tool_flow(self, request: Any) -> Flow[Any]:
+        """The policies around one tool call."""
+        here = Here(self.guard, request.tool_call["name"])
+        return _composed(self._tool_layers, here)(request)
+
+    def strict(self, model: Any) -> Any:
+        """The model as the guard wraps it: admitted call by call, its output limited to what is affordable."""
+        found = self._strict.get(id(model))
+        if found is not None and found[0] is model:
+            return found[1]
+        wrapped = model
+        if isinstance(model, StandIn):
+            return model
+        if isinstance(model, BaseChatModel):
+            self._report_retries(model)
+            wrapped = self.guard.wrap(model)
+        with self._lock:
+            if len(self._strict) >= _KEPT_MODELS:
+                self._strict.clear()
+            self._strict[id(model)] = model, wrapped
+        return wrapped
+
+    @property
+    def holds_streams(self) -> bool:
+        """Whether a streamed reply is shown only once it has passed."""
+        return bool(self.guardrails) or (self._tiers is not None and self._tiers.holds_streams)
+
+    def _layers_of_models(self) -> list[_Layer]:
+        layers: list[_Layer] = [partial(ending, self.on_exceeded)]
+        if self.loops is not None:
+            layers.append(partial(unsticking, self.loops, self.ladder))
+        if self._router is not None:
+            layers.append(partial(routing, *self._router))
+        if self._caches is not None:
+            layers.append(partial(caching, self._caches))
+        if self.pace is not None:
+            layers.append(partial(throttling, self.pace, self._rate))
+        if self._tiers is not None:
+            layers.append(partial(cascading, self._tiers))
+        if self.guardrails or (self.retry is not None and self.retry.repairs):
+            repairs = self.retry.repairs if self.retry is not None else 0
+            how = self.retry.classify if self.retry is not None else classify
+            each = self._tiers is not None and partial(checking_last, self._tiers)
+            layers.append(partial(each or checking, self.guardrails, repairs, how, self.on_exceeded))
+        if self.retry is not None:
+            once = self._tiers is not None and partial(retrying_last, self._tiers)
+            layers.append(partial(once or retrying, self.retry))
+        if self.model_circuits is not None:
+            layers.append(partial(breaking, self.model_circuits))
+        if self._prompts is not None:
+            layers.append(partial(prompt_caching, self._prompts))
+        return layers
+
+    def _layers_of_tools(self) -> list[_Layer]:
+        layers: list[_Layer] = [partial(refusing, self.on_exceeded)]
+        if self.approve_tools is not None:
+            layers.append(partial(approving, self.approve_tools))
+        if self.tool_circuits is not None:
+            layers.append(partial(breaking_tool, self.tool_circuits))
+        if self.retry is not None and self.retry.tools:
+            layers.append(partial(retrying_tool, self.retry))
+        return layers
+
+    def _report_retries(self, model: Any) -> None:
+        ours, theirs = self.retry.attempts if self.retry is not None else 1, sdk_retries(model)
+        if ours > 1 and theirs:
+            self.guard.say_once(
+                f"{type(model).__name__} retries {theirs} times by itself in each of the {ours} attempts that steering "
+                f"makes: a failing call may be sent {ours * (theirs + 1)} times. Give the model max_retries=0."
+            )
+
+    # The middleware
+
+    def __len__(self) -> int:
+        return 1
+
+    @overload
+    def __getitem__(self, index: int) -> AgentMiddleware[Any, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AgentMiddleware[Any, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if self._middleware is None:
+            from langchain_costguard.steering.middleware import CostGuardMiddleware
+
+            self._middleware = CostGuardMiddleware(self)
+        return [self._middleware][index]
+
+    def __iter__(self) -> Iterator[AgentMiddleware[Any, Any]]:
+        yield self[0]
+
+    def __repr__(self) -> str:
+        return f"steer({self.guard!r}, on_exceeded={self.on_exceeded!r}, ...)"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __add__(self, other: Any) -> list[Any]:
+        return [*self, *other]
+
+    def __radd__(self, other: Any) -> list[Any]:
+        return [*other, *self]
+
+
+def _composed(layers: Sequence[_Layer], here: Here) -> Asking:
+    def innermost(request: Any) -> Flow[Any]:
+        answer = yield Call(request)
+        here.paid += 1
+        return answer
+
+    ask: Asking = innermost
+    for layer in reversed(layers):
+        ask = partial(layer, here, ask)
+    return ask
+
+
+def _check_kinds(guard: Any, **given: tuple[Any, type]) -> None:
+    if not hasattr(guard, "meter"):
+        raise ValueError(f"guard: {guard!r} is no CostGuard")
+    for field, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{field}: {value!r} is no {kind.__name__}, such as {kind.__name__}(), or None")
+
+
+def _check_choices(on_exceeded: Any, guardrails: Any, router: Any, cascade: Any, runs: Any) -> None:
+    if on_exceeded not in ("end", "raise", "interrupt"):
+        raise ValueError(f"on_exceeded: {on_exceeded!r} is not 'end', 'raise' or 'interrupt'")
+    if callable(guardrails) or not all(callable(guardrail) for guardrail in guardrails):
+        raise ValueError(f"guardrails: {guardrails!r} must be a list of callables that take the reply")
+    if router is not None and cascade is not None:
+        raise ValueError(f"cascade: {cascade!r} chooses the model, and so does the router: give one of them")
+    if runs is not None and router is None and cascade is None:
+        raise ValueError(f"runs: {runs!r} records what a router or a cascade does: give one of them")
+
+
+def _pace(guard: CostGuard, throttle_at: float | None, usd_per_minute: Money | None) -> tuple[Pace | None, Rate | None]:
+    """What calls are delayed by, and what counts how fast money goes."""
+    if throttle_at is None and usd_per_minute is None:
+        return None, None
+    most = None if usd_per_minute is None else nano(usd_per_minute, "usd_per_minute")
+    rate = None if most is None else Rate(guard.now)
+    if rate is not None:
+        guard.add_sink(rate)
+    return Pace(throttle_at=throttle_at, nano_per_minute=most), rate
