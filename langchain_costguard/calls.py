@@ -72,7 +72,8 @@ class Asked:
     """A model call that was started in this context, for LangChain's cache, which is told of none.
 
     Attributes:
-        tags: Those of the call.
+        call: The call.
+        tags: Those it was given.
         open_calls: The calls open where it is booked.
         around: The call it was started in.
         prompts: What a cache was asked in it.

@@ -19,6 +19,7 @@ from langchain_costguard.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account
 from langchain_costguard.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.observe.report import Tallies
 from langchain_costguard.pricing.estimate import Estimator
+from langchain_costguard.pricing.minimums import least_tokens
 from langchain_costguard.pricing.prices import PriceBook
 from langchain_costguard.scope import Scope
 from langchain_costguard.usage import ModelRef, Usage
@@ -27,10 +28,6 @@ UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 EXTENSION = 256
 """Output tokens a stream asks for when its hold is used up."""
-CACHED_FROM = 1_024
-"""Input tokens from which on a call counts as one that the provider's prompt cache could have answered in part, where
-the model's price has a lower rate for that: OpenAI's minimum, and that of most of Anthropic's models.
-https://platform.openai.com/docs/guides/prompt-caching"""
 _LOOK_AGAIN = 8
 """Tokens between two exact counts at the least: a count takes as long as the text is."""
 _MAX_PROVISIONAL = 1_000
@@ -258,14 +255,11 @@ class Meter:
             if len(dearest) > _MAX_SESSIONS:
                 dearest.pop(next(iter(dearest)), None)
         read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
-        rates = call.rates
-        caches = rates.cache_read < rates.input
-        cacheable = tokens if read or (caches and tokens >= CACHED_FROM) else 0
+        cacheable = tokens if read else _cacheable(call, tokens)
         if before is None:
             counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0, cacheable)
         else:
-            if caches and before[INPUT] >= CACHED_FROM:
-                cacheable -= before[INPUT]
+            cacheable -= _cacheable(call, before[INPUT])
             tokens, output, spent = tokens - before[INPUT], output - before[OUTPUT], charge - before[USD]
             counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, cacheable)
         self.tallies.count(call.scope, counts)
@@ -336,6 +330,13 @@ def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:
 
 
 _ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
+
+
+def _cacheable(call: Call, tokens: int) -> int:
+    """The input tokens, where the provider could have had them in its cache: it charges less for what it has there, and
+    they are as many as it keeps."""
+    rates = call.rates
+    return tokens if rates.cache_read < rates.input and tokens >= least_tokens(call.ref.name) else 0
 
 
 def asks_to_write_cache(ref: ModelRef) -> bool:

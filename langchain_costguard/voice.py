@@ -66,11 +66,13 @@ class Voice:
         except Exception as error:
             self._complain("settling a call", error)
 
-    def say_once(self, text: str) -> None:
-        """Warn of something in the user's set-up."""
-        if text not in self._complained:
-            self._complained.add(text)
-            log.warning("%s (said once)", text)
+    def say_once(self, text: str, error: BaseException | None = None) -> None:
+        """Warn of something in the user's set-up; with an ``error``, which may be in other words each time, once of its
+        kind."""
+        kind = text if error is None else f"{text}: {type(error).__name__}"
+        if kind not in self._complained:
+            self._complained.add(kind)
+            log.warning("%s (said once)", text if error is None else f"{kind}: {error}")
 
     def _complain(self, what: str, error: BaseException) -> None:
         kind = f"{what}: {type(error).__name__}"

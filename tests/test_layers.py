@@ -50,7 +50,13 @@ ONLY_IN = {
         "caching/exact/server.py",
         "caching/index/redis*.py",
     ],
-    "sqlite3": ["stores/database.py", "stores/sqlite.py", "caching/exact/sqlite.py", "caching/index/sqlite.py"],
+    "sqlite3": [
+        "stores/database.py",
+        "stores/sqlite.py",
+        "caching/exact/sqlite.py",
+        "caching/index/sqlite.py",
+        "cli/cache.py",
+    ],
     "tiktoken": ["pricing/vocabulary.py"],
     "genai_prices": ["pricing/*"],
     "pandas": ["observe/tables.py"],
@@ -76,6 +82,14 @@ FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
 PURE = ["budgets/budget.py", "budgets/accounts.py", "budgets/ledger.py", "budgets/alerts.py", "stores/account.py"]
 PURE += [file for file in FILES if file.startswith("policies/")]
+PURE += [f"caching/{name}.py" for name in ("base", "entry", "keepable", "question", "replies", "rules", "shelf")]
+PURE += [
+    f"caching/semantic/{name}.py" for name in ("conflicts", "likeness", "quantities", "reading", "verdict", "words")
+]
+PURE += [
+    f"caching/prompt/{name}.py"
+    for name in ("breakpoints", "breaks", "differences", "gaps", "kinds", "marks", "prompt", "rates")
+]
 """Policies: they take the time as an argument, and touch nothing outside."""
 
 
@@ -171,6 +185,11 @@ BRINGS = {
     "import langchain_costguard": [*HEAVY, "langchain_core", "pydantic", "sqlite3"],
     "from langchain_costguard import Budget, Report, Scope, Usage, ModelRef, MemoryStore": [*HEAVY, "langchain_core"],
     "from langchain_costguard import KillSwitch, SQLiteStore": [*HEAVY, "langchain_core"],
+    "import langchain_costguard.caching": [*HEAVY, "langchain_core", "sqlite3"],
+    "from langchain_costguard.caching import MemoryCache, SemanticCache, PromptCache": [
+        *(name for name in HEAVY if name != "requests"),
+        "sqlite3",
+    ],
     "from langchain_costguard import CostGuard": [name for name in HEAVY if name != "requests"],  # langchain-core's own
     "from langchain_costguard import Budget, CostGuard; CostGuard(Budget(usd='1'))": ["redis", "langchain.agents"],
 }

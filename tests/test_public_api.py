@@ -69,11 +69,9 @@ def test_a_star_import_brings_exactly_them() -> None:
     assert done.stdout.split() == FRONT
 
 
-@pytest.mark.parametrize(
-    "module", ["langchain_costguard.stores", "langchain_costguard.pricing", "langchain_costguard.testing"]
-)
+@pytest.mark.parametrize("module", ["stores", "pricing", "testing", "routing", "caching", "steering"])
 def test_the_rooms_users_import_from_keep_their_word(module: str) -> None:
-    room = importlib.import_module(module)
+    room = importlib.import_module(f"langchain_costguard.{module}")
     for name in room.__all__:
         assert getattr(room, name) is not None
 

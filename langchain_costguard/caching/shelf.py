@@ -36,6 +36,6 @@ def counted(entries: Iterable[Entry]) -> list[Stock]:
     for entry in entries:
         sums = found.setdefault((entry.feature, entry.model), [0, 0, 0])
         sums[0] += 1
-        sums[1] += len(entry.to_json().encode())
+        sums[1] += len(entry.to_json().encode("utf-8", "surrogatepass"))
         sums[2] += entry.cost
     return [Stock(feature, model, *sums) for (feature, model), sums in sorted(found.items())]

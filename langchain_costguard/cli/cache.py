@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
@@ -32,28 +35,29 @@ class Shelf(Protocol):
         """What is held, by feature and model."""
 
 
-KINDS: dict[str, Callable[[str], Shelf | None]] = {"exact": open_cache}
-"""Each kind of cache that a file or server may hold, and what opens it; None where there is none of it."""
-
-
 def stats(options: argparse.Namespace) -> int:
     """Show what is remembered; returns the exit status."""
     now = time.time()
-    found = {kind: _asking(partial(_stocks, shelf, now)) for kind, shelf in _shelves(options.store)}
-    rows = [(kind, row) for kind, stocks in found.items() for row in sorted(stocks)]
-    if not rows:
+    found: dict[tuple[str, str, str], Stock] = {}
+    for kind, shelf in _shelves(options.store):
+        for row in _asking(partial(_stocks, shelf, now)):
+            before = found.get((kind, row.feature, row.model), row._replace(entries=0, bytes=0, cost=0))
+            found[kind, row.feature, row.model] = _together([before, row])
+    if not found:
         print("No answer is remembered.")
         return 0
+    rows = sorted(found.items())
     costs = show_all([row.cost for _, row in rows])
     body = [
         [kind, row.feature or "-", row.model or "-", f"{row.entries:,}", f"{row.bytes:,}", cost]
-        for (kind, row), cost in zip(rows, costs, strict=True)
+        for ((kind, _, _), row), cost in zip(rows, costs, strict=True)
     ]
     print(table(HEADER, body, left=3))
-    entries, cost = sum(row.entries for _, row in rows), sum(row.cost for _, row in rows)
-    print(
-        f"\n{count(entries, 'answer')}, which cost {show_all([cost])[0]}: asked for once each, they save as much again."
-    )
+    for kind in KINDS:
+        total = _together([row for (of, _, _), row in rows if of == kind])
+        if total.entries:
+            said = f"{count(total.entries, f'{kind} answer')}, which cost {show_all([total.cost])[0]}"
+            print(f"\n{said}: asked for once each, they save as much again.")
     return 0
 
 
@@ -81,15 +85,64 @@ def _shelves(url: str | None) -> list[tuple[str, Shelf]]:
         raise ValueError("which cache? give --store sqlite:PATH or redis://..., or set COSTGUARD_CACHE")
     if url == "memory:":
         raise ValueError("--store: 'memory:' is seen by one process alone; give sqlite:PATH or redis://...")
-    path = url.removeprefix("sqlite:").removeprefix("///") if url.startswith("sqlite:") else ""
-    if path and not os.path.exists(os.path.expanduser(path)):
+    path = _path(url)
+    if path and not os.path.exists(path):
         raise ValueError(f"--store: there is no file {path!r}")
-    opened = [(kind, _asking(partial(make, url))) for kind, make in KINDS.items()]
-    return [(kind, shelf) for kind, shelf in opened if shelf is not None]
+    return [(kind, shelf) for kind, make in KINDS.items() for shelf in _asking(partial(make, url))]
+
+
+def _exact(url: str) -> Sequence[Shelf]:
+    path = _path(url)
+    return [] if path and "costguard_answer" not in _tables(path) else [open_cache(url)]
+
+
+def _semantic(url: str) -> Sequence[Shelf]:
+    path = _path(url)
+    if path and "costguard_vector" not in _tables(path):
+        return []
+    if path:
+        from langchain_costguard.caching.index.sqlite import VectorFile
+
+        return [VectorFile(path)]
+    from langchain_costguard.caching import RedisSearchIndex, RedisVectorSetIndex
+
+    # Each looks for its keys, which any server can: nothing is found where there are none.
+    return [RedisVectorSetIndex(url), RedisSearchIndex(url)]
+
+
+KINDS: dict[str, Callable[[str], Sequence[Shelf]]] = {"exact": _exact, "semantic": _semantic}
+"""Each kind of cache that a file or server may hold, and what opens it; nothing, where a file has none of it."""
+
+
+def _path(url: str) -> str:
+    """The file of a URL; nothing where it names none."""
+    return os.path.expanduser(url.removeprefix("sqlite:").removeprefix("///")) if url.startswith("sqlite:") else ""
+
+
+def _tables(path: str) -> set[str]:
+    """The tables of a file, of which none is created.
+
+    Raises:
+        ValueError: it is no database, or stays locked.
+    """
+    try:
+        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)) as file:
+            return {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise ValueError(f"--store: {path!r} cannot be used as a SQLite database: {error}") from None
 
 
 def _stocks(shelf: Shelf, now: float) -> list[Stock]:
     return list(shelf.stock(now=now))
+
+
+def _together(rows: Sequence[Stock]) -> Stock:
+    """The sums of these rows, as one of the first's feature and model."""
+    feature, model = rows[0][:2] if rows else ("", "")
+    entries, size, cost = (
+        (sum(column) for column in zip(*(row[2:] for row in rows), strict=True)) if rows else (0, 0, 0)
+    )
+    return Stock(feature, model, entries, size, cost)
 
 
 def _asking(ask: Callable[[], T]) -> T:

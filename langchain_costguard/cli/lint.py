@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from langchain_costguard.caching.prompt.linter import lint
 from langchain_costguard.caching.prompt.records import read_lines
-from langchain_costguard.cli.words import count
-
-_TOLD = 10
+from langchain_costguard.cli.skipped import tell_skipped
 
 
 def lint_prompts(options: argparse.Namespace) -> int:
@@ -20,10 +17,7 @@ def lint_prompts(options: argparse.Namespace) -> int:
     except OSError as error:
         raise ValueError(f"{options.records}: {error.strerror or error}") from None
     records, skipped = read_lines(lines)
-    for line in skipped[:_TOLD]:
-        print(f"costguard: skipped {line}", file=sys.stderr)
-    if len(skipped) > _TOLD:
-        print(f"costguard: skipped {count(len(skipped) - _TOLD, 'more line')}", file=sys.stderr)
+    tell_skipped(skipped)
     if not records:
         raise ValueError(f'{options.records}: no records; a line is a request: {{"model": ..., "messages": [...]}}')
     found = lint(records, skipped)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from langchain_costguard.cli.skipped import tell_skipped
 from langchain_costguard.cli.words import count
 from langchain_costguard.observe.tables import table
 from langchain_costguard.routing.calibration import Point
@@ -22,10 +23,7 @@ def train(options: argparse.Namespace) -> int:
     """Train a router, write its file, and print what it learnt; returns the exit status."""
     quality, spend = (_share(name, getattr(options, name)) for name in ("target_quality", "target_spend"))
     reading = read(options.records, strict=options.strict)
-    for line in reading.skipped[:10]:
-        print(f"costguard: skipped {line}", file=sys.stderr)
-    if len(reading.skipped) > 10:
-        print(f"costguard: skipped {len(reading.skipped) - 10} more", file=sys.stderr)
+    tell_skipped(reading.skipped)
     if reading.unjudged:
         answers = count(reading.unjudged, "answer")
         print(f"costguard: left out {answers} of which nobody said whether good", file=sys.stderr)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from langchain_costguard.money import show_all, usd
-from langchain_costguard.observe.tables import chosen, data_frame, html_table, table
+from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.scope import Scope
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _WHAT = ("action", "name")
 
@@ -30,7 +27,7 @@ class Action(NamedTuple):
     name: str = ""
 
 
-class Actions:
+class Actions(Tabular):
     """What steering did, at one moment; false when it did nothing. ``str()`` is a table; Jupyter shows it as one.
 
     Attributes:
@@ -38,6 +35,9 @@ class Actions:
             was saved is in nano-USD. It is not part of what a ``Report`` says was saved by caches.
         dimensions: the parts of a scope that rows are told apart by, besides action and name.
     """
+
+    MONEY = ("saved_usd",)
+    NOTHING = "Nothing was steered."
 
     def __init__(
         self, rows: Iterable[tuple[Sequence[str], int, int]], dimensions: Sequence[str] = Scope._fields
@@ -80,29 +80,16 @@ class Actions:
             for key, times, saved in self.rows
         ]
 
-    def to_pandas(self) -> pd.DataFrame:
-        """The rows as a DataFrame, money as floats.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        return data_frame(self.to_dicts(), ["saved_usd"])
-
-    def __str__(self) -> str:
-        return table(*self._cells(), left=len(self.shown().dimensions) + 2) if self.rows else "Nothing was steered."
-
-    def _repr_html_(self) -> str:
-        return html_table(*self._cells(), left=len(self.shown().dimensions) + 2) if self.rows else f"<p>{self}</p>"
-
     def shown(self) -> Actions:
         """Of all dimensions, none: a short table."""
         return self.by() if self.dimensions == Scope._fields else self
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
         shown = self.shown()
         money = show_all([saved for _, _, saved in shown.rows])
         body = [
             [*(part or "-" for part in key), f"{times:,}", text if saved else "-"]
             for (key, times, saved), text in zip(shown.rows, money, strict=True)
         ]
-        return [*shown.dimensions, *_WHAT, "times", "saved"], body
+        names = [*shown.dimensions, *_WHAT]
+        return [*names, "times", "saved"], body, len(names)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_costguard.events import Steered
+from langchain_costguard.events import Recalled, Steered, WouldRecall
 from langchain_costguard.money import show_all, usd
 from langchain_costguard.observe.actions import Action, Actions
+from langchain_costguard.observe.recalls import Recalls, RecentRecalls
 from langchain_costguard.observe.rows import Rows
-from langchain_costguard.observe.tables import chosen, data_frame, html_table, table
+from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.scope import Scope
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DIMENSIONS = Scope._fields
 
@@ -50,7 +48,6 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-_NOTHING = "Nothing was metered."
 _COUNTS = tuple(field.name for field in fields(Tally))
 _MONEY = ("spent", "saved", "overrun")
 _ALWAYS = ("calls", "input_tokens", "output_tokens", "spent")
@@ -77,35 +74,45 @@ class Tallies(Rows[Scope]):
     def __init__(self) -> None:
         super().__init__()
         self._actions: Rows[Action] = Rows()
+        self._recalls = RecentRecalls()
 
     def act(self, event: Steered) -> None:
         """Count what steering did."""
         self._actions.count(Action(*event.scope, type(event).__name__, event.name), (1, event.saved))
+        if isinstance(event, (Recalled, WouldRecall)):
+            self._recalls.note(event)
 
     def report(self) -> Report:
         """A copy of the rows as they stand."""
         actions = Actions((key, times, saved) for key, (times, saved) in self._actions.items())
-        return Report(((scope, Tally(*counts)) for scope, counts in self.items()), actions=actions)
+        rows = ((scope, Tally(*counts)) for scope, counts in self.items())
+        return Report(rows, actions=actions, recalls=self._recalls.recalls())
 
 
-class Report:
+class Report(Tabular):
     """Who spent what, at one moment. ``str()`` is an aligned table; Jupyter shows it as one.
 
     Attributes:
         rows: one ``(scope, tally)`` for each combination seen.
         dimensions: what the rows are told apart by.
         actions: what steering did, and what that saved; in the table only where it did something.
+        recalls: the latest answers from caches, one by one, whatever the rows are told apart by; not in the table.
     """
+
+    MONEY = ("usd", "saved_usd", "overrun_usd")
+    NOTHING = "Nothing was metered."
 
     def __init__(
         self,
         rows: Iterable[tuple[Sequence[str], Tally]],
         dimensions: Sequence[str] = DIMENSIONS,
         actions: Actions | None = None,
+        recalls: Recalls | None = None,
     ) -> None:
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
         self.actions = Actions((), dimensions) if actions is None else actions
+        self.recalls = Recalls(()) if recalls is None else recalls
 
     @property
     def total(self) -> Tally:
@@ -126,7 +133,7 @@ class Report:
         for scope, row in self.rows:
             grouped.setdefault(tuple(scope[c] for c in columns), Tally()).add(row)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
-        return Report(ranked, dimensions, self.actions.by(*dimensions))
+        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row: the dimensions, the counts, and ``usd``, ``saved_usd``, ``overrun_usd`` as Decimals."""
@@ -137,23 +144,11 @@ class Report:
             for scope, row in self.rows
         ]
 
-    def to_pandas(self) -> pd.DataFrame:
-        """The rows as a DataFrame, money as floats.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        return data_frame(self.to_dicts(), ["usd", "saved_usd", "overrun_usd"])
-
     def __str__(self) -> str:
-        header, body, left = self._cells()
-        text = table(header, body, left=left) if body else _NOTHING
-        return f"{text}\n\n{self.actions}" if self.actions else text
+        return f"{super().__str__()}\n\n{self.actions}" if self.actions else super().__str__()
 
     def _repr_html_(self) -> str:
-        header, body, left = self._cells()
-        text = html_table(header, body, left=left) if body else f"<p>{_NOTHING}</p>"
-        return text + (self.actions._repr_html_() if self.actions else "")
+        return super()._repr_html_() + (self.actions._repr_html_() if self.actions else "")
 
     def _shown(self) -> Report:
         """Of a report in full, the three dimensions that tell most, where anything is known of them."""

@@ -37,6 +37,39 @@ def html_table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: in
     return f"<table><thead><tr>{row('th', header)}</tr></thead><tbody>{rows}</tbody></table>"
 
 
+class Tabular:
+    """What is shown as a table: ``str()`` is aligned text, and Jupyter shows it as one."""
+
+    MONEY: tuple[str, ...] = ()
+    """The columns of ``to_dicts`` that are floats in a DataFrame."""
+    NOTHING = "Nothing."
+    """What is shown in the place of a table without rows."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary a row."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a DataFrame, money as floats.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return data_frame(self.to_dicts(), self.MONEY)
+
+    def __str__(self) -> str:
+        header, body, left = self._cells()
+        return table(header, body, left=left) if body else self.NOTHING
+
+    def _repr_html_(self) -> str:
+        header, body, left = self._cells()
+        return html_table(header, body, left=left) if body else f"<p>{self.NOTHING}</p>"
+
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
+        """Header and rows as text, and how many columns are no figures."""
+        raise NotImplementedError
+
+
 def data_frame(rows: Sequence[dict[str, Any]], money: Sequence[str]) -> pd.DataFrame:
     """The rows as a DataFrame, the columns of ``money`` as floats.
 

@@ -11,12 +11,12 @@ from langchain_costguard.routing.budget import BudgetRouter
 from langchain_costguard.routing.cascade import Agreement, Cascade, Judge, LogProbs, Parses, Verifier
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
+from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.routing.semantic import Examples, SemanticRouter
 from langchain_costguard.routing.static import StaticRouter
 from langchain_costguard.routing.tiers import tiers
-from langchain_costguard.routing.training import Record
 
 __all__ = [
     "Agreement",

@@ -30,6 +30,12 @@ class Point:
     spend: float
 
 
+def read_point(row: Sequence[float]) -> Point:
+    """A point of a curve, from its row in a file."""
+    threshold, strong, quality, low, high, spend = map(float, row)
+    return Point(threshold=threshold, strong=strong, quality=quality, low=low, high=high, spend=spend)
+
+
 def curve(
     scores: Sequence[float],
     weak: Sequence[float],

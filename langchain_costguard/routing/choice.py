@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_costguard.routing.calibration import ALWAYS, Point, chosen, curve
-from langchain_costguard.routing.classifier import Explanation, read_point
+from langchain_costguard.routing.calibration import ALWAYS, Point, chosen, curve, read_point
+from langchain_costguard.routing.explanation import Explanation
 from langchain_costguard.routing.features import look
 from langchain_costguard.routing.linear import Linear, Stack
+from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, RouteRequest
-from langchain_costguard.routing.training import Record, Table, check, crossfit, fit, vectors_of
+from langchain_costguard.routing.training import Table, check, crossfit, fit, vectors_of
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -72,6 +73,8 @@ class ChoiceRouter:
 
     def explain(self, prompt: str, tools: Sequence[Any] = ()) -> Explanation:
         """What in the prompt speaks for the best model (above zero), and what for the cheap one picked."""
+        if len(self.models) == 1:
+            return Explanation(self.names[-1], 0.0, ALWAYS, {})
         pick, score = self._weigh(self._expected(prompt, tools))
         seen, vector = look(prompt, tools), self._vector(prompt)
         cheap = self.stack.linears[pick].parts(seen, vector)
@@ -120,26 +123,16 @@ class ChoiceRouter:
             ImportError: numpy is not installed.
         """
         check(records)
-        names, prices, quality = _common(records, costs or {})
+        common = _common(records, costs or {})
+        names, prices, quality = common
         means = [sum(values) / len(records) for values in quality]
         best = max(range(len(names)), key=lambda i: (means[i], -prices[i]))
         table = Table.of(records, vectors_of([record.prompt for record in records], embeddings))
         cheaper = [i for i in range(len(names)) if prices[i] < prices[best]]
-        expected = crossfit(table, [quality[i] for i in (*cheaper, best)], seed=seed)
-        kept = _worth_having([prices[i] for i in cheaper], expected[:-1])
+        *expected, top = crossfit(table, [quality[i] for i in (*cheaper, best)], seed=seed)
+        kept = _worth_having([prices[i] for i in cheaper], expected)
         order = [*(cheaper[i] for i in kept), best]
-        rows = list(zip(*(expected[i] for i in kept), strict=True)) if kept else []
-        picks = [choose(row, [prices[i] for i in order]) for row in rows] or [0] * len(records)
-        gaps = [
-            max(-1.0, min(1.0, top - rows[n][pick])) if rows else 0.0
-            for n, (top, pick) in enumerate(zip(expected[-1], picks, strict=True))
-        ]
-        spent = [
-            tuple(record.cost.get(names[i], prices[i]) for i in (order[pick], best))
-            for record, pick in zip(records, picks, strict=True)
-        ]
-        weak = [quality[order[pick]][n] for n, pick in enumerate(picks)]
-        points = curve(gaps, weak, quality[best], [(a, b) for a, b in spent] if prices[best] else [])
+        points = _points(records, common, order, [expected[i] for i in kept], top)
         return cls(
             models=tuple(names[i] for i in order),
             names=tuple(names[i] for i in order),
@@ -218,10 +211,36 @@ def _worth_having(prices: Sequence[float], expected: Sequence[Sequence[float]]) 
     return [i for i in range(len(prices)) if taken[i] >= max(1, _SELDOM * len(rows))]
 
 
-def _common(
-    records: Sequence[Record], costs: Mapping[str, float]
-) -> tuple[tuple[str, ...], tuple[float, ...], list[list[float]]]:
+class _Common(NamedTuple):
     """The models that all records name, what they cost, and how good they were in each record."""
+
+    names: tuple[str, ...]
+    prices: tuple[float, ...]
+    quality: list[list[float]]
+
+
+def _points(
+    records: Sequence[Record],
+    common: _Common,
+    order: Sequence[int],
+    expected: Sequence[Sequence[float]],
+    top: Sequence[float],
+) -> tuple[Point, ...]:
+    """What each threshold comes to among the models of ``order``, the best one last, by what was expected of them."""
+    names, prices, quality = common
+    best, costs, every = order[-1], [prices[i] for i in order], range(len(records))
+    rows = list(zip(*expected, strict=True)) or [(most,) for most in top]
+    picks = [choose(row, costs) for row in rows]
+    gaps = [max(-1.0, min(1.0, top[n] - rows[n][picks[n]])) for n in every]
+    weak = [quality[order[picks[n]]][n] for n in every]
+    spent = [
+        (record.cost.get(names[order[pick]], costs[pick]), record.cost.get(names[best], prices[best]))
+        for record, pick in zip(records, picks, strict=True)
+    ]
+    return curve(gaps, weak, quality[best], spent if prices[best] else [])
+
+
+def _common(records: Sequence[Record], costs: Mapping[str, float]) -> _Common:
     names = tuple(sorted(set.intersection(*(set(record.quality) for record in records))))
     if len(names) < 2:
         raise ValueError(f"quality: the records have {len(names)} models in common; a choice takes two or more")
@@ -231,7 +250,7 @@ def _common(
         raise ValueError("quality: no model was good at anything")
     if all(min(column) == max(column) for column in zip(*quality, strict=True)):
         raise ValueError("quality: in every record all models are equally good; there is nothing to learn")
-    return names, prices, quality
+    return _Common(names, prices, quality)
 
 
 def _cost(name: str, records: Sequence[Record], costs: Mapping[str, float]) -> float:

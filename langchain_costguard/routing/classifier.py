@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.routing.calibration import Point, chosen, curve
+from langchain_costguard.routing.calibration import Point, chosen, curve, read_point
+from langchain_costguard.routing.explanation import Explanation
 from langchain_costguard.routing.features import look
 from langchain_costguard.routing.linear import Linear
+from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, RouteRequest
-from langchain_costguard.routing.training import Record, Table, check, crossfit, fit, vectors_of
+from langchain_costguard.routing.training import Table, check, crossfit, fit, vectors_of
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -24,28 +26,6 @@ if TYPE_CHECKING:
 _VERSION = 2
 _KNOWN = 2000
 """Prompts it was trained on whose checksums are kept, to tell records it has not seen from those it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a prompt goes where it goes: the score, the threshold, and what each word or trait of the prompt added.
-
-    The parts add up to the score.
-    """
-
-    model: str
-    score: float
-    threshold: float
-    parts: Mapping[str, float]
-
-    def __str__(self) -> str:
-        side = "at or above" if self.score >= self.threshold else "below"
-        head = f"{self.model}: the strong model is expected to be {self.score:+.3f} better, {side} {self.threshold:.3f}"
-        most = sorted(self.parts.items(), key=lambda part: -abs(part[1]))
-        told, rest = most[:10], most[10:]
-        if rest:
-            told.append((f"(the other {len(rest)})", sum(value for _, value in rest)))
-        return "\n".join([head, *(f"  {value:+.4f}  {name}" for name, value in told)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +74,11 @@ class ClassifierRouter:
 
     def score(self, prompt: str, tools: Sequence[Any] = ()) -> float:
         """How much better the strong model is expected to be, from -1 to 1."""
-        vector = self.embeddings.embed_query(prompt) if self.embeddings is not None and self.linear.dense else ()
-        return max(-1.0, min(1.0, self.linear.score(look(prompt, tools), vector)))
+        return max(-1.0, min(1.0, self.linear.score(look(prompt, tools), self._vector(prompt))))
 
     def explain(self, prompt: str, tools: Sequence[Any] = ()) -> Explanation:
         """What in the prompt speaks for the strong model (above zero), and what for the weak one."""
-        vector = self.embeddings.embed_query(prompt) if self.embeddings is not None and self.linear.dense else ()
-        parts = self.linear.parts(look(prompt, tools), vector)
+        parts = self.linear.parts(look(prompt, tools), self._vector(prompt))
         whole = sum(parts.values())
         score = max(-1.0, min(1.0, whole))
         if score != whole:
@@ -135,9 +113,12 @@ class ClassifierRouter:
                 )
             prompts = [record.prompt for record in records]
             table = Table.of(records, vectors_of(prompts, self.embeddings) if self.linear.dense else ())
-            points = _curve([max(-1.0, min(1.0, s)) for s in table.scores(self.linear)], records, self.names)
+            points = _curve(table.scores(self.linear), records, self.names)
         point = chosen(points, target_quality=target_quality, target_spend=target_spend)
         return replace(self, points=points, point=point)
+
+    def _vector(self, prompt: str) -> Sequence[float]:
+        return self.embeddings.embed_query(prompt) if self.embeddings is not None and self.linear.dense else ()
 
     # Making
 
@@ -162,15 +143,14 @@ class ClassifierRouter:
         """
         check(records)
         names = _tiers(records, weak, strong)
-        kept = [record for record in records if all(name in record.quality for name in names)]
+        kept = [record for record in records if names[0] in record.quality and names[1] in record.quality]
         check(kept)
         gains = [record.quality[names[1]] - record.quality[names[0]] for record in kept]
         if min(gains) == max(gains):
             raise ValueError(f"quality: {names[1]} is {gains[0]:+g} better in every record; there is nothing to learn")
         prompts = [record.prompt for record in kept]
         table = Table.of(kept, vectors_of(prompts, embeddings))
-        points = _curve([max(-1.0, min(1.0, s)) for s in crossfit(table, [gains], seed=seed)[0]], kept, names)
-        sums = sorted({_sum(prompt) for prompt in prompts})
+        points = _curve(crossfit(table, [gains], seed=seed)[0], kept, names)
         facts = {
             "records": len(kept),
             "left out": len(records) - len(kept),
@@ -185,7 +165,7 @@ class ClassifierRouter:
             points=points,
             point=chosen(points, target_quality=0.95),
             facts=facts,
-            known=frozenset(sums[:: len(sums) // _KNOWN + 1]),
+            known=_known(prompts),
             embeddings=embeddings,
         )
 
@@ -247,14 +227,13 @@ class ClassifierRouter:
         )
 
 
-def read_point(row: Sequence[float]) -> Point:
-    """A point of a curve, from its row in a file."""
-    threshold, strong, quality, low, high, spend = map(float, row)
-    return Point(threshold=threshold, strong=strong, quality=quality, low=low, high=high, spend=spend)
-
-
 def _sum(prompt: str) -> int:
     return zlib.crc32(prompt.encode("utf-8", "surrogatepass"))
+
+
+def _known(prompts: Sequence[str]) -> frozenset[int]:
+    sums = sorted(set(map(_sum, prompts)))
+    return frozenset(sums[:: len(sums) // _KNOWN + 1])
 
 
 def _curve(scores: Sequence[float], records: Sequence[Record], names: tuple[str, str]) -> tuple[Point, ...]:
@@ -265,7 +244,8 @@ def _curve(scores: Sequence[float], records: Sequence[Record], names: tuple[str,
             raise ValueError(f"quality: a record does not say it of {missing[0]!r}")
     known = all(name in record.cost for record in records for name in names)
     costs = [(record.cost[weak], record.cost[strong]) for record in records] if known else []
-    return curve(scores, [r.quality[weak] for r in records], [r.quality[strong] for r in records], costs)
+    within = [max(-1.0, min(1.0, score)) for score in scores]
+    return curve(within, [r.quality[weak] for r in records], [r.quality[strong] for r in records], costs)
 
 
 def _tiers(records: Sequence[Record], weak: str | None, strong: str | None) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.routing.features import BUCKETS, Look, look
 from langchain_costguard.routing.linear import Linear, standard
-from langchain_costguard.routing.records import Reading, Record, read
+from langchain_costguard.routing.records import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-__all__ = ["Reading", "Record", "Table", "check", "crossfit", "fit", "read", "vectors_of"]
 
 LEAST = 50
 """Records below which nothing is learnt."""

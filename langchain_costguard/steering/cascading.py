@@ -11,7 +11,6 @@ from langgraph.constants import TAG_NOSTREAM
 
 from langchain_costguard.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 from langchain_costguard.events import Escalated, Sufficed
-from langchain_costguard.pricing.reading import from_usage_metadata
 from langchain_costguard.routing.cascade import Cascade, Judge, Parses, Verifier
 from langchain_costguard.steering.attempts import retrying
 from langchain_costguard.steering.checking import checking
@@ -64,14 +63,6 @@ class Tiers:
         """Whether another tier is asked where this model fails."""
         return model is not self.last and any(model is other for other in self.cheap)
 
-    def cost(self, model: Any, message: AIMessage | None) -> int:
-        """Nano-USD that the model takes, or would have taken, for this reply; 0 where nobody knows."""
-        usage = from_usage_metadata(message.usage_metadata) if message is not None and message.usage_metadata else None
-        try:
-            return self.fleet.rates(model).charge(usage) if usage is not None else 0
-        except LookupError:
-            return 0
-
 
 def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
     """Ask one tier after the other until a reply can be trusted.
@@ -100,7 +91,7 @@ def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply
                 break
         _note(tiers, index, here, asked, tried)
         if tried.good and tried.reply is not None:
-            saved = tiers.cost(tiers.last, tried.reply.message) - tried.spent
+            saved = tiers.fleet.charge(tiers.last, tried.reply.message) - tried.spent
             here.tell(Sufficed, tried.why, name=name, saved=saved, score=tried.score)
             return tried.reply
         here.tell(Escalated, tried.why, name=name, saved=-tried.spent, score=tried.score)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from langgraph.errors import GraphBubbleUp
@@ -24,10 +24,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Call(NamedTuple):
-    """Make this request of the model, the tool or the node; ``last`` may spend a budget's reserve."""
+    """Make this request of the model, the tool or the node; ``last`` may spend a budget's reserve.
+
+    ``facts`` are metadata of the model's run, for whoever traces it.
+    """
 
     request: Any
     last: bool = False
+    facts: Mapping[str, Any] = {}
 
 
 class Run(NamedTuple):

@@ -36,7 +36,9 @@ def paying(guard: CostGuard, call: Call) -> Iterator[None]:
 class Here:
     """One flow's surroundings. Looked up as they are needed: most calls pass without any of it."""
 
-    __slots__ = ("_config", "_headroom", "_metadata", "_scope", "asked", "guard", "name", "out", "paid", "path")
+    __slots__ = (
+        "_config", "_headroom", "_metadata", "_scope", "asked", "facts", "guard", "name", "out", "paid", "path"
+    )  # fmt: skip
 
     def __init__(self, guard: CostGuard, name: str, config: Mapping[str, Any] | None = None) -> None:
         around: Any = var_child_runnable_config.get() or _NOTHING
@@ -53,6 +55,8 @@ class Here:
         """Calls of this flow that were answered: what a node that starts again would pay again."""
         self.asked = 0
         """Questions put to a person in this execution of the node."""
+        self.facts: Mapping[str, Any] = _NOTHING
+        """What traces are to show of the model's run."""
         self.out = False
         """Whether the caller has seen part of the reply already, which then cannot be asked for again."""
 

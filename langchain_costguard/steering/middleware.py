@@ -18,7 +18,7 @@ from langsmith.utils import tracing_is_enabled
 
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.here import paying
-from langchain_costguard.steering.requests import Reply, last_ai, name_of
+from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
 from langchain_costguard.steering.tooling import asteer_tool, steer_tool
 
 if TYPE_CHECKING:
@@ -68,16 +68,16 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
     def _call(self, handler: Callable[[Any], Any], call: Call) -> Reply:
         with paying(self.steering.guard, call):
-            return _reply(handler(self._strictly(call.request)))
+            return _reply(handler(self._strictly(call)))
 
     async def _acall(self, handler: Callable[[Any], Awaitable[Any]], call: Call) -> Reply:
         with paying(self.steering.guard, call):
-            return _reply(await handler(self._strictly(call.request)))
+            return _reply(await handler(self._strictly(call)))
 
-    def _strictly(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+    def _strictly(self, call: Call) -> ModelRequest[Any]:
         # As `override` does, which constructs the request anew and takes as long as all the policies together.
-        strict = copy(request)
-        strict.__dict__["model"] = self.steering.strict(request.model)
+        strict: ModelRequest[Any] = copy(call.request)
+        strict.__dict__["model"] = noted(self.steering.strict(strict.model), call.facts)
         return strict
 
 

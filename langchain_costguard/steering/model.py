@@ -93,7 +93,7 @@ class _Steered:
         def call(wanted: Call) -> Reply:
             verb, settings = run.target(wanted, "invoke", beneath)
             with run.calling(wanted):
-                return _reply(verb(wanted.request.messages, run.config(), **settings))
+                return _reply(verb(wanted.request.messages, run.config(wanted), **settings))
 
         return _message(drive(run.flow, call))
 
@@ -106,7 +106,7 @@ class _Steered:
         async def call(wanted: Call) -> Reply:
             verb, settings = run.target(wanted, "ainvoke", beneath)
             with run.calling(wanted):
-                return _reply(await verb(wanted.request.messages, run.config(), **settings))
+                return _reply(await verb(wanted.request.messages, run.config(wanted), **settings))
 
         return _message(await adrive(run.flow, call))
 
@@ -126,7 +126,7 @@ class _Steered:
                     else:
                         run.begin()
                         verb, settings = run.target(wanted, "stream", beneath)
-                        with closing(verb(wanted.request.messages, run.config(), **settings)) as pieces:
+                        with closing(verb(wanted.request.messages, run.config(wanted), **settings)) as pieces:
                             while True:
                                 with run.calling(wanted):
                                     piece = next(pieces, None)
@@ -164,7 +164,7 @@ class _Steered:
                     else:
                         run.begin()
                         verb, settings = run.target(wanted, "astream", beneath)
-                        async with aclosing(verb(wanted.request.messages, run.config(), **settings)) as pieces:
+                        async with aclosing(verb(wanted.request.messages, run.config(wanted), **settings)) as pieces:
                             while True:
                                 with run.calling(wanted):
                                     piece = await anext(pieces, None)
@@ -226,11 +226,13 @@ class _Run:
         finally:
             _inside.reset(token)
 
-    def config(self) -> Any:
+    def config(self, wanted: Call) -> Any:
         """The config of the next attempt: a ``run_id`` is for the first one, for each is a run of its own."""
         config = self._config
         if config and "run_id" in config:
             self._config = {key: value for key, value in config.items() if key != "run_id"}
+        if wanted.facts:
+            config = {**(config or {}), "metadata": {**((config or {}).get("metadata") or {}), **wanted.facts}}
         return config
 
     def begin(self) -> None:

@@ -12,14 +12,14 @@ from langchain_costguard.caching.prompt.book import Kind, PrefixBook, Used
 from langchain_costguard.caching.prompt.breakpoints import DOCUMENTED, Costs, Place, Ttl, plan
 from langchain_costguard.caching.prompt.gaps import LIKELY, UNLIKELY
 from langchain_costguard.caching.prompt.marks import mark_message, mark_tools, ttl_of
-from langchain_costguard.caching.prompt.minimums import least_tokens
 from langchain_costguard.caching.prompt.prompt import SYSTEM, TOOLS, Prompt, Schemas, measured, prompt_of
 from langchain_costguard.caching.prompt.rates import HitRate
 from langchain_costguard.caching.prompt.told import PromptBroken, PromptCacheFell
 from langchain_costguard.caching.prompt.watching import Watching, sentence
-from langchain_costguard.pricing.reading import from_usage_metadata
-from langchain_costguard.steering.flow import Asking, Flow
+from langchain_costguard.pricing.minimums import least_tokens
+from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.routed import ref_of
+from langchain_costguard.steering.used import used_in
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -55,14 +55,12 @@ class PromptCaching:
         self._schemas = Schemas()
         self._rates: dict[tuple[str, str], HitRate] = {}
         self._lock = threading.Lock()
-        self._watching = Watching(guard.meter.book) if chosen.warn else None
+        self.watching = Watching(guard.meter.book) if chosen.warn else None
 
     def sent(self, here: Here, request: Any) -> _Sent:
         """The request as it is to be sent."""
         model = request.model
         ref = ref_of(model)
-        if self._watching is not None:
-            self._watch(self._watching, here, request, ref)
         if self.chosen.ttl is not None and _is(model, "ChatAnthropic"):
             return self._marked(here.scope, request, ref)
         if self.chosen.key is not None and self._takes_key(model):
@@ -71,8 +69,7 @@ class PromptCaching:
 
     def answered(self, here: Here, sent: _Sent, reply: Reply) -> None:
         """Note what the provider kept and found."""
-        metadata = reply.message.usage_metadata if reply.message is not None else None
-        usage = from_usage_metadata(metadata) if metadata else None
+        usage = used_in(reply.message)
         if usage is None or reply.ended:
             return
         now = self._guard.now()
@@ -93,7 +90,7 @@ class PromptCaching:
         tokens = count(ref, [*prompt.head, *prompt.rest], tools=prompt.schemas).tokens
         if tokens < minimum or not prompt.rest:
             return _Sent(request, ref)
-        measured(prompt)
+        prompt = measured(prompt)
         gaps = self._gaps(scope, prompt, ref)
         places = [self._place(prompt, "newest", tokens, gaps)] if "newest" in gaps else []
         if prompt.tools:
@@ -162,8 +159,9 @@ class PromptCaching:
 
     # Any
 
-    def _watch(self, watching: Watching, here: Here, request: Any, ref: ModelRef) -> None:
-        feature, prompt = _feature(here.scope), prompt_of(request, self._schemas)
+    def watch(self, watching: Watching, here: Here, request: Any) -> None:
+        """Look for what keeps the prompt out of the cache, and tell what is new."""
+        ref, feature, prompt = ref_of(request.model), _feature(here.scope), prompt_of(request, self._schemas)
         for found in watching.see(prompt, model=str(ref), feature=feature, now=self._guard.now()):
             why = sentence(found)
             here.guard.say_once(f"The prompt{f' of {feature}' if feature else ''} to {ref.name} is not cached: {why}.")
@@ -189,9 +187,11 @@ def prompt_caching(caching: PromptCaching, here: Here, ask: Asking, request: Any
         untouched: Reply = yield from ask(request)
         return untouched
     try:
+        if caching.watching is not None:  # long prompts take long to compare: not on an event loop
+            yield Run(caching.watch, (caching.watching, here, request))
         sent = caching.sent(here, request)
     except Exception as error:  # what is only to save money fails no call
-        here.guard.say_once(f"The prompt cache left a request as it is: {type(error).__name__}: {error}")
+        here.guard.say_once("The prompt cache left a request as it is", error)
         sent = _Sent(request, ref_of(request.model))
     reply: Reply = yield from ask(sent.request)
     caching.answered(here, sent, reply)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.pricing.reading import from_usage_metadata
 from langchain_costguard.steering.sentences import MARK
+from langchain_costguard.steering.used import used_in
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -35,11 +35,10 @@ def on_record(
     """
     if runs is None or (message is not None and MARK in message.response_metadata):
         return
-    used = from_usage_metadata(message.usage_metadata) if message is not None and message.usage_metadata else None
-    rates = None if used is None else fleet.rates(model)
-    cost = None if used is None or rates is None or rates.estimated else rates.charge(used)
+    used, rates = used_in(message), fleet.rates(model)
+    cost = None if used is None or rates.estimated else rates.charge(used)
     id = message.id if message is not None and made else None
     try:
         runs.answered(asked.prompt, fleet.label(model), id=id, good=good, score=score, cost=cost, assumed=assumed)
-    except OSError as error:
-        here.guard.say_once(f"An answer could not be put on record in {runs!r}: {error}")
+    except Exception as error:  # the file is full, or the score is none that JSON knows
+        here.guard.say_once(f"An answer could not be put on record in {runs!r}", error)

@@ -110,6 +110,13 @@ def _class(model: Any) -> tuple[str, str]:
     return type(model).__module__, type(model).__qualname__
 
 
+def noted(model: Any, facts: Mapping[str, Any]) -> Any:
+    """The model, whose runs have these metadata, too."""
+    if not facts:
+        return model
+    return model.model_copy(update={"metadata": {**(model.metadata or {}), **facts}})
+
+
 def name_of(model: Any) -> str:
     """What a model is called in reports and circuits."""
     return str(getattr(model, "model_name", None) or getattr(model, "model", None) or type(model).__name__)

@@ -11,7 +11,6 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_costguard.errors import BudgetExceededError
 from langchain_costguard.events import Routed
-from langchain_costguard.pricing.reading import from_usage_metadata
 from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.runlog import RunLog
@@ -19,6 +18,7 @@ from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.recording import on_record
 from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.used import used_in
 from langchain_costguard.usage import ModelRef, Usage
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Fleet:
     def label(self, model: Any) -> str:
         """What a model is called by whoever gave it; by its own name where nobody did."""
         ref = ref_of(model)
-        return next((label(spec) for spec in self.specs if ref_of(self.model(spec)) == ref), ref.name)
+        same = [spec for spec in self.specs if ref_of(self.model(spec)) == ref]
+        named = [spec for spec in same if self.model(spec).name == model.name]
+        return next(map(label, named or same), ref.name)
 
     def rates(self, model: Any) -> Rates:
         """What a model costs now, to compare it with others: by estimate where nobody knows, whatever the guard makes
@@ -77,6 +79,11 @@ class Fleet:
     def cost(self, model: Any, tokens: int, output: int = _ASSUMED_OUTPUT) -> int:
         """Nano-USD that a call of so many tokens costs."""
         return self.rates(model).charge(Usage(input_tokens=tokens, output_tokens=output))
+
+    def charge(self, model: Any, message: AIMessage | None) -> int:
+        """Nano-USD that a model takes, or would have taken, for a reply; 0 where nobody knows what was used."""
+        usage = used_in(message)
+        return 0 if usage is None else self.rates(model).charge(usage)
 
 
 def fleet_of(router: Any, guard: CostGuard, retry: Retry | None = None) -> Fleet:
@@ -109,6 +116,9 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
     dearest = chosen if route is None or route.dearest is None else route.dearest
     error: BudgetExceededError | None = None
     for model in _in_turn(fleet, here, chosen, asked):
+        if model is not chosen:
+            why = f"a budget has no room for {ref_of(chosen).name}"
+        here.facts = _facts(fleet, why, dearest, route)
         try:
             reply: Reply = yield from ask(request.override(model=model))
         except BudgetExceededError as refusal:
@@ -116,10 +126,8 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
                 raise
             error = refusal
             continue
-        if model is not chosen:
-            why = f"a budget has no room for {ref_of(chosen).name}"
         if why and reply.message is not None and not reply.ended:
-            saved = _saved(fleet, dearest, model, reply.message)
+            saved = fleet.charge(fleet.model(dearest), reply.message) - fleet.charge(model, reply.message)
             here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score if route else None)
         if not reply.ended:
             score = route.score if route is not None and model is chosen else None
@@ -127,6 +135,14 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
         return reply
     assert error is not None
     raise error
+
+
+def _facts(fleet: Fleet, why: str, dearest: Any, route: Route | None) -> dict[str, Any]:
+    """What a trace shows of the choice, beside the model's name."""
+    if not why:
+        return {}
+    score = {} if route is None or route.score is None else {"costguard_route_score": route.score}
+    return {"costguard_route": why, "costguard_route_instead_of": ref_of(fleet.model(dearest)).name, **score}
 
 
 def choose(
@@ -157,9 +173,11 @@ def _chosen(router: Router, fleet: Fleet, here: Here, asked: RouteRequest) -> Fl
         route = yield Run(router, (asked,), getattr(router, "aroute", None))
         if not isinstance(route, Route):
             raise TypeError(f"the router returned {route!r}, which is no Route")
-        fleet.model(route.model)
+        for model in (route.model, route.dearest):
+            if model is not None:
+                fleet.model(model)
     except Exception as error:  # whatever a router does wrong: the agent goes on as if there were none
-        here.guard.say_once(f"The router failed, and the agent's own model is used: {type(error).__name__}: {error}")
+        here.guard.say_once("The router failed, and the agent's own model is used", error)
         return None
     return route
 
@@ -196,9 +214,8 @@ def unable(fleet: Fleet, model: Any, asked: RouteRequest, tokens: int | None = N
 def _kept_for_its_cache(fleet: Fleet, model: Any, asked: RouteRequest, tokens: int) -> Any:
     """The model of the last turn, where reading its cache costs less than a cheaper model's whole input."""
     last = next((m for m in reversed(asked.messages) if isinstance(m, AIMessage)), None)
-    usage: Mapping[str, Any] = (last.usage_metadata if last is not None else None) or {}
-    details = usage.get("input_token_details") or {}
-    cached = (details.get("cache_read") or 0) + (details.get("cache_creation") or 0)
+    used = used_in(last)
+    cached = used.cache_read + used.cache_write if used is not None else 0
     if not cached or not asked.last_model or answers_as(model, asked.last_model):
         return None
     old = next((known for known in map(fleet.model, fleet.specs) if answers_as(known, asked.last_model)), None)
@@ -260,14 +277,6 @@ def as_route_request(here: Here, request: Any) -> RouteRequest:
 
 def _tokens(fleet: Fleet, model: Any, asked: RouteRequest) -> int:
     return fleet.guard.estimator.estimate(ref_of(model), list(asked.messages), tools=None)[0]
-
-
-def _saved(fleet: Fleet, dearest: Any, model: Any, message: AIMessage) -> int:
-    """Nano-USD: what the dearest candidate would have taken for the same tokens, less what this one did."""
-    used = from_usage_metadata(message.usage_metadata) if message.usage_metadata else None
-    if used is None:
-        return 0
-    return fleet.rates(fleet.model(dearest)).charge(used) - fleet.rates(model).charge(used)
 
 
 def _named(spec: str, *, retried: bool) -> BaseChatModel:

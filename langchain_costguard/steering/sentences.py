@@ -62,7 +62,8 @@ def so_far(messages: Sequence[BaseMessage]) -> str:
     for message in reversed(messages):
         if isinstance(message, AIMessage):
             text = str(message.text).strip()
-            if text and MARK not in message.response_metadata:
+            facts = message.response_metadata.get(MARK)
+            if text and (facts is None or "cache" in facts):  # a remembered reply is the model's
                 return _short(text)
         elif isinstance(message, ToolMessage):
             if not result and message.status != "error":

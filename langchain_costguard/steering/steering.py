@@ -217,7 +217,7 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
 
 def _composed(layers: Sequence[_Layer], here: Here) -> Asking:
     def innermost(request: Any) -> Flow[Any]:
-        answer = yield Call(request)
+        answer = yield Call(request, facts=here.facts)
         here.paid += 1
         return answer
 

@@ -64,7 +64,7 @@ def tried_at(tiers: Tiers, model: Any, here: Here, ask: Asking, request: Any) ->
         if message is None or reply.ended:
             return Tried(replies[0] if replies else None, None, spent, "its reply was rejected", good=False)
         replies.append(reply)
-        spent += tiers.cost(model, message)
+        spent += tiers.fleet.charge(model, message)
         if how is not confidence:
             tried = yield from _scored(tiers, here, request, reply, spent)
             return tried if tried.score is None else tried._replace(good=tried.score >= least)
@@ -97,7 +97,7 @@ def _scored(tiers: Tiers, here: Here, request: Any, reply: Reply, spent: int) ->
         except Exception as error:
             return Tried(reply, None, spent, f"the judge failed: {type(error).__name__}")
         here.paid += 1
-        spent += tiers.cost(tiers.judge, verdict.message)
+        spent += tiers.fleet.charge(tiers.judge, verdict.message)
         score = confidence.score(verdict.message) if verdict.message is not None else None
     else:
         said = yield from _safely(here, tiers.check, message, failed=False)
@@ -149,5 +149,6 @@ def _safely(here: Here, function: Callable[..., Any], message: AIMessage, failed
     except CostGuardError:
         raise
     except Exception as error:
-        here.guard.say_once(f"A cascade's {function!r} failed, and the reply is not trusted: {error!r}")
+        name = getattr(function, "__name__", type(function).__name__)
+        here.guard.say_once(f"A cascade's {name} failed, and the reply is not trusted", error)
         return failed

@@ -234,8 +234,9 @@ def _prepare(connection: sqlite3.Connection, schema: tuple[str, ...]) -> None:
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-    tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name LIKE 'costguard%'")
-    if tables.fetchone() != (len(schema),):
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # CREATE TABLE IF NOT EXISTS name: what else the file holds is others'.
+    if not {statement.split()[5] for statement in schema} <= found:
         _transaction(connection, partial(_create, schema), write=True)
 
 

@@ -19,8 +19,9 @@ from langchain_core.messages import HumanMessage
 
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
+from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import RouteRequest
-from langchain_costguard.routing.training import Record, Table, crossfit
+from langchain_costguard.routing.training import Table, crossfit
 
 DATA = Path(os.environ.get("COSTGUARD_DATA", ""))
 SEEDS = range(3)

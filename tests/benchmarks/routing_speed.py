@@ -19,10 +19,10 @@ from langchain_costguard.routing.affinity import PrefixRouter
 from langchain_costguard.routing.budget import BudgetRouter
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
+from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import RouteRequest
 from langchain_costguard.routing.semantic import Examples, SemanticRouter
 from langchain_costguard.routing.static import StaticRouter
-from langchain_costguard.routing.training import Record
 from langchain_costguard.scope import Scope
 
 LENGTHS = (100, 1_000, 100_000)

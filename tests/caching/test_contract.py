@@ -214,3 +214,8 @@ def test_many_answers_are_all_found_and_forgotten(kind: Kind) -> None:
     assert cache.forget(Wanted(tag="even")) == 225
     assert cache.forget(Wanted()) == 225
     assert list(cache.stock(now=NOW)) == []
+
+
+def test_the_stock_of_an_answer_with_half_a_surrogate_pair_is_told(cache: Answers) -> None:
+    cache.put(key("q"), entry("\ud83d"), now=NOW)
+    assert [stock.entries for stock in cache.stock(now=NOW)] == [1]

@@ -186,11 +186,15 @@ def test_what_was_forgotten_can_be_added_again(index: VectorIndex) -> None:
 
 
 def test_the_stock_is_told_by_feature_and_model(index: VectorIndex) -> None:
-    index.add("1", "a", [1, 0, 0, 0], entry(reply="12345", prompt="123", feature="f", model="m", cost=10), now=NOW)
-    index.add("2", "b", [1, 0, 0, 0], entry(reply="1", feature="f", model="m", cost=5), now=NOW)
-    index.add("3", "a", [1, 0, 0, 0], entry(reply="12", model="m"), now=NOW)
+    long = entry(reply="12345", prompt="„ja“", feature="f", model="m", cost=10)
+    short, other = entry(reply="1", feature="f", model="m", cost=5), entry(reply="12", model="m")
+    for id, setting, given in (("1", "a", long), ("2", "b", short), ("3", "a", other)):
+        index.add(id, setting, [1, 0, 0, 0], given, now=NOW)
     index.add("4", "a", [1, 0, 0, 0], entry(reply="12", model="m", expires=NOW + 1), now=NOW)
-    assert list(index.stock(now=NOW + 2)) == [Stock("", "m", 1, 2 + 16, 0), Stock("f", "m", 2, 9 + 32, 15)]
+    sizes = {given: len(given.to_json().encode()) + 16 for given in (long, short, other)}
+    assert list(index.stock(now=NOW + 2)) == [
+        Stock("", "m", 1, sizes[other], 0), Stock("f", "m", 2, sizes[long] + sizes[short], 15),
+    ]  # fmt: skip
 
 
 def test_a_vector_of_another_size_is_refused_and_both_sizes_are_named(index: VectorIndex) -> None:

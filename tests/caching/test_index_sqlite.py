@@ -13,6 +13,7 @@ import pytest
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry, Wanted
+from langchain_costguard.caching.exact.sqlite import SQLiteCache
 from langchain_costguard.caching.index.sqlite import SQLiteIndex
 from langchain_costguard.stores import SQLiteStore
 
@@ -134,6 +135,16 @@ def test_a_file_may_be_that_of_a_store_too(path: Path) -> None:
         store.flag("stop", "yes")
         index.add("1", "a", [1, 0], entry(), now=NOW)
         assert store.flags() == {"stop": "yes"}
+        assert ids(index) == ["1"]
+
+
+@pytest.mark.parametrize("first", [SQLiteCache, SQLiteIndex])
+def test_a_file_may_be_that_of_a_cache_too_whichever_comes_first(path: Path, first: Any) -> None:
+    first(path).close()
+    with closing(SQLiteCache(path)) as cache, closing(SQLiteIndex(path)) as index:
+        cache.put("0" * 64, entry(feature="exact"), now=NOW)
+        index.add("1", "a", [1, 0], entry(feature="near"), now=NOW)
+        assert cache.get("0" * 64, now=NOW) == entry(feature="exact")
         assert ids(index) == ["1"]
 
 

@@ -75,7 +75,7 @@ def test_a_hit_is_saved_never_spent_and_needs_no_provider(
     assert guard.store.read([f"session|{guard.session}|usd"], now=0)[0] == (ONE_CALL, 0, 10**9)
 
 
-def test_a_hit_is_another_message_than_the_first(cache: BaseCache, call: Caller, provider: FakeProvider) -> None:
+def test_a_hit_is_another_message_than_the_first(memory_cache: BaseCache, call: Caller, provider: FakeProvider) -> None:
     builder = StateGraph(MessagesState)
     model = certain(provider)
     builder.add_node("model", RunnableLambda(lambda state: {"messages": [model.invoke([state["messages"][0]])]}))
@@ -100,7 +100,7 @@ def test_tool_calls_and_blocks_come_back_as_they_were(kind: Kind, call: Caller) 
         assert len(provider.requests) == len(models)
 
 
-def test_structured_output_is_made_of_a_hit_as_of_a_reply(cache: BaseCache, call: Caller) -> None:
+def test_structured_output_is_made_of_a_hit_as_of_a_reply(memory_cache: BaseCache, call: Caller) -> None:
     class Answer(BaseModel):
         number: int
 
@@ -120,7 +120,7 @@ def test_a_streaming_model_that_is_invoked_is_answered_too(
     assert guard.report().total.saved == ONE_CALL
 
 
-def test_a_conversation_had_again_is_answered_from_memory(cache: BaseCache, call: Caller) -> None:
+def test_a_conversation_had_again_is_answered_from_memory(memory_cache: BaseCache, call: Caller) -> None:
     with FakeProvider(["one little word", "two"]) as provider:
         for _ in range(2):
             model = certain(provider)
@@ -131,8 +131,8 @@ def test_a_conversation_had_again_is_answered_from_memory(cache: BaseCache, call
         assert len(provider.requests) == 2
 
 
-def test_a_model_of_its_own_has_its_cache_as_a_field(kind: Kind, call: Caller, provider: FakeProvider) -> None:
-    model = certain(provider, cache=kind.make())
+def test_a_model_of_its_own_has_its_cache_as_a_field(memory: Kind, call: Caller, provider: FakeProvider) -> None:
+    model = certain(provider, cache=memory.make())
     guard = CostGuard(Budget(per="session", model_calls=1), prices=PRICES)
     wrapped = guard.wrap(model)
     for each in (wrapped, model.model_copy(), model):
@@ -324,10 +324,18 @@ def greet(provider: FakeProvider, guard: CostGuard | None, how: str) -> Any:
 @pytest.mark.parametrize("guarded", [True, False], ids=["guard", "no guard"])
 @pytest.mark.parametrize("how", ["metadata", "configurable", "tags"])
 def test_users_of_concurrent_graphs_never_see_each_others_answers(
-    kind: Kind, world: str, how: str, guarded: bool
+    memory: Kind, world: str, how: str, guarded: bool
 ) -> None:
+    use(memory)
+    everybody_is_given_their_own(world, how, CostGuard(prices=PRICES) if guarded else None)
+
+
+def test_wherever_answers_are_kept_concurrent_users_see_their_own(kind: Kind, world: str) -> None:
     use(kind)
-    guard = CostGuard(prices=PRICES) if guarded else None
+    everybody_is_given_their_own(world, "metadata", CostGuard(prices=PRICES))
+
+
+def everybody_is_given_their_own(world: str, how: str, guard: CostGuard | None) -> None:
     users = [f"u{number % 4}" for number in range(12)]
     with FakeProvider([f"answer number {number}" for number in range(12)]) as provider:
         graph, config = greet(provider, guard, how)
@@ -347,8 +355,8 @@ def test_users_of_concurrent_graphs_never_see_each_others_answers(
 
 
 @pytest.mark.parametrize("seam", ["callback", "watch", "wrap"])
-def test_a_model_on_its_own_is_answered_for_the_user_its_config_names(kind: Kind, call: Caller, seam: str) -> None:
-    use(kind)
+def test_a_model_on_its_own_is_answered_for_the_user_its_config_names(memory: Kind, call: Caller, seam: str) -> None:
+    use(memory)
     with FakeProvider([f"answer number {number}" for number in range(4)]) as provider:
         guard = CostGuard(prices=PRICES)
         model = guard.wrap(certain(provider)) if seam == "wrap" else certain(provider)

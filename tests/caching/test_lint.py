@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 from collections.abc import Callable
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +17,11 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, mess
 
 from langchain_costguard import Price
 from langchain_costguard.caching.prompt import lint_prompts
+from langchain_costguard.caching.prompt.differences import stretches
 from langchain_costguard.caching.prompt.findings import Finding, Findings
-from langchain_costguard.caching.prompt.records import read_lines
+from langchain_costguard.caching.prompt.prompt import Schemas, prompt_of
+from langchain_costguard.caching.prompt.records import Record, read_lines
+from langchain_costguard.caching.prompt.watching import Watching
 from langchain_costguard.pricing.prices import PriceBook
 
 START = 1_767_225_600
@@ -365,3 +370,25 @@ def test_texts_of_any_script_and_size_are_compared() -> None:
     assert finding.kind == "timestamp"
     noise = [" ".join(str(random.Random(n * 7 + i).random()) for i in range(4_000)) for n in range(3)]
     assert list(lint(records(lambda n: noise[n], count=3))) == []
+
+
+def test_spaces_alone_are_not_what_two_texts_share() -> None:
+    shared = [each for each in stretches("one two three four", "five six seven eight") if each.same]
+    assert shared == []
+    (same,) = [each for each in stretches("one and the same, two", "five and the same, six") if each.same]
+    assert (same.start, same.end) == (4, 19)
+
+
+def records_alive() -> list[Record]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Record)]
+
+
+def test_of_a_running_program_only_so_much_is_remembered() -> None:
+    watching, schemas = Watching(BOOK), Schemas()
+    kept = len(records_alive())
+    for number in range(300):
+        messages = [SystemMessage(HANDBOOK), HumanMessage(f"{number}?")]
+        request = SimpleNamespace(model=None, messages=messages)
+        watching.see(prompt_of(request, schemas), model="gpt-4o", feature=f"tenant {number}", now=START + number)
+    assert len(records_alive()) - kept <= 50

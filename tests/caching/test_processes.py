@@ -7,10 +7,8 @@ import os
 import pickle
 import signal
 import sqlite3
-import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,13 @@ import redis
 from langchain_costguard.caching import CacheError, MemoryCache, RedisCache, SQLiteCache, Wanted, open_cache
 from langchain_costguard.stores import SQLiteStore
 from langchain_costguard.testing import ManualClock
+from tests.caching import workers
 from tests.caching.conftest import emptied
 from tests.caching.test_contract import FULL, NOW, entry, key
 from tests.servers import Server, redis_server, silent_server
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+PROCESSES.set_forkserver_preload([workers.__name__])
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -39,37 +38,6 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     cache.close()
 
 
-def contend(cache: Any, number: int, barrier: Barrier, answer: Connection) -> None:
-    """25 threads that all want the same answer."""
-    got: list[str] = []
-    lock = threading.Lock()
-
-    def one(name: str) -> None:
-        if cache.claim(key("q"), name, until=NOW + 30, now=NOW):
-            with lock:
-                got.append(name)
-
-    threads = [threading.Thread(target=one, args=(f"{number}.{n}",)) for n in range(25)]
-    barrier.wait()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    answer.send(got)
-
-
-def claim_and_hang(cache: Any, answer: Connection) -> None:
-    answer.send(cache.claim(key("q"), "killed", until=NOW + 30, now=NOW))
-    signal.pause()
-
-
-def write(cache: Any, number: int, answer: Connection) -> None:
-    for n in range(150):
-        cache.put(key((number, n)), entry(str(number)), now=NOW + n)
-        cache.get(key((number, n // 2)), now=NOW + n)
-    answer.send(number)
-
-
 def start(target: Any, *arguments: Any) -> tuple[Any, Connection]:
     here, there = PROCESSES.Pipe()
     process = PROCESSES.Process(target=target, args=(*arguments, there), daemon=True)
@@ -80,7 +48,8 @@ def start(target: Any, *arguments: Any) -> tuple[Any, Connection]:
 
 def test_of_a_hundred_contenders_in_four_processes_one_holds_the_claim(shared: Any) -> None:
     barrier = PROCESSES.Barrier(4)
-    running = [start(contend, shared, number, barrier) for number in range(4)]
+    crowds = [[f"{number}.{n}" for n in range(25)] for number in range(4)]
+    running = [start(workers.contend, shared, key("q"), NOW, names, barrier) for names in crowds]
     holders = [name for _, answer in running for name in answer.recv()]
     for process, _ in running:
         process.join()
@@ -91,7 +60,7 @@ def test_of_a_hundred_contenders_in_four_processes_one_holds_the_claim(shared: A
 
 
 def test_the_claim_of_a_killed_process_expires(shared: Any) -> None:
-    process, answer = start(claim_and_hang, shared)
+    process, answer = start(workers.claim_and_hang, shared, key("q"), NOW)
     assert answer.recv() is True
     os.kill(process.pid, signal.SIGKILL)
     process.join()
@@ -100,15 +69,16 @@ def test_the_claim_of_a_killed_process_expires(shared: Any) -> None:
 
 
 def test_processes_that_write_at_once_keep_to_the_bound_and_see_each_others_answers(shared: Any) -> None:
-    running = [start(write, shared, number) for number in range(4)]
-    assert sorted(answer.recv() for _, answer in running) == [0, 1, 2, 3]
+    keys = [[key((number, n)) for n in range(150)] for number in range(4)]
+    running = [start(workers.write, shared, keys[number], entry(str(number)), NOW) for number in range(4)]
+    assert [answer.recv() for _, answer in running] == [entry(str(number)).reply for number in range(4)]
     for process, _ in running:
         process.join()
     held = sum(stock.entries for stock in shared.stock(now=NOW))
     most = 500 + 4 * (500 // 64) if isinstance(shared, SQLiteCache) else 600
     assert 480 <= held <= most
     for number in range(4):
-        assert shared.get(key((number, 149)), now=NOW + 149) == entry(str(number))
+        assert shared.get(keys[number][-1], now=NOW + 149) == entry(str(number))
 
 
 def test_a_forked_child_goes_on_with_the_parents_cache(shared: Any) -> None:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import os
 import pty
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from langchain_costguard.caching import Entry, ExactCache, open_cache
+from langchain_costguard.caching import (
+    Entry,
+    ExactCache,
+    RedisSearchIndex,
+    RedisVectorSetIndex,
+    SQLiteIndex,
+    open_cache,
+)
 from langchain_costguard.cli import main
+from tests.caching.index_servers import NO_REDIS8, imitated_search, redis8_program
 from tests.servers import redis_server
 
 
@@ -62,7 +73,7 @@ def test_stats_show_answers_by_feature_and_model(
         ["exact", "chat", "gpt-4o-mini", "1", "$0.0025"],
         ["exact", "search", "gpt-4o", "2", "$0.0050"],
     ]
-    assert "4 answers, which cost $0.0075: asked for once each, they save as much again." in shown
+    assert "4 exact answers, which cost $0.0075: asked for once each, they save as much again." in shown
     assert main(["cache", "clear", "--store", url, "--yes"]) == 0
     assert main(["cache", "stats", "--store", url]) == 0
     assert capsys.readouterr().out == "4 answers forgotten.\nNo answer is remembered.\n"
@@ -90,6 +101,105 @@ def test_clear_forgets_that_of_which_everything_given_is_true(
     assert main(["cache", "clear", *words, "--store", url, "--yes"]) == 0
     assert capsys.readouterr().out == f"{gone} answer{'' if gone == 1 else 's'} forgotten.\n"
     assert sum(row.entries for row in cache.stock(now=time.time())) == 4 - gone
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as file:
+        return {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE name LIKE 'costguard%'")}
+
+
+@pytest.fixture(params=["sqlite", "vector sets", "redis search"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """An index of each kind, and the URL of the file or server it is in."""
+    if request.param == "sqlite":
+        path = tmp_path / "answers.db"
+        with closing(SQLiteIndex(path)) as kept:
+            yield f"sqlite:{path}", kept
+        return
+    program = redis8_program() if request.param == "vector sets" else None
+    if request.param == "vector sets" and program is None:
+        pytest.skip(NO_REDIS8)
+    with redis_server(program) as server:
+        if program:
+            with closing(RedisVectorSetIndex(server.url, timeout=5)) as sets:
+                yield server.url, sets
+            return
+        with imitated_search(server) as url, closing(RedisSearchIndex(url, timeout=5)) as search:
+            yield server.url, search
+
+
+def remember_alike(index: Any) -> None:
+    """Three semantic answers: two of search, one of them with a tag, and one of chat."""
+    now = time.time()
+    for number, (feature, tags) in enumerate([("search", ("v1",)), ("search", ()), ("chat", ())]):
+        made = Entry(
+            reply="{}", prompt="what?", feature=feature, model="gpt-4o", tenant="user:u1", tags=tags, cost=1_000_000,
+            created=now, expires=now + 9_000,
+        )  # fmt: skip
+        index.add(str(number), "a setting", [1.0, number], made, now=now)
+
+
+def test_semantic_answers_are_shown_and_forgotten_without_a_cache_of_exact_ones(
+    index: tuple[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, kept = index
+    remember_alike(kept)
+    assert main(["cache", "stats", "--store", url]) == 0
+    shown = capsys.readouterr().out
+    body = [[row[n] for n in (0, 1, 2, 3, 5)] for row in rows(shown)[2:4]]
+    assert body == [["semantic", "chat", "gpt-4o", "1", "$0.0010"], ["semantic", "search", "gpt-4o", "2", "$0.0020"]]
+    assert shown.endswith("\n3 semantic answers, which cost $0.0030: asked for once each, they save as much again.\n")
+    for words, gone in (["--tag", "v1"], 1), (["--model", "gpt-4o-mini"], 0), (["--tenant", "user=u1"], 2):
+        assert main(["cache", "clear", *words, "--store", url, "--yes"]) == 0
+        assert capsys.readouterr().out == f"{gone} answer{'' if gone == 1 else 's'} forgotten.\n"
+    assert main(["cache", "stats", "--store", url]) == 0
+    assert capsys.readouterr().out == "No answer is remembered.\n"
+    assert kept.search("a setting", [1.0, 0.0], 9, now=time.time()) == []
+
+
+def test_exact_and_semantic_answers_of_one_place_are_told_apart_and_forgotten_together(
+    index: tuple[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, kept = index
+    now = time.time()
+    made = Entry(reply="{}", feature="search", model="gpt-4o", cost=2_500_000, created=now, expires=now + 9_000)
+    open_cache(url).put("0" * 64, made, now=now)
+    remember_alike(kept)
+    assert main(["cache", "stats", "--store", url]) == 0
+    shown = capsys.readouterr().out
+    body = [[row[n] for n in (0, 1, 3)] for row in rows(shown)[2:5]]
+    assert body == [["exact", "search", "1"], ["semantic", "chat", "1"], ["semantic", "search", "2"]]
+    assert "\n1 exact answer, which cost $0.0025: " in shown
+    assert "\n3 semantic answers, which cost $0.0030: " in shown
+    assert main(["cache", "clear", "--feature", "search", "--store", url, "--yes"]) == 0
+    assert capsys.readouterr().out == "3 answers forgotten.\n"
+
+
+def test_semantic_answers_in_a_file_are_shown_and_forgotten_without_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "answers.db"
+    with closing(SQLiteIndex(path)) as kept:
+        remember_alike(kept)
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    for command, said in (["stats"], "3 semantic answers"), (["clear", "--yes"], "3 answers forgotten."):
+        assert main(["cache", *command, "--store", f"sqlite:{path}"]) == 0
+        assert said in capsys.readouterr().out
+
+
+def test_a_look_at_a_file_creates_no_tables_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "other # 1?.db"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE mine (number INTEGER)")
+    before = path.read_bytes()
+    for command in (["stats"], ["clear", "--yes"]):
+        assert main(["cache", *command, "--store", f"sqlite:{path}"]) == 0
+    assert capsys.readouterr().out == "No answer is remembered.\n0 answers forgotten.\n"
+    assert path.read_bytes() == before
+    open_cache(f"sqlite:{path}")
+    known = tables(path)
+    assert main(["cache", "stats", "--store", f"sqlite:{path}"]) == 0
+    assert tables(path) == known
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 2), ("", 4), ("n", 4)])

@@ -19,8 +19,9 @@ from langchain_costguard.routing.choice import ChoiceRouter, choose
 from langchain_costguard.routing.classifier import ClassifierRouter
 from langchain_costguard.routing.features import BUCKETS, SHAPES, look, sizes
 from langchain_costguard.routing.linear import Stack
+from langchain_costguard.routing.records import Record, read
 from langchain_costguard.routing.route import RouteRequest
-from langchain_costguard.routing.training import Record, Table, crossfit, fit, read
+from langchain_costguard.routing.training import Table, crossfit, fit
 
 pytest.importorskip("numpy")
 
@@ -544,6 +545,19 @@ def test_a_choice_is_explained_in_parts_that_add_up() -> None:
     assert hard.score > easy.score
     assert hard.score == pytest.approx(made(ask("prove the harbour")).score)
     assert sum(hard.parts.values()) == pytest.approx(hard.score)
+
+
+def test_where_only_the_best_is_of_use_that_is_the_explanation(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    every = [
+        Record(prompt=p, quality={"dear": draw.random() < 0.5, "good": True}, cost={"dear": 4, "good": 1})
+        for p, _ in prompts(300)
+    ]
+    ChoiceRouter.train(every).save(tmp_path / "choice.json")
+    made = ChoiceRouter.load(tmp_path / "choice.json")
+    assert made.models == ("good",)
+    assert made.explain("greet the harbour").model == "good"
+    assert "no other" in str(made.explain("greet the harbour"))
 
 
 def test_a_choice_keeps_to_a_spend_and_takes_embeddings(tmp_path: Path) -> None:

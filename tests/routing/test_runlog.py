@@ -7,6 +7,7 @@ import multiprocessing
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,16 @@ def test_a_model_is_on_record_by_the_name_it_was_given(call: Caller, runs: RunLo
     assert [line["model"] for line in lines(runs)] == ["openai:gpt-4o-mini", "the careful one"]
 
 
+def test_two_tiers_of_one_model_are_told_apart_by_the_names_they_were_given(call: Caller, runs: RunLog) -> None:
+    with FakeProvider("four little words here") as provider:
+        quick, careful = (provider.openai("gpt-4o-mini", name=name) for name in ("quick", "careful"))
+        steering = steer(
+            CostGuard(prices=PRICES), cascade=Cascade(tiers=[quick, careful], confidence=Verifier(len)), runs=runs
+        )
+        call(SteeredModel(careful, steering), "What is it?")
+    assert {line["model"] for line in lines(runs)} == {"quick", "careful"}
+
+
 def test_a_streamed_answer_is_on_record_and_one_that_was_left_is_not(stream: Caller, runs: RunLog) -> None:
     with FakeProvider("four little words here") as provider:
         mini = provider.openai("gpt-4o-mini")
@@ -232,6 +243,18 @@ def test_a_file_that_cannot_be_written_fails_no_call_and_is_told_once(call: Call
     assert len([record for record in caplog.records if "put on record" in record.message]) == 1
     with pytest.raises(OSError):
         runs.feedback("chatcmpl-1")
+
+
+@pytest.mark.parametrize("score", [Decimal("0.75"), "high", object()])
+def test_a_score_that_cannot_be_written_costs_no_reply(call: Caller, runs: RunLog, caplog: Any, score: Any) -> None:
+    with FakeProvider("four little words here") as provider:
+        mini = provider.openai("gpt-4o-mini")
+        guard = CostGuard(prices=PRICES)
+        model = SteeredModel(mini, steer(guard, router=lambda asked: Route(mini, "so", score), runs=runs))
+        assert call(model, "hi").text == "four little words here"
+        assert (len(provider.requests), guard.report().total.calls) == (1, 1)
+    told = [record for record in caplog.records if "put on record" in record.message]
+    assert len(told) + len(lines(runs) if runs.path.exists() else ()) == 1
 
 
 def write_many(path: str, worker: int) -> None:

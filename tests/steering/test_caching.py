@@ -19,6 +19,7 @@ from langchain_costguard import Budget, BudgetExceededError, CostGuard
 from langchain_costguard.caching import MemoryCache
 from langchain_costguard.routing import Cascade
 from langchain_costguard.steering import CacheNode, SteeredModel, install, steer
+from langchain_costguard.steering.sentences import so_far
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
 from tests.conftest import PRICES, Caller
 
@@ -464,3 +465,10 @@ def test_a_prompt_template_s_chain_is_cached_by_what_it_asks(call: Caller, count
     chain = ChatPromptTemplate.from_messages([("system", "Be brief."), ("user", "{question}")]) | model
     assert call(chain, {"question": "why?"}).text == call(chain, {"question": "why?"}).text
     assert call(chain, {"question": "how?"}).text == "answer 2 of many"
+
+
+def test_what_was_recalled_counts_as_said_when_a_run_ends_early() -> None:
+    said = AIMessage("Three pages.", response_metadata={"costguard": {"cache": "exact"}})
+    ended = AIMessage("I have to stop here.", response_metadata={"costguard": {"ended": "BudgetExceededError"}})
+    assert so_far([HumanMessage("go"), said]) == "Three pages."
+    assert so_far([HumanMessage("go"), ended]) == ""

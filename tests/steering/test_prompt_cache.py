@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -366,6 +367,17 @@ def test_a_fall_of_the_hit_rate_is_told_once_and_the_report_has_it_by_feature(
     assert report.actions.times("PromptCacheFell") == 1
 
 
+@pytest.mark.parametrize(("model", "share"), [(CLAUDE, 1), ("claude-haiku-4-5", 0)])
+def test_what_is_too_short_for_a_models_cache_does_not_count_as_cacheable(
+    anthropic: FakeProvider, call: Caller, model: str, share: int
+) -> None:
+    guard = CostGuard(prices={model: PRICES[CLAUDE]})
+    call(guard.wrap(anthropic.anthropic(model)), [SystemMessage(SYSTEM), HumanMessage("When?")])
+    total = guard.report().total
+    assert 1_024 < total.input_tokens < 4_096
+    assert total.cacheable == share * total.input_tokens
+
+
 def test_what_changes_in_a_prompt_is_told_once_without_a_word_of_it(
     guard: CostGuard, anthropic: FakeProvider, call: Caller, recorder: Recorder, caplog: pytest.LogCaptureFixture,
     clock: ManualClock,
@@ -385,6 +397,20 @@ def test_what_changes_in_a_prompt_is_told_once_without_a_word_of_it(
     (line,) = [r.getMessage() for r in caplog.records if "is not cached" in r.getMessage()]
     assert line.startswith("The prompt of search to claude-sonnet-4-5 is not cached: timestamp in system message")
     assert "Quentin" not in line
+
+
+def test_looking_for_changes_does_not_hold_up_an_event_loop(
+    anthropic: FakeProvider, call: Caller, world: str, clock: ManualClock
+) -> None:
+    told: list[int] = []
+    guard = CostGuard(prices=PRICES, clock=clock, sinks=[lambda event: told.append(threading.get_ident())
+                                                         if isinstance(event, PromptBroken) else None])  # fmt: skip
+    model = SteeredModel(anthropic.anthropic(CLAUDE), steer(guard, prompt_cache=PromptCache(warn=True)))
+    for minute in range(6):
+        clock.advance(60)
+        call(model, [SystemMessage(f"Now: 2026-01-31T12:{minute:02}:00Z\n{SYSTEM}"), HumanMessage("When?")])
+    (thread,) = told
+    assert (thread == threading.get_ident()) == (world == "sync")
 
 
 @pytest.mark.parametrize(

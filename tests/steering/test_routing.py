@@ -8,7 +8,9 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -145,11 +147,27 @@ def test_a_router_node_writes_its_choice_and_picks_the_edge(call: Caller, provid
     assert guard.report().actions.times("Routed") == 1
 
 
+FAKE = FakeListChatModel(responses=["not asked"])
+
+
 def fails(request: RouteRequest) -> Route:
     raise RuntimeError("no idea")
 
 
-@pytest.mark.parametrize("router", [fails, lambda request: "gpt-4o-mini", lambda request: Route("", "nothing")])
+def fails_in_other_words_each_time(request: RouteRequest) -> Route:
+    raise RuntimeError(f"no idea, after {len(request.messages)} messages")
+
+
+@pytest.mark.parametrize(
+    "router",
+    [
+        fails,
+        fails_in_other_words_each_time,
+        lambda request: "gpt-4o-mini",
+        lambda request: Route("", "nothing"),
+        lambda request: Route(FAKE, "it will do", None, "nobody:some-model"),
+    ],
+)
 def test_a_router_that_fails_leaves_the_agent_its_own_model_and_says_so_once(
     call: Caller, router: Any, caplog: Any
 ) -> None:
@@ -374,7 +392,7 @@ class Counting(DeterministicFakeEmbedding):
 # What a model can do, and what it remembers
 
 
-def talked(model: str, *, read: int = 9_000, written: int = 0) -> list[Any]:
+def talked(model: str, *, read: int = 9_000, **written: int) -> list[Any]:
     """A conversation of 9,000 words so far, of which a model has read and written some from and to its cache."""
     before = AIMessage(
         "word " * 9_000,
@@ -383,7 +401,7 @@ def talked(model: str, *, read: int = 9_000, written: int = 0) -> list[Any]:
             "input_tokens": 9_100,
             "output_tokens": 10,
             "total_tokens": 9_110,
-            "input_token_details": {"cache_read": read, "cache_creation": written},
+            "input_token_details": {"cache_read": read, **written},
         },
     )
     return [HumanMessage("hi"), before, HumanMessage("and now?")]
@@ -417,11 +435,19 @@ def test_only_the_model_that_has_the_conversation_in_its_cache_keeps_it(call: Ca
         assert provider.requests[-1].body["model"] == expected
 
 
-def test_what_a_turn_wrote_into_the_cache_counts_with_what_it_read(call: Caller) -> None:
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"cache_creation": 8_000},
+        {"cache_creation": 0, "ephemeral_5m_input_tokens": 5_000, "ephemeral_1h_input_tokens": 3_000},
+    ],
+    ids=["at once", "by how long it is kept, as Claude says it"],
+)
+def test_what_a_turn_wrote_into_the_cache_counts_with_what_it_read(call: Caller, written: dict[str, int]) -> None:
     with FakeProvider("done") as provider:
         weak, strong = provider.openai("gpt-4o-mini"), provider.openai("gpt-4o")
         model = SteeredModel(strong, steer(CostGuard(prices=CACHED), router=always(weak, strong)))
-        call(model, talked("gpt-4o-2024-08-06", read=1_000, written=8_000))
+        call(model, talked("gpt-4o-2024-08-06", read=1_000, **written))
         assert provider.requests[-1].body["model"] == "gpt-4o"
 
 
@@ -472,3 +498,35 @@ def test_a_static_router_needs_no_thread_on_an_event_loop(call: Caller) -> None:
         mini = provider.openai("gpt-4o-mini")
         call(RoutedModel(CostGuard(prices=PRICES), Watched({"a": mini}, default=mini), default=mini), "hi")
         assert threads == [True]
+
+
+@pytest.mark.parametrize("seam", ["create_agent", "chain"])
+def test_traces_show_what_was_chosen_and_why(seam: str, call: Caller, stream: Caller) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Tracer(BaseCallbackHandler):
+        run_inline = True
+
+        def on_chat_model_start(self, serialized: Any, messages: Any, *, metadata: Any = None, **kwargs: Any) -> None:
+            seen.append(metadata)
+
+    with FakeProvider("done") as provider:
+        strong = provider.openai("gpt-4o", metadata={"mine": 1})
+        weak = provider.openai("gpt-4o-mini", metadata={"mine": 2})
+        policies = steer(CostGuard(prices=PRICES), router=always(weak, strong))
+        config = {"callbacks": [Tracer()], "metadata": {"theirs": 3}}
+        if seam == "create_agent":
+            call(create_agent(strong, [], middleware=policies), GO, config)
+        else:
+            call(SteeredModel(strong, policies), "go", config)
+            stream(SteeredModel(strong, policies), "go", config)
+    told = {
+        "ls_model_name": "gpt-4o-mini",
+        "costguard_route": "it will do",
+        "costguard_route_instead_of": "gpt-4o",
+        "costguard_route_score": 0.9,
+        "mine": 2,
+        "theirs": 3,
+    }
+    assert len(seen) == (1 if seam == "create_agent" else 2)
+    assert all(told.items() <= metadata.items() for metadata in seen)

@@ -56,7 +56,7 @@ def _compared(a: Sequence[str], b: Sequence[str]) -> list[Stretch]:
     if len(middle_a) * len(middle_b) > _MOST:
         codes.append((False, head, head + len(middle_a), head, head + len(middle_b)))
     else:
-        matcher = SequenceMatcher(None, middle_a, middle_b, autojunk=False)
+        matcher = SequenceMatcher(str.isspace, middle_a, middle_b, autojunk=False)
         codes += [(tag == "equal", head + i, head + j, head + k, head + m) for tag, i, j, k, m in matcher.get_opcodes()]
     codes.append((True, len(a) - tail, len(a), len(b) - tail, len(b)))
     return [

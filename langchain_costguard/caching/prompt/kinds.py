@@ -43,6 +43,8 @@ _BEFORE: tuple[tuple[str, re.Pattern[str]], ...] = (
 _NAME = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,3}")
 _NUMBER = re.compile(r"[\d.,%$€ ]*\d[\d.,%$€ ]*")
 _LOOK_BACK = 40
+_AROUND = 100
+"""Characters to each side of a change that are looked at: a line may be the whole prompt."""
 
 
 class Looks(NamedTuple):
@@ -55,12 +57,11 @@ class Looks(NamedTuple):
 
 def looks(text: str, start: int, end: int, other: str = "") -> Looks:
     """What the characters of a text are that were ``other`` in the request before."""
-    first = text.rfind("\n", 0, start) + 1
-    last = text.find("\n", end)
-    line = text[first : last if last >= 0 else len(text)]
+    first = max(text.rfind("\n", 0, start) + 1, start - _AROUND)
+    last = text.find("\n", end, end + _AROUND)
     for kind, pattern in _PATTERNS:
-        for match in pattern.finditer(line):
-            low, high = first + match.start(), first + match.end()
+        for match in pattern.finditer(text, first, last if last >= 0 else min(len(text), end + _AROUND)):
+            low, high = match.span()
             if low < max(end, start + 1) and high > start and (start >= low or end <= high):
                 return Looks(kind, min(low, start), max(high, end))
     changed = text[start:end].strip() or other.strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,9 +12,9 @@ from langchain_costguard.caching.prompt.breaks import LEAST_BEHIND, Break, compa
 from langchain_costguard.caching.prompt.findings import Finding, Findings
 from langchain_costguard.caching.prompt.gaps import HOUR
 from langchain_costguard.caching.prompt.kinds import TEXT
-from langchain_costguard.caching.prompt.minimums import least_tokens
 from langchain_costguard.caching.prompt.records import Record, record_of
 from langchain_costguard.pricing.estimate import Estimator
+from langchain_costguard.pricing.minimums import least_tokens
 from langchain_costguard.pricing.prices import PriceBook
 from langchain_costguard.usage import ModelRef
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _KEPT = 8
 """Requests of a feature and model that the next one is compared with: as many conversations may go on at once."""
+_COUNTS = 500
+"""Changes of a feature and model that are counted; of more, those seen least often are forgotten."""
 _OFTEN = 0.02
 """The share of calls from which on a change is no new version of the prompt, but a habit."""
 _DAY = 86_400.0
@@ -58,16 +60,26 @@ class _Group:
 
 
 class Linter:
-    """Looks at requests in the order they were made. ``book`` says what tokens cost."""
+    """Looks at requests in the order they were made.
 
-    def __init__(self, book: PriceBook | None = None) -> None:
+    Args:
+        book: What tokens cost.
+        most: Pairs of feature and model remembered; those not seen for longest are forgotten. None: all.
+    """
+
+    def __init__(self, book: PriceBook | None = None, *, most: int | None = None) -> None:
         self._book = book or PriceBook()
+        self._most = most
         self._estimator = Estimator()
-        self._groups: dict[tuple[str, str], _Group] = {}
+        self._groups: OrderedDict[tuple[str, str], _Group] = OrderedDict()
 
     def add(self, record: Record) -> None:
         """Look at one more request."""
-        group = self._groups.setdefault((record.feature, record.model), _Group())
+        key = record.feature, record.model
+        group = self._groups.setdefault(key, _Group())
+        self._groups.move_to_end(key)
+        if self._most is not None and len(self._groups) > self._most:
+            self._groups.popitem(last=False)
         text, _ = flat(record.tools, record.messages)
         seen = _Seen(record, text, frozenset(text.splitlines()))
         if not group.chars_per_token:
@@ -100,17 +112,21 @@ class Linter:
             count.times += 1
             count.behind += each.behind
             count.last = each
+        while len(group.counts) > _COUNTS:
+            del group.counts[min(group.counts, key=lambda key: group.counts[key].times)]
 
-    def findings(self, skipped: Iterable[str] = (), *, least: int = 1) -> Findings:
-        """What was found so far: changes that are a habit, seen ``least`` times or more."""
+    def found_in(self, feature: str, model: str, *, least: int = 1) -> list[Finding]:
+        """What was found in a feature's prompts to a model: changes that are a habit, seen ``least`` times or more."""
+        group = self._groups.get((feature, model), _Group())
+        often = max(least, min(2, group.compared), _OFTEN * group.compared)
+        return [self._finding(feature, model, group, count) for count in group.counts.values() if count.times >= often]
+
+    def findings(self, skipped: Iterable[str] = ()) -> Findings:
+        """What was found in all of them."""
         found: list[Finding] = []
         total: int | None = 0
         for (feature, model), group in self._groups.items():
-            mine = [
-                self._finding(feature, model, group, count)
-                for count in group.counts.values()
-                if count.times >= max(least, min(2, group.compared)) and count.times >= _OFTEN * group.compared
-            ]
+            mine = self.found_in(feature, model)
             found += mine
             cost = self._per_day(group, model, group.lost) if mine else 0
             total = None if total is None or cost is None else total + cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import takewhile
 from typing import Any
@@ -32,6 +32,8 @@ class Prompt:
         automatic: A ``cache_control`` of the request as a whole, which marks its last block.
         newest: The last message that can be marked, by its index in ``rest``; None where there is none.
         before: The last such message of the request whose answer is the model's last message here.
+        prefixes: Digests, once it is measured: of the tools, of those and the system prompt, and of all up to each
+            message.
     """
 
     head: Sequence[BaseMessage]
@@ -41,8 +43,7 @@ class Prompt:
     automatic: Any = None
     newest: int | None = None
     before: int | None = None
-    prefixes: list[bytes] = field(default_factory=list, compare=False)
-    """Digests: of the tools, of those and the system prompt, and of all up to each message."""
+    prefixes: Sequence[bytes] = ()
 
     @property
     def given(self) -> list[Mark]:
@@ -108,8 +109,7 @@ def measured(prompt: Prompt) -> Prompt:
     for each in digests(prompt.rest):
         so_far.update(each)
         prefixes.append(so_far.digest())
-    prompt.prefixes[:] = prefixes
-    return prompt
+    return replace(prompt, prefixes=prefixes)
 
 
 class Schemas:

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 _SURE = 3
 """Times that something has changed before it is told."""
+_MOST = 50
+"""Pairs of feature and model watched: of each, eight prompts are kept whole."""
 _ROLES = {"human": "user", "ai": "assistant"}
 
 
 class Watching:
-    """Requests of this process, whatever thread they are made on. A look takes about as long as hashing the prompt did
-    the first time, and some milliseconds where much has changed."""
+    """Requests of this process, whatever thread they are made on. A look takes some milliseconds, and a tenth of a
+    second or more where much has changed in a long prompt: too long for an event loop."""
 
     def __init__(self, book: PriceBook) -> None:
-        self._linter = Linter(book)
+        self._linter = Linter(book, most=_MOST)
         self._told: set[tuple[str, ...]] = set()
         self._lock = threading.Lock()
 
@@ -41,7 +43,8 @@ class Watching:
         )
         with self._lock:
             self._linter.add(record)
-            new = [each for each in self._linter.findings(least=_SURE) if _key(each) not in self._told]
+            found = self._linter.found_in(feature, model, least=_SURE)
+            new = [each for each in found if _key(each) not in self._told]
             self._told |= {_key(each) for each in new}
         return new
 

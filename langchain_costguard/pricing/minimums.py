@@ -1,8 +1,9 @@
-"""The shortest prompt that a provider keeps, by model."""
+"""The shortest prompt that a provider's cache keeps, by model."""
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _MINIMUMS = (
     (r"sonnet-5[-.]5|(opus|fable|mythos)-5", 512),
@@ -13,6 +14,7 @@ LEAST = 1_024
 """OpenAI's minimum for every model, and that of most of Anthropic's."""
 
 
+@lru_cache(maxsize=1_000)
 def least_tokens(model: str) -> int:
     """Tokens below which a prompt of the model is not kept, as documented in October 2026.
 
