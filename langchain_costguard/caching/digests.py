@@ -10,22 +10,30 @@ import dataclasses
 import json
 import marshal
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from threading import Lock
 from typing import Any
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, TypeAdapter
 
 _MESSAGES = 8_192
 _CHARACTERS = 32_000_000
 """Messages whose digests are remembered, and characters of them at the most; beyond either, the oldest half goes."""
 
-_IDS = frozenset({"id", "index", "cache_control"})
-"""Parts of a content block that differ from request to request and mean nothing to the model."""
+_PLACE = frozenset({"index", "cache_control"})
+"""Parts of a content block that mean nothing to the model."""
 _CALLS = frozenset({"tool_use", "tool_call", "function_call"})
-_NO_IDS = _IDS | {"call_id"}
+_IDS = {kind: _PLACE | {"id"} for kind in ("text", "refusal", "reasoning", "thinking", "redacted_thinking")}
+_IDS |= {kind: _PLACE | {"id", "call_id"} for kind in _CALLS}
+"""Ids that differ from request to request. Those of other blocks may be what is meant: a file, an image, an item."""
+
+_EXTRAS = frozenset({"name", "__openai_role__", "type", "function_call"})
+"""What integrations send of the ``additional_kwargs`` of a message that is not the model's."""
+_UNSENT = frozenset({"parsed", "costguard", "cache_control"})
+"""What is not sent of those of the model's, besides all that begins with two underscores."""
 
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
@@ -80,14 +88,19 @@ def digests(messages: Sequence[BaseMessage]) -> list[bytes]:
         kind, content = message.__class__, fields["content"]
         if content.__class__ is not str:
             content = _marshalled(content)
-        called = fields.get("tool_calls")
-        more = _marshalled(called) if called else fields.get("status") or fields.get("role")
+        called, broken = fields.get("tool_calls"), None
+        if called is None:
+            more: Any = fields.get("status") or fields.get("role")
+        else:
+            more, broken = _marshalled(called) if called else None, fields.get("invalid_tool_calls")
+        if fields["additional_kwargs"] or broken:
+            more = more, _marshalled([broken, _extra(message)])
         seen = kind, content, fields["name"], more
         known = _messages.get(seen)
         if known is None:
             known = _messages.keep(seen, _digested(message), len(content) + 256)
-        if called:
-            for call in called:
+        if called or broken:
+            for call in [*(called or ()), *(broken or ())]:
                 calls[call["id"]] = len(calls)
         elif "tool_call_id" in fields:
             known += calls.get(fields["tool_call_id"], -1).to_bytes(4, "big", signed=True)
@@ -117,23 +130,40 @@ def _marshalled(value: Any) -> Any:
     try:
         return marshal.dumps(value, 2)  # version 2 has no references: equal values, equal bytes
     except ValueError:
-        return canonical(value)
+        return canonical(value).encode("utf-8", "surrogatepass")  # no text, which it might be taken for
 
 
-def _without_ids(calls: Sequence[Any]) -> list[Any]:
-    return [[call["name"], call["args"]] for call in calls]
+def _extra(message: BaseMessage) -> dict[str, Any]:
+    """What is sent of the ``additional_kwargs``, without ids."""
+    extra = message.additional_kwargs
+    if not extra:
+        return {}
+    if not isinstance(message, AIMessage):
+        return {key: value for key, value in extra.items() if value and key in _EXTRAS}
+    unsent = _UNSENT | {"tool_calls"} if message.tool_calls or message.invalid_tool_calls else _UNSENT
+    return {key: value for key, value in extra.items() if value and key not in unsent and key[:2] != "__"}
+
+
+def _calls(message: BaseMessage) -> str:
+    """The calls of tools without their ids; those that did not parse are sent, too."""
+    called, broken = (message.__dict__.get(name) for name in ("tool_calls", "invalid_tool_calls"))
+    told = [[call["name"], call["args"]] for call in called or ()]
+    if not broken:
+        return canonical(told) if told else ""
+    return canonical([told, [[call.get("name"), call.get("args")] for call in broken]])
 
 
 def _digested(message: BaseMessage) -> bytes:
-    role = getattr(message, "role", None) or message.type.removesuffix("MessageChunk").lower()
-    content, calls = _content(message), getattr(message, "tool_calls", None)
+    role = message.__dict__.get("role") or message.type.removesuffix("MessageChunk").lower()
+    content, extra = _content(message), _extra(message)
     return digest(
         role,
         message.name or "",
         message.status if isinstance(message, ToolMessage) else "",
         "text" if isinstance(content, str) else "blocks",
         content if isinstance(content, str) else canonical(content),
-        canonical(_without_ids(calls)) if calls else "",
+        _calls(message),
+        canonical(extra) if extra else "",
     )
 
 
@@ -154,19 +184,22 @@ def _content(message: BaseMessage) -> Any:
 def _block(block: Any) -> Any:
     if not isinstance(block, Mapping):
         return block
-    ids = _NO_IDS if block.get("type") in _CALLS else _IDS
-    return {key: value for key, value in block.items() if key not in ids}
+    ids = _IDS.get(str(block.get("type")), _PLACE)
+    made_up = str(block.get("id", "")).startswith("lc_")  # LangChain's own, for whoever has none
+    return {key: value for key, value in block.items() if key not in ids and not (made_up and key == "id")}
 
 
 def _tool_digest(tool: Any) -> bytes:
     if isinstance(tool, Mapping):
-        return digest(canonical(tool))
-    said = getattr(tool, "name", None), getattr(tool, "description", None)
+        return digest(canonical(_block(tool)))
+    extras = getattr(tool, "extras", None)
+    extra = canonical(_block(extras)) if extras else ""
+    said = getattr(tool, "name", None), getattr(tool, "description", None), extra
     known = _tools.get(id(tool))
     if known is not None and known[0] is tool and known[1] == said:
         return known[2]
     try:
-        found = digest(canonical(convert_to_openai_tool(tool)))
+        found = digest(canonical(convert_to_openai_tool(tool)), extra)
     except (ValueError, TypeError) as error:
         raise UnknownValueError(f"{tool!r} is no tool: {error}") from None
     if len(_tools) >= _TOOLS:
@@ -191,12 +224,21 @@ def _plain(value: Any) -> Any:
     return _plain_object(value)
 
 
+@lru_cache(maxsize=256)
+def _schema(kind: type) -> Any:
+    """The fields of a class, with those of the classes in them."""
+    if not getattr(kind, "__annotations__", None):
+        return {}
+    try:
+        return TypeAdapter(kind).json_schema()
+    except Exception:  # it has fields of which pydantic knows no schema
+        return {name: repr(hint) for name, hint in kind.__annotations__.items()}
+
+
 def _plain_object(value: Any) -> Any:
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     if isinstance(value, type):
-        schema = getattr(value, "model_json_schema", None)
-        fields = schema() if callable(schema) else _plain(getattr(value, "__annotations__", None) or {})
-        return [f"{value.__module__}.{value.__qualname__}", value.__doc__, fields]
+        return [f"{value.__module__}.{value.__qualname__}", value.__doc__, _schema(value)]
     if isinstance(value, BaseModel):
         return [name, _plain(value.model_dump())]
     if dataclasses.is_dataclass(value):

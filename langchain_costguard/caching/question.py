@@ -26,13 +26,19 @@ _models: dict[int, tuple[Any, list[tuple[str, Any]], str]] = {}
 
 # fmt: off
 _IRRELEVANT = frozenset({
-    "async_client", "cache", "callback_manager", "callbacks", "client", "custom_get_token_ids", "default_headers",
+    "async_client", "cache", "callback_manager", "callbacks", "client", "custom_get_token_ids",
     "default_request_timeout", "disable_streaming", "http_async_client", "http_client", "include_response_headers",
-    "max_retries", "metadata", "model", "model_id", "model_name", "name", "profile", "rate_limiter",
-    "request_timeout", "root_async_client", "root_client", "stream_usage", "streaming", "tags", "timeout", "verbose",
+    "max_retries", "metadata", "model", "model_id", "model_name", "name", "profile", "prompt_cache_options",
+    "rate_limiter", "request_timeout", "root_async_client", "root_client", "stream_usage", "streaming", "tags",
+    "timeout", "verbose",
 })
 # fmt: on
 """Fields of a chat model that do not change its answer; the model's name is told apart."""
+_WHO = frozenset({
+    "authorization", "api-key", "x-api-key", "cookie", "helicone-auth", "http-referer", "referer", "x-title",
+    "user-agent", "x-request-id", "x-session-id", "x-trace-id", "traceparent", "tracestate",
+})  # fmt: skip
+"""Headers that say who asks, or which request it is. Any other counts: a beta, or a gateway's route."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +83,34 @@ class Question:
             self._digests.extend(digests(self.messages))
         return self._digests
 
+    def read(self) -> Question:
+        """Itself, its messages digested.
+
+        Raises:
+            UnknownValueError: a message holds a value nobody can tell from others of its class.
+        """
+        self._digests[:] = self.digests
+        return self
+
     def certain(self, deterministic: bool) -> bool:
         """Whether the same question has the same answer: at temperature 0, or at none where that is declared to be."""
         return deterministic if self.temperature is None else self.temperature == 0
 
     def key(self, rules: Rules) -> str:
         """64 hex digits of all that changes the answer, and of the tenant."""
-        return digest(rules.tenant(self.scope), self.model, self.parameters, b"".join(self.digests)).hex()
+        return digest(rules.tenant(self.scope), self.model, self._parameters, b"".join(self.digests)).hex()
 
     def setting(self, rules: Rules) -> str:
         """64 hex digits of what two prompts must share so that one's answer may do for the other: the tenant, the
-        model's family, the instructions and the parameters."""
+        model's family, the instructions, the parameters, and the name beside the user's message."""
         told = [each for message, each in zip(self.messages, self.digests, strict=True) if _instructs(message)]
-        return digest(rules.tenant(self.scope), family(self.model), self.parameters, *told).hex()
+        last = self.messages[-1] if self.messages else HumanMessage("")
+        speaker = str(last.name or last.additional_kwargs.get("name") or "")
+        return digest(rules.tenant(self.scope), family(self.model), self._parameters, speaker, *told).hex()
+
+    @property
+    def _parameters(self) -> bytes:
+        return self.parameters if self.temperature is None else self.parameters + repr(float(self.temperature)).encode()
 
 
 @lru_cache(maxsize=512)
@@ -121,6 +142,8 @@ def parameters_of(model: Any) -> str:
         if value is None or isinstance(value, (str, int, float, bool)):
             said[name] = value
             continue
+        if name == "default_headers":
+            value = {header.lower(): text for header, text in value.items() if header.lower() not in _WHO}
         try:
             said[name] = canonical(value)
         except (TypeError, ValueError):  # a client, a cursor: LangChain's own key leaves them out as well
@@ -143,14 +166,15 @@ def _fields(model: Any) -> tuple[str, ...]:
 def temperature_of(model: Any, settings: Mapping[str, Any]) -> float | None:
     """The temperature of a call: its own, or its model's.
 
-    Ollama's and Google's models take it in ``options`` and in ``generation_config``, too.
+    Ollama's and Google's models take it in ``options`` and in ``generation_config``, too, and what OpenAI's is given as
+    ``extra_body`` goes over all else.
     """
-    for given in (settings, settings.get("options"), settings.get("generation_config"), vars(model)):
+    own = vars(model)
+    over, beside = (settings.get("extra_body"), own.get("extra_body")), (own.get("model_kwargs"),)
+    for given in (*over, settings, settings.get("options"), settings.get("generation_config"), own, *beside):
         if isinstance(given, Mapping) and given.get("temperature") is not None:
             return float(given["temperature"])
-    more = getattr(model, "model_kwargs", None)
-    found = more.get("temperature") if isinstance(more, dict) else None
-    return None if found is None else float(found)
+    return None
 
 
 def _instructs(message: BaseMessage) -> bool:

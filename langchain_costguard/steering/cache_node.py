@@ -32,7 +32,8 @@ class CacheNode(_Callable):  # type: ignore[misc]
     """``CacheNode(guard, cache, call_model, model=model)``: a node that answers from memory, or runs the node it is
     given and remembers the reply.
 
-    Only what a node returns as one reply and nothing else is remembered: ``{"messages": [reply]}``.
+    Only what a node returns as one reply and nothing else is remembered, ``{"messages": [reply]}``; and that not where
+    it had to ``interrupt`` for it.
 
     Args:
         guard: Whose scopes tell users apart, and whose report tells of hits.
@@ -74,14 +75,14 @@ class CacheNode(_Callable):  # type: ignore[misc]
                 asked: _Request = wanted.request
                 if isinstance(asked.model, StandIn):
                     return Reply(asked.model.invoke(asked.messages, config))
-                return _only(inner.invoke(asked.state, config), messages_key)
+                return _only(inner.invoke(asked.state, config), messages_key, config)
 
         async def acall(config: RunnableConfig, wanted: Call) -> Reply:
             with paying(guard, wanted):
                 asked: _Request = wanted.request
                 if isinstance(asked.model, StandIn):
                     return Reply(await asked.model.ainvoke(asked.messages, config))
-                return _only(await inner.ainvoke(asked.state, config), messages_key)
+                return _only(await inner.ainvoke(asked.state, config), messages_key, config)
 
         def flow(state: Any) -> Flow[Reply]:
             said = version(state) if callable(version) else version
@@ -122,13 +123,15 @@ def _flow(caches: Caches, guard: CostGuard, request: _Request) -> Flow[Reply]:
     return caching(caches, here, ask, request)
 
 
-def _only(update: Any, key: str) -> Reply:
-    """The reply in what the node returned, if there is nothing else in it to be remembered."""
+def _only(update: Any, key: str, config: RunnableConfig) -> Reply:
+    """The reply in what the node returned, if there is nothing else in it to be remembered, and no person has answered
+    the node: that answer is none to the next run, which is to ask again."""
     reply = node_reply(update, key)
     whole = update if not isinstance(update, Mapping) else update.get(key) if len(update) == 1 else None
     messages = whole if isinstance(whole, list) else [whole]
     alone = len(messages) == 1 and isinstance(messages[0], AIMessage)
-    return reply if alone else Reply(None, raw=update)
+    answers = getattr((config.get("configurable") or {}).get("__pregel_scratchpad"), "resume", None)
+    return reply if alone and not answers else Reply(None, raw=update)
 
 
 def _update(reply: Reply, state: Any, key: str) -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
 
@@ -14,26 +13,25 @@ from langchain_costguard.caching.keepable import keepable
 from langchain_costguard.caching.replies import decoded, encoded
 from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import Recalled, WouldRecall
-from langchain_costguard.money import usd
-from langchain_costguard.pricing.reading import from_usage_metadata
+from langchain_costguard.scope import TAGS
 from langchain_costguard.steering.caches import Caches
 from langchain_costguard.steering.checking import objection
+from langchain_costguard.steering.claims import Claim, gets_it_here, getting
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, Sleep
 from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.recalled import StandIn
+from langchain_costguard.steering.recalled import Hit, StandIn, shown
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.routed import ref_of
+from langchain_costguard.steering.used import used_in
+from langchain_costguard.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.base import Answers
     from langchain_costguard.caching.question import Question
     from langchain_costguard.caching.semantic.cache import SemanticCache
 
-_PATIENCE = 120.0
-"""Seconds for which others wait for an answer that one of them is getting."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.2
 """Seconds between two looks at whether it has come."""
-_NOTHING_SPENT = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 def caching(caches: Caches, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
@@ -44,15 +42,6 @@ def caching(caches: Caches, here: Here, ask: Asking, request: Any) -> Flow[Reply
         reply: Reply = yield from ask(request)
         return reply
     return (yield from _Asked(caches, here, question, exact, similar).answered(ask, request))
-
-
-class _Hit(NamedTuple):
-    entry: Entry
-    message: AIMessage
-    kind: str
-    why: str
-    score: float | None = None
-    reasons: tuple[str, ...] = ()
 
 
 class _Asked:
@@ -81,39 +70,43 @@ class _Asked:
     def _together(self, ask: Asking, request: Any) -> Flow[Reply]:
         """Of all who ask this at once, one gets the answer, and the others are given it: across processes where the
         cache is shared. Where the one fails, another tries."""
-        first, holder, pause = self.exact[0], uuid4().hex, _FIRST_PAUSE
+        first, pause = self.exact[0], _FIRST_PAUSE
         key = self.question.key(first.rules)
         while not self.caches.given_up(key):
-            now = self.here.guard.now()
-            claim = partial(first.claim, until=now + _PATIENCE, now=now)
-            claimed = yield from self._safely(first, claim, key, holder, otherwise=True)
+            claim, closed = Claim(first, key), False
             try:
+                claimed = yield from self._safely(first, claim.take, self.here.guard.now(), otherwise=True)
                 hit = yield from self._known()  # somebody may have been there first
                 if hit is not None or claimed:
-                    with self.caches.getting(key):
+                    with getting(key):
                         return (yield from self._given(hit, ask, request))
+            except GeneratorExit:
+                closed = True  # nothing can be waited for any more
+                raise
             finally:
-                if claimed:
-                    self._release(first, key, holder)
-            if self.caches.gets_it_here(key):
+                if closed:
+                    self._at_once(first, claim.drop)
+                elif claim.taken:
+                    yield from self._let_go(first, claim)
+            if gets_it_here(key):
                 break
             yield Sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
         return (yield from self._given(None, ask, request))
 
-    def _known(self) -> Flow[_Hit | None]:
+    def _known(self) -> Flow[Hit | None]:
         """The answer to this very question."""
         for cache in self.exact:
             now = self.here.guard.now()
             entry = yield from self._safely(cache, partial(cache.get, now=now), self.question.key(cache.rules))
             if entry is not None:
                 why = f"the same question was answered {_ago(now - entry.created)} ago"
-                hit = yield from self._passed(entry, "exact", why)
+                hit = yield from self._passed(cache, entry, "exact", why)
                 if hit is not None:
                     return hit
         return None
 
-    def _alike(self) -> Flow[_Hit | None]:
+    def _alike(self) -> Flow[Hit | None]:
         """The answer to a question that comes to the same."""
         here, name = self.here, self.question.model
         for cache in self.similar:
@@ -132,36 +125,54 @@ class _Asked:
                 self.looked.append((cache, vector, verdict))
                 here.tell(WouldRecall, why, name=name, score=verdict.score, reasons=verdict.reasons)
                 continue
-            hit = yield from self._passed(verdict.entry, "semantic", why, verdict.score, verdict.reasons)
+            hit = yield from self._passed(cache, verdict.entry, "semantic", why, verdict.score, verdict.reasons)
             if hit is not None:
                 return hit
+            self.looked.append((cache, vector, verdict))
         return None
 
     def _embedded(self, cache: SemanticCache) -> Flow[Any]:
-        embeddings = cache.embeddings
+        embeddings, guard, scope = cache.embeddings, self.here.guard, self.here.scope
+        whose = {tag: name for tag in TAGS if (name := getattr(scope, tag))}
+
+        def embed(text: str) -> Any:  # embeddings see nothing of the config that says who asks
+            with guard.scope(**whose):
+                return embeddings.embed_query(text)
+
+        async def aembed(text: str) -> Any:
+            with guard.scope(**whose):
+                return await embeddings.aembed_query(text)
+
         try:
-            return (yield Run(embeddings.embed_query, (self.question.prompt,), embeddings.aembed_query))
+            return (yield Run(embed, (self.question.prompt,), aembed))
         except CostGuardError:  # no room for an embedding is none for the model either, whose refusal says so
             return None
         except Exception as error:
             self._failed(cache, error)
             return None
 
-    def _passed(self, entry: Entry, kind: str, why: str, *more: Any) -> Flow[_Hit | None]:
-        """The hit, if it can be read, and passes the guardrails of today."""
+    def _passed(self, cache: Any, entry: Entry, kind: str, why: str, *more: Any) -> Flow[Hit | None]:
+        """The hit, if it can be read, is one this cache may give, and passes the guardrails of today."""
         try:
             message = decoded(entry.reply)
         except ValueError as error:
             self.here.guard.say_once(f"An answer in the cache cannot be read, and is skipped: {error}")
             return None
-        problem, _ = yield from objection(self.caches.guardrails, Reply(message))
-        return None if problem else _Hit(entry, message, kind, why, *more)
+        if not keepable(message, tool_calls=cache.rules.tool_calls):
+            return None
+        try:
+            problem, _ = yield from objection(self.caches.guardrails, Reply(message))
+        except CostGuardError:
+            raise
+        except Exception:  # the guardrail will say so of the model's reply, too, where that is dealt with
+            return None
+        return None if problem else Hit(entry, message, kind, why, *more)
 
-    def _given(self, hit: _Hit | None, ask: Asking, request: Any) -> Flow[Reply]:
+    def _given(self, hit: Hit | None, ask: Asking, request: Any) -> Flow[Reply]:
         """The remembered reply, through the seam's own way of making calls, so that it is streamed, bound and parsed as
         any other; else the model's, which is remembered."""
         if hit is not None:
-            stand_in = StandIn.of(request.model, _shown(hit), self.question.model)
+            stand_in = StandIn.of(request.model, shown(hit), self.question.model)
             try:
                 reply: Reply = yield Call(request.override(model=stand_in))
             except CostGuardError:
@@ -175,8 +186,15 @@ class _Asked:
                 self.here.tell(Recalled, hit.why, name=self.question.model, saved=hit.entry.cost, **facts)
                 return reply
         reply = yield from ask(request)
-        if reply.message is not None and not (reply.ended or reply.before):
+        if reply.ended:
+            return reply
+        if reply.message is None or reply.before:
+            self._give_up()
+            return reply
+        try:
             yield from self._remember(reply.message, request.model)
+        except Exception as error:  # a paid reply is not to be lost for that
+            self._failed(self, error)
         return reply
 
     def _remember(self, message: AIMessage, model: Any) -> Flow[None]:
@@ -185,6 +203,7 @@ class _Asked:
             text = encoded(message)
         except (TypeError, ValueError) as error:
             self.here.guard.say_once(f"A reply of {question.model} is none to remember: {error}")
+            self._give_up()
             return
         cost = self._cost(model, message)
         for cache in self.exact:
@@ -201,14 +220,24 @@ class _Asked:
                 if similar.shadow:
                     yield from self._safely(similar, similar.compare, question, verdict, entry)
 
+    def _give_up(self) -> None:
+        for cache in self.exact:
+            self.caches.give_up_on(self.question.key(cache.rules))
+
     def _cost(self, model: Any, message: AIMessage) -> int:
-        """Nano-USD that the reply took; 0 where nobody knows."""
-        usage = from_usage_metadata(message.usage_metadata) if message.usage_metadata else None
-        guard = self.here.guard
-        try:
-            return 0 if usage is None else guard.meter.book.quote(ref_of(model), guard.now()).charge(usage)
-        except LookupError:
+        """Nano-USD that the reply took, by the price of the model that says it made it, for a cascade has several; 0
+        where nobody knows."""
+        used = used_in(message)
+        if used is None:
             return 0
+        facts, asked, guard = message.response_metadata, ref_of(model), self.here.guard
+        made = ModelRef(facts.get("model_provider") or asked.provider, facts.get("model_name") or asked.name)
+        for ref in (made, asked):
+            try:
+                return guard.meter.book.quote(ref, guard.now()).charge(used)
+            except LookupError:
+                continue
+        return 0
 
     def _safely(self, cache: Any, verb: Callable[..., Any], *args: Any, otherwise: Any = None) -> Flow[Any]:
         """What a cache says; where it fails, it is skipped. One that neither waits nor computes for long is asked on
@@ -221,14 +250,24 @@ class _Asked:
             self._failed(cache, error)
             return otherwise
 
-    def _release(self, cache: Answers, key: str, holder: str) -> None:
+    def _let_go(self, cache: Answers, claim: Claim) -> Flow[None]:
         try:
-            cache.release(key, holder)
+            yield from self._safely(cache, claim.drop)
+        except GeneratorExit:  # the thread that was to do it may never have begun
+            self._at_once(cache, claim.drop)
+            raise
+
+    def _at_once(self, cache: Any, verb: Callable[[], Any]) -> None:
+        try:
+            verb()
         except Exception as error:
             self._failed(cache, error)
 
     def _failed(self, cache: Any, error: Exception) -> None:
-        self.here.guard.say_once(f"{type(cache).__name__} failed, and is skipped: {type(error).__name__}: {error}")
+        """Say so once, whatever the numbers of requests and ports in the texts of later errors of this kind."""
+        name = "The cache" if cache is self else type(cache).__name__
+        if self.caches.news(f"{name}: {type(error).__name__}"):
+            self.here.guard.say_once(f"{name} failed, and is skipped: {type(error).__name__}: {error}")
 
 
 def _entry(question: Question, cache: Any, text: str, now: float, cost: int, **more: str) -> Entry:
@@ -243,18 +282,6 @@ def _entry(question: Question, cache: Any, text: str, now: float, cost: int, **m
         cost=cost,
         **more,
     )
-
-
-def _shown(hit: _Hit) -> AIMessage:
-    """The message under a new id, with what it saved instead of what it spent."""
-    facts: dict[str, Any] = {"cache": hit.kind, "saved_usd": str(usd(hit.entry.cost)), "why": hit.why}
-    if hit.message.usage_metadata:
-        facts["saved_usage"] = dict(hit.message.usage_metadata)
-    if hit.score is not None:
-        facts |= {"score": hit.score, "reasons": list(hit.reasons)}
-    said = {**hit.message.response_metadata, "costguard": facts}
-    changes = {"id": f"recalled-{uuid4()}", "usage_metadata": dict(_NOTHING_SPENT), "response_metadata": said}
-    return hit.message.model_copy(update=changes)
 
 
 def _ago(seconds: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
@@ -12,7 +13,34 @@ from langchain_core.runnables.config import ensure_config, get_callback_manager_
 from pydantic import ConfigDict
 
 from langchain_costguard.ambient import OURS, RECALLED
+from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.replies import pieces
+from langchain_costguard.money import usd
+
+_NOTHING_SPENT = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
+
+class Hit(NamedTuple):
+    """A remembered answer that will do, and why."""
+
+    entry: Entry
+    message: AIMessage
+    kind: str
+    why: str
+    score: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def shown(hit: Hit) -> AIMessage:
+    """The message under a new id, with what it saved instead of what it spent."""
+    facts: dict[str, Any] = {"cache": hit.kind, "saved_usd": str(usd(hit.entry.cost)), "why": hit.why}
+    if hit.message.usage_metadata:
+        facts["saved_usage"] = dict(hit.message.usage_metadata)
+    if hit.score is not None:
+        facts |= {"score": hit.score, "reasons": list(hit.reasons)}
+    said = {**hit.message.response_metadata, "costguard": facts}
+    changes = {"id": f"recalled-{uuid4()}", "usage_metadata": dict(_NOTHING_SPENT), "response_metadata": said}
+    return hit.message.model_copy(update=changes)
 
 
 class StandIn(BaseChatModel):

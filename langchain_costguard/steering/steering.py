@@ -32,7 +32,7 @@ from langchain_costguard.steering.prompt_cached import PromptCaching, prompt_cac
 from langchain_costguard.steering.rate import Rate
 from langchain_costguard.steering.recalled import StandIn
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import fleet_of, ref_of, routing
+from langchain_costguard.steering.routed import fleet_of, routing
 from langchain_costguard.steering.tooling import (
     Approval,
     approving,
@@ -95,9 +95,7 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         self.pace, self._rate = _pace(guard, throttle_at, usd_per_minute)
         self._router = None if router is None else (router, fleet_of(router, guard, retry), runs)
         self._tiers = None if cascade is None else Tiers(cascade, guard, runs, retry)
-        tiers = () if self._tiers is None else (*self._tiers.cheap, self._tiers.last)
-        salt = ",".join(str(ref_of(model)) for model in tiers)
-        self._caches = None if cache is None else Caches(cache, self.guardrails, salt)
+        self._caches = None if cache is None else Caches(cache, self.guardrails, self._tiers)
         self._prompts = None if prompt_cache is None else PromptCaching(prompt_cache, guard)
         self._model_layers = self._layers_of_models()
         self._tool_layers = self._layers_of_tools()

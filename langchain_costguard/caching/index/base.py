@@ -71,11 +71,12 @@ def wrong_size(given: int, known: int) -> ValueError:
 
 
 def stocked(held: Iterable[tuple[Entry, int]]) -> list[Stock]:
-    """Answers with the bytes of their vectors, summed by feature and model."""
+    """Answers with the bytes of their vectors, summed by feature and model; with those of their JSON, as exact caches
+    count them."""
     sums: dict[tuple[str, str], list[int]] = {}
     for entry, size in held:
         row = sums.setdefault((entry.feature, entry.model), [0, 0, 0])
         row[0] += 1
-        row[1] += size + len(entry.reply) + len(entry.prompt)
+        row[1] += size + len(entry.to_json().encode("utf-8", "surrogatepass"))
         row[2] += entry.cost
     return [Stock(feature, model, *sums[feature, model]) for feature, model in sorted(sums)]

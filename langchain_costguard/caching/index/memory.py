@@ -17,6 +17,8 @@ from langchain_costguard.caching.shelf import checked_most
 Place = tuple[str, str]
 """Setting and id."""
 
+FEW = 1_000
+"""Answers that are looked through in a millisecond or two, of which a thread would take as much from the others."""
 SWEEP = 2
 """Of the answers added first, so many are looked at when one is added, and dropped where they have expired."""
 
@@ -49,6 +51,11 @@ class MemoryIndex:
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def quick(self) -> bool:
+        """Whether a lookup is over soon: not with many answers, nor with the first, which loads numpy."""
+        return 0 < len(self._order) <= FEW
 
     def add(self, id: str, setting: str, vector: Sequence[float], entry: Entry, *, now: float) -> None:
         """Remember an answer; an earlier one of this id and setting is replaced.
@@ -84,7 +91,7 @@ class MemoryIndex:
         return len(gone)
 
     def stock(self, *, now: float) -> Iterable[Stock]:
-        """What is held, by feature and model; the bytes are those of the vectors, the prompts and the replies."""
+        """What is held, by feature and model; the bytes are those of the vectors and the entries."""
         with self._lock:
             held = [(entry, 4 * rows.size) for rows in self._rows.values() for _, entry in rows]
         return stocked((entry, size) for entry, size in held if entry.expires > now)

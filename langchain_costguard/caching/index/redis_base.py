@@ -101,7 +101,7 @@ class RemoteIndex:
         return len(gone)
 
     def stock(self, *, now: float) -> Iterable[Stock]:
-        """What is held, by feature and model; the bytes are those of the vectors, the prompts and the replies.
+        """What is held, by feature and model; the bytes are those of the vectors and the entries.
 
         Goes through all keys of the database.
 

@@ -39,7 +39,49 @@ CHECKED_EVERY = 64
 """Rows added between two looks at how many there are: counting them reads a whole index."""
 
 
-class SQLiteIndex:
+class VectorFile:
+    """The answers in the file of a ``SQLiteIndex``, to be counted and forgotten: without numpy.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 0.5) -> None:
+        text = os.fspath(path)
+        if not isinstance(text, str) or text in ("", ":memory:"):
+            raise ValueError(f"path: {path!r} must name a file; in memory, use MemoryIndex()")
+        self.path = os.path.abspath(text)
+        self._database = Database(self.path, SCHEMA, timeout=checked_timeout(timeout))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r})"
+
+    def close(self) -> None:
+        """Close the file in this process."""
+        self._database.close()
+
+    def forget(self, wanted: Wanted) -> int:
+        """Forget these answers; returns how many.
+
+        Raises:
+            CacheError: the file stayed locked, or SQLite failed.
+        """
+        return self._run(partial(_forget, wanted))
+
+    def stock(self, *, now: float) -> Iterable[Stock]:
+        """What is held, by feature and model; the bytes are those of the vectors and the entries."""
+        query = "SELECT entry, length(vector) FROM costguard_vector WHERE expires > ?"
+        rows = self._run(lambda connection: connection.execute(query, (now,)).fetchall(), write=False)
+        return stocked((entry, size) for text, size in rows if (entry := _entry(text)) is not None)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
+        try:
+            return self._database.run(work, write=write)
+        except StoreError as error:
+            raise CacheError(str(error)) from error
+
+
+class SQLiteIndex(VectorFile):
     """The nearest answers, in a file for the processes of one machine: ``SQLiteIndex("answers.db")``.
 
     Each process keeps a copy in memory, read when first used, and looks for what others added or forgot at each lookup
@@ -56,22 +98,11 @@ class SQLiteIndex:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_entries: int = 100_000, timeout: float = 0.5) -> None:
-        text = os.fspath(path)
-        if not isinstance(text, str) or text in ("", ":memory:"):
-            raise ValueError(f"path: {path!r} must name a file; in memory, use MemoryIndex()")
-        self.path = os.path.abspath(text)
         self._near = MemoryIndex(max_entries=max_entries)
         self.max_entries = max_entries
         self._lock = RLock()
         self._seen, self._forgotten = 0, 0
-        self._database = Database(self.path, SCHEMA, timeout=checked_timeout(timeout))
-
-    def __repr__(self) -> str:
-        return f"SQLiteIndex({self.path!r})"
-
-    def close(self) -> None:
-        """Close the file in this process."""
-        self._database.close()
+        super().__init__(path, timeout=timeout)
 
     def add(self, id: str, setting: str, vector: Sequence[float], entry: Entry, *, now: float) -> None:
         """Remember an answer; an earlier one of this id and setting is replaced.
@@ -100,20 +131,6 @@ class SQLiteIndex:
             self._catch_up()
         return self._near.search(setting, vector, k, now=now)
 
-    def forget(self, wanted: Wanted) -> int:
-        """Forget these answers; returns how many.
-
-        Raises:
-            CacheError: the file stayed locked, or SQLite failed.
-        """
-        return self._run(partial(_forget, wanted))
-
-    def stock(self, *, now: float) -> Iterable[Stock]:
-        """What is held, by feature and model; the bytes are those of the vectors, the prompts and the replies."""
-        query = "SELECT entry, length(vector) FROM costguard_vector WHERE expires > ?"
-        rows = self._run(lambda connection: connection.execute(query, (now,)).fetchall(), write=False)
-        return stocked((entry, size) for text, size in rows if (entry := _entry(text)) is not None)
-
     def _catch_up(self) -> None:
         """Take in what was added and forgotten since the last look."""
         while True:
@@ -129,12 +146,6 @@ class SQLiteIndex:
                 self._forgotten = forgotten
             if len(rows) < AT_ONCE:
                 return
-
-    def _run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
-        try:
-            return self._database.run(work, write=write)
-        except StoreError as error:
-            raise CacheError(str(error)) from error
 
 
 def _news(seen: int, forgotten: int, connection: sqlite3.Connection) -> tuple[list[Any], int, set[Place] | None]:

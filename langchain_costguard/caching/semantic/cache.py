@@ -14,9 +14,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from langchain_costguard.caching.digests import digest
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.rules import Options, Rules
 from langchain_costguard.caching.semantic.conflicts import VETOES, checked_vetoes
+from langchain_costguard.caching.semantic.embedder import identity
 from langchain_costguard.caching.semantic.fit import Fit
 from langchain_costguard.caching.semantic.fitting import checked_pairs, fitted
 from langchain_costguard.caching.semantic.shadow import ShadowLog
@@ -32,10 +34,11 @@ if TYPE_CHECKING:
 class SemanticCache:
     """Answers by what is asked, whatever the words: ``SemanticCache(embeddings, threshold=0.92)``.
 
-    Only questions of one setting (tenant, model family, system prompt, tools, parameters) can answer each other.
+    Only questions of one setting (tenant, model family, system prompt, tools, parameters, embeddings) can answer each
+    other.
 
     Args:
-        embeddings: Embeds each prompt; those of one index must stay the same.
+        embeddings: Embeds each prompt. Answers found by one model of embeddings are never given by another's.
         threshold: The least score of a hit. Without a fit that is a cosine, less what age and doubt take; 0.92 is
             careful with most models, and 0.80 to 0.85 is where all-MiniLM-L6-v2 finds most paraphrases. A fit brings
             its own.
@@ -93,6 +96,11 @@ class SemanticCache:
         return f"<SemanticCache: threshold {self.threshold:g}, {how}{', in shadow' if self.shadow else ''}>"
 
     @property
+    def quick(self) -> bool:
+        """Whether it is worth no thread: with a few answers in memory, and no log on disk."""
+        return getattr(self.index, "quick", False) and (self.log is None or self.log.path is None)
+
+    @property
     def threshold(self) -> float:
         """The least score of a hit."""
         return self._judge.threshold
@@ -109,7 +117,7 @@ class SemanticCache:
         prompt = question.prompt
         if not prompt.strip():
             return Verdict(reasons=("the last message is not the user's text",))
-        setting = question.setting(self.rules)
+        setting = self._setting(question)
         found = self.index.search(setting, vector, NEIGHBOURS, now=now)
         return self._judge.judge(prompt, question.context, found, now=now)
 
@@ -123,7 +131,7 @@ class SemanticCache:
         prompt = question.prompt
         if not prompt.strip():
             return
-        setting, context = question.setting(self.rules), question.context
+        setting, context = self._setting(question), question.context
         id = _id(setting, context, prompt)
         self.index.add(id, setting, vector, replace(entry, prompt=prompt, context=context), now=now)
 
@@ -149,6 +157,10 @@ class SemanticCache:
                 remembered=near.reply,
                 reply=entry.reply,
             )
+
+    def _setting(self, question: Question) -> str:
+        """What two questions must share, the model that embeds them included: its vectors are like no other's."""
+        return digest(question.setting(self.rules), identity(self.embeddings)).hex()
 
     def forget(self, wanted: Wanted) -> int:
         """Forget these answers; returns how many."""
