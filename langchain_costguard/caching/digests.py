@@ -65,6 +65,9 @@ class _Memo:
 
 
 _messages = _Memo()
+_TELLING = ("tool_calls", "status", "role")
+"""By which of its fields a message's digest is remembered, besides content and name: the first of these that it has."""
+_KINDS: dict[type, str] = {}
 _tools: dict[int, tuple[Any, Any, bytes]] = {}
 _TOOLS = 1_024
 
@@ -81,31 +84,39 @@ def digests(messages: Sequence[BaseMessage]) -> list[bytes]:
 
     Calls and their results are tied to each other by their order instead of their ids, which differ from run to run.
     """
-    found = []
-    calls: dict[Any, int] = {}
+    found: list[bytes] = []
+    add, known_by, kinds, calls = found.append, _messages.get, _KINDS, dict[Any, bytes]()
     for message in messages:
-        fields = message.__dict__  # a pydantic model's attributes take several times as long
-        kind, content = message.__class__, fields["content"]
+        fields, cls = message.__dict__, message.__class__  # a pydantic model's attributes take several times as long
+        content = fields["content"]
         if content.__class__ is not str:
             content = _marshalled(content)
-        called, broken = fields.get("tool_calls"), None
-        if called is None:
-            more: Any = fields.get("status") or fields.get("role")
-        else:
-            more, broken = _marshalled(called) if called else None, fields.get("invalid_tool_calls")
-        if fields["additional_kwargs"] or broken:
-            more = more, _marshalled([broken, _extra(message)])
-        seen = kind, content, fields["name"], more
-        known = _messages.get(seen)
-        if known is None:
-            known = _messages.keep(seen, _digested(message), len(content) + 256)
-        if called or broken:
-            for call in [*(called or ()), *(broken or ())]:
-                calls[call["id"]] = len(calls)
-        elif "tool_call_id" in fields:
-            known += calls.get(fields["tool_call_id"], -1).to_bytes(4, "big", signed=True)
-        found.append(known)
+        kind = kinds[cls] if cls in kinds else _kind(cls)
+        more: Any = None
+        if kind:
+            more = _called(fields, calls) if kind == "tool_calls" else fields[kind]
+        if fields["additional_kwargs"]:
+            more = more, _marshalled(_extra(message))
+        seen = cls, content, fields["name"], more
+        digested = known_by(seen)
+        if digested is None:
+            digested = _messages.keep(seen, _digested(message), len(content) + 256)
+        add(digested if kind != "status" else digested + calls.get(fields["tool_call_id"], b""))
     return found
+
+
+def _kind(cls: type[BaseMessage]) -> str:
+    return _KINDS.setdefault(cls, next((name for name in _TELLING if name in cls.model_fields), ""))
+
+
+def _called(fields: Mapping[str, Any], ordinals: dict[Any, bytes]) -> Any:
+    """By what a message's tool calls are remembered; notes their places in the conversation by their ids."""
+    called, broken = fields["tool_calls"], fields["invalid_tool_calls"]
+    for call in called:
+        ordinals[call["id"]] = len(ordinals).to_bytes(4, "big")
+    for call in broken:
+        ordinals[call.get("id")] = len(ordinals).to_bytes(4, "big")
+    return _marshalled([called, broken]) if broken else _marshalled(called) if called else None
 
 
 def tools_digest(tools: Iterable[Any]) -> bytes:

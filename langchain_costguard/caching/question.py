@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _DATED = re.compile(r"[-@](20\d\d-?[01]\d-?[0-3]\d|[01]\d[0-3]\d|latest)$")
 
 _MODELS = 64
-_models: dict[int, tuple[Any, list[tuple[str, Any]], str]] = {}
+_models: dict[int, tuple[Any, Any, str]] = {}
 """Models by their ids, with their settings when these were last read."""
 
 # fmt: off
@@ -132,10 +133,13 @@ def text_of(message: BaseMessage) -> str:
 def parameters_of(model: Any) -> str:
     """A chat model's own settings, as JSON."""
     own = vars(model)
-    names = _fields(cast("Any", type(model)))
+    names, settings = _fields(cast("Any", type(model)))
     known = _models.get(id(model))
-    if known is not None and known[0] is model and all(own.get(name) == old for name, old in known[1]):
-        return known[2]
+    try:
+        if known is not None and known[0] is model and known[1] == settings(own):
+            return known[2]
+    except KeyError:  # a model that was not constructed with all of its fields
+        pass
     said: dict[str, Any] = {}
     for name in names:
         value = own.get(name)
@@ -152,15 +156,17 @@ def parameters_of(model: Any) -> str:
     plain = (str, int, float, bool, NoneType, dict, list, tuple)
     if len(_models) >= _MODELS:
         _models.clear()
-    if all(isinstance(own.get(name), plain) for name in names):  # of other objects nobody knows whether they changed
-        _models[id(model)] = model, [(name, deepcopy(own.get(name))) for name in names], found
+    if all(isinstance(own.get(name, own), plain) for name in names):  # of others nobody knows whether they changed
+        _models[id(model)] = model, deepcopy(settings(own)), found
     return found
 
 
 @lru_cache(maxsize=64)
-def _fields(model: Any) -> tuple[str, ...]:
+def _fields(model: Any) -> tuple[tuple[str, ...], Callable[[Any], Any]]:
+    """The names of a class' settings, and what gets them all of an object's fields."""
     known = getattr(model, "model_fields", {})
-    return tuple(name for name in known if name not in _IRRELEVANT and not name.endswith("api_key"))
+    names = tuple(name for name in known if name not in _IRRELEVANT and not name.endswith("api_key"))
+    return names, itemgetter(*names) if names else lambda own: ()
 
 
 def temperature_of(model: Any, settings: Mapping[str, Any]) -> float | None:

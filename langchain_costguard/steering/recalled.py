@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 from pydantic import ConfigDict
@@ -17,7 +18,7 @@ from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.replies import pieces
 from langchain_costguard.money import usd
 
-_NOTHING_SPENT = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+_NOTHING_SPENT: UsageMetadata = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 class Hit(NamedTuple):
@@ -38,9 +39,10 @@ def shown(hit: Hit) -> AIMessage:
         facts["saved_usage"] = dict(hit.message.usage_metadata)
     if hit.score is not None:
         facts |= {"score": hit.score, "reasons": list(hit.reasons)}
-    said = {**hit.message.response_metadata, "costguard": facts}
-    changes = {"id": f"recalled-{uuid4()}", "usage_metadata": dict(_NOTHING_SPENT), "response_metadata": said}
-    return hit.message.model_copy(update=changes)
+    message = hit.message  # made for this hit, and nobody else's
+    message.id, message.usage_metadata = f"recalled-{uuid4()}", _NOTHING_SPENT.copy()
+    message.response_metadata["costguard"] = facts
+    return message
 
 
 class StandIn(BaseChatModel):
