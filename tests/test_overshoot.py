@@ -96,11 +96,11 @@ def test_a_thousand_callers_reach_the_provider_as_often_as_the_tightest_budget_a
 
 
 def test_a_wrapped_model_uses_the_budget_up_and_no_more(world: str) -> None:
-    # 50 callers whose calls cost about 30 % of their ceiling.
+    # 24 callers whose calls cost about 30 % of their ceiling.
     with FakeProvider(Reply("word " * 300)) as provider:
         guard = CostGuard(Budget(per="session", usd="0.05"), prices=PRICES, wait=30)
         model = guard.wrap(provider.openai(max_tokens=1000))
-        crowd(world, model, None, callers=50)
+        crowd(world, model, None, callers=24)
         truth = provider.usage()
     spent = truth.input_tokens * 2500 + truth.output_tokens * 10_000
     assert guard.report().total.spent == spent

@@ -387,7 +387,7 @@ def records_alive() -> list[Record]:
 def test_of_a_running_program_only_so_much_is_remembered() -> None:
     watching, schemas = Watching(BOOK), Schemas()
     kept = len(records_alive())
-    for number in range(300):
+    for number in range(80):
         messages = [SystemMessage(HANDBOOK), HumanMessage(f"{number}?")]
         request = SimpleNamespace(model=None, messages=messages)
         watching.see(prompt_of(request, schemas), model="gpt-4o", feature=f"tenant {number}", now=START + number)

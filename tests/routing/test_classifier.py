@@ -170,12 +170,12 @@ def test_no_messages_have_a_route(router: ClassifierRouter) -> None:
 @pytest.mark.parametrize("noise", [0.05, 0.2, 0.35])
 def test_the_calibrated_quality_holds_on_the_other_half(noise: float) -> None:
     kept = []
-    for seed in range(10):
+    for seed in range(5):
         every = records(800, noise=noise, seed=100 * seed)
         made = ClassifierRouter.train(every[:400], weak="small", strong="large").calibrate(target_quality=0.95)
         got = sum(r.quality[str(made(ask(r.prompt)).model)] for r in every[400:])
         kept.append(got / sum(r.quality["large"] for r in every[400:]))
-    assert sum(share >= 0.94 for share in kept) >= 9
+    assert sum(share >= 0.94 for share in kept) >= 4
     assert min(kept) > 0.91
 
 
