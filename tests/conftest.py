@@ -7,13 +7,16 @@ import functools
 import logging
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from langchain_core.globals import set_llm_cache
+from redis.cluster import RedisCluster
 
 from langchain_costguard import Price
 from langchain_costguard.testing import FakeProvider, Recorder
+from tests.servers import Cluster, Server, redis_cluster, redis_server, server_programs
 
 PRICES = {"gpt-4o": Price(input="2.50", output="10.00")}
 """The list price, fixed here so that a change of the public table moves no test."""
@@ -96,3 +99,30 @@ def provider() -> Iterator[FakeProvider]:
     """A provider that says four words."""
     with FakeProvider("four little words here") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, Server]]:
+    """One server of each kind this machine has."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(redis_server(program)) for name, program in server_programs().items()}
+
+
+@pytest.fixture(scope="session")
+def server(servers: dict[str, Server]) -> Server:
+    """The server at hand: Redis where there is one."""
+    return next(iter(servers.values()))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three masters."""
+    with redis_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster_client(cluster: Cluster) -> Iterator[RedisCluster]:
+    """One client for all tests: finding the nodes takes it a while."""
+    with cluster.client() as client:
+        yield client

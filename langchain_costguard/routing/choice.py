@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from langchain_costguard.routing.calibration import ALWAYS, Point, chosen, curve, read_point
 from langchain_costguard.routing.explanation import Explanation
 from langchain_costguard.routing.features import look
+from langchain_costguard.routing.files import saved
 from langchain_costguard.routing.linear import Linear, Stack
 from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, RouteRequest
@@ -170,20 +171,13 @@ class ChoiceRouter:
         Raises:
             ValueError: it is no such file, names another model, or was trained with embeddings and none are given.
         """
-        try:
-            told = json.loads(Path(path).read_text("utf-8"))
-            if told["costguard choice"] != _VERSION:
-                raise ValueError(f"version {told['costguard choice']!r} is not {_VERSION}; train again")
+        with saved(path, "costguard choice", _VERSION) as told:
             names, costs = tuple(map(str, told["models"])), tuple(map(float, told["costs"]))
             stack = Stack([Linear.unpacked(packed) for packed in told["linears"]])
             if not len(names) == len(stack.linears) == len(costs):
                 raise ValueError("models, costs and linears are not as many")
             points, point = tuple(map(read_point, told["points"])), Point(**told["point"])
             facts = dict(told["facts"])
-        except OSError as error:
-            raise ValueError(f"{path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}: no router that can be read ({type(error).__name__}: {error})") from None
         if stack.linears[0].dense and embeddings is None:
             raise ValueError(f"{path}: it was trained with embeddings; give the same to load(embeddings=...)")
         given = dict(models or {})

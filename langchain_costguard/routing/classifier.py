@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_costguard.routing.calibration import Point, chosen, curve, read_point
 from langchain_costguard.routing.explanation import Explanation
 from langchain_costguard.routing.features import look
+from langchain_costguard.routing.files import saved
 from langchain_costguard.routing.linear import Linear
 from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, RouteRequest
@@ -199,19 +200,12 @@ class ClassifierRouter:
         given = dict(models or {})
         if set(given) - {"weak", "strong"}:
             raise ValueError(f"models: {', '.join(map(repr, given))}: the tiers are 'weak' and 'strong'")
-        try:
-            told = json.loads(Path(path).read_text("utf-8"))
-            if told["costguard router"] != _VERSION:
-                raise ValueError(f"version {told['costguard router']!r} is not {_VERSION}; train again")
+        with saved(path, "costguard router", _VERSION) as told:
             names = (str(told["models"]["weak"]), str(told["models"]["strong"]))
             linear = Linear.unpacked(told["linear"])
             points = tuple(read_point(row) for row in told["points"])
             point, facts = Point(**told["point"]), dict(told["facts"])
             known = array("B", b64decode(told["known"], validate=True)).tobytes()
-        except OSError as error:
-            raise ValueError(f"{path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}: no router that can be read ({type(error).__name__}: {error})") from None
         if linear.dense and embeddings is None:
             raise ValueError(f"{path}: it was trained with embeddings; give the same to load(embeddings=...)")
         return cls(

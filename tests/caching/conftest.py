@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from redis.cluster import RedisCluster
 
 from langchain_costguard.caching import ExactCache, MemoryCache, RedisCache, SQLiteCache
 from langchain_costguard.testing import ManualClock
-from tests.servers import Cluster, Server, redis_cluster, redis_server, server_programs
+from tests.servers import Server, server_programs
 
 
 class Kind:
@@ -40,28 +39,6 @@ class Kind:
         for cache in self.made:
             if isinstance(cache, (SQLiteCache, RedisCache)):
                 cache.close()
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[dict[str, Server]]:
-    """One server of each kind this machine has."""
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(redis_server(program)) for name, program in server_programs().items()}
-
-
-@pytest.fixture(scope="session")
-def server(servers: dict[str, Server]) -> Server:
-    """The server at hand: Redis where there is one."""
-    return next(iter(servers.values()))
-
-
-@pytest.fixture(scope="session")
-def cluster_client() -> Iterator[RedisCluster]:
-    """A client of three masters."""
-    with redis_cluster() as cluster:
-        running: Cluster = cluster
-        with running.client() as client:
-            yield client
 
 
 def emptied(server: Server) -> str:

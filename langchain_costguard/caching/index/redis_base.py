@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ class Link:
             self.client.close()
 
 
-class RemoteIndex:
+class RemoteIndex(ABC):
     """Keys and verbs that do not depend on how the server finds neighbours.
 
     The answers of a setting are at ``{prefix}:{setting}:id``, the setting in braces: in one slot of a cluster. Each
@@ -150,15 +151,15 @@ class RemoteIndex:
 
     # What the kinds differ in
 
+    @abstractmethod
     def _read(self, pipe: Any, key: str, setting: str, id: str) -> None:
         """Two commands: for the answer of this key, and for the size of its vector."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _bytes(self, size: Any) -> int:
         """The bytes of a vector by the reply to the second."""
-        raise NotImplementedError
 
-    def _drop_vector(self, pipe: Any, setting: str, id: str) -> None:
+    def _drop_vector(self, pipe: Any, setting: str, id: str) -> None:  # noqa: B027 - where there is none, nothing is done
         """Take a vector out that does not go with the answer's key."""
 
 
