@@ -194,7 +194,10 @@ def prompt_caching(caching: PromptCaching, here: Here, ask: Asking, request: Any
         here.guard.say_once("The prompt cache left a request as it is", error)
         sent = _Sent(request, ref_of(request.model))
     reply: Reply = yield from ask(sent.request)
-    caching.answered(here, sent, reply)
+    try:
+        caching.answered(here, sent, reply)
+    except Exception as error:  # the reply is paid
+        here.guard.say_once("What came of a marked prompt was not noted", error)
     return reply
 
 
