@@ -11,13 +11,13 @@ sqlite3.
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Unpack
 
 from langchain_costguard.caching.base import Answers, CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.rules import Options, Rules
+from langchain_costguard.stores.urls import place_of
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.exact.cache import ExactCache
@@ -92,19 +92,19 @@ def open_cache(url: str, **options: Unpack[Options]) -> ExactCache:
     Raises:
         ValueError: the URL names no cache, or one that cannot be used, or an option cannot be.
     """
-    scheme, _, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
-    if url == "memory:":
-        from langchain_costguard.caching.exact.memory import MemoryCache
+    match place_of(url):
+        case "memory", _:
+            from langchain_costguard.caching.exact.memory import MemoryCache
 
-        return MemoryCache(**options)
-    if scheme == "sqlite" and rest and (not rest.startswith("//") or rest.startswith("///")):
-        from langchain_costguard.caching.exact.sqlite import SQLiteCache
+            return MemoryCache(**options)
+        case "sqlite", path:
+            from langchain_costguard.caching.exact.sqlite import SQLiteCache
 
-        return SQLiteCache(os.path.expanduser(rest.removeprefix("///")), **options)
-    if scheme in ("redis", "rediss", "unix"):
-        from langchain_costguard.caching.exact.redis import RedisCache
+            return SQLiteCache(path, **options)
+        case "redis", _:
+            from langchain_costguard.caching.exact.redis import RedisCache
 
-        return RedisCache(url, **options)
+            return RedisCache(url, **options)
     known = "memory:, sqlite:PATH, redis://…, rediss://… or unix://…"
-    shown = url if isinstance(url, str) and "@" not in url else f"{scheme}:…"
+    shown = url if isinstance(url, str) and "@" not in url else f"{str(url).partition(':')[0]}:…"
     raise ValueError(f"a cache's URL must be {known}, not {shown!r}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from langchain_costguard.caching.base import CacheError
 
+T = TypeVar("T")
 REST = 5.0
 """Seconds. A cache is no store of balances: being without it is dear, but does no harm."""
 
@@ -17,6 +19,30 @@ class Outage:
         self._clock = clock
         self._until = 0.0
         self._why = ""
+
+    def ask(
+        self,
+        action: Callable[[], T],
+        where: str,
+        *,
+        failing: tuple[type[Exception], ...],
+        objecting: type[Exception],
+    ) -> T:
+        """What ``where`` answers. An objection is an answer, too: out of memory, a replica, another kind of key.
+
+        Raises:
+            CacheError: it did not answer, now or a moment ago.
+        """
+        self.check()
+        try:
+            answer = action()
+        except objecting:
+            self.over()
+            raise
+        except failing as error:
+            raise self.failed(f"{where}: {error or type(error).__name__}") from error
+        self.over()
+        return answer
 
     def check(self) -> None:
         """Before it is asked; after an outage one caller looks, and the others do without it until that is known.

@@ -18,6 +18,7 @@ from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
 from langchain_costguard.cli.words import count
 from langchain_costguard.money import show_all
 from langchain_costguard.observe.tables import table
+from langchain_costguard.stores.urls import place_of
 
 T = TypeVar("T")
 HEADER = ["kind", "feature", "model", "answers", "bytes", "cost"]
@@ -116,7 +117,8 @@ KINDS: dict[str, Callable[[str], Sequence[Shelf]]] = {"exact": _exact, "semantic
 
 def _path(url: str) -> str:
     """The file of a URL; nothing where it names none."""
-    return os.path.expanduser(url.removeprefix("sqlite:").removeprefix("///")) if url.startswith("sqlite:") else ""
+    place = place_of(url)
+    return place[1] if place is not None else ""
 
 
 def _tables(path: str) -> set[str]:

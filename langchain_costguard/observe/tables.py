@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def html_table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: in
     return f"<table><thead><tr>{row('th', header)}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-class Tabular:
+class Tabular(ABC):
     """What is shown as a table: ``str()`` is aligned text, and Jupyter shows it as one."""
 
     MONEY: tuple[str, ...] = ()
@@ -45,9 +46,9 @@ class Tabular:
     NOTHING = "Nothing."
     """What is shown in the place of a table without rows."""
 
+    @abstractmethod
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row."""
-        raise NotImplementedError
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a DataFrame, money as floats.
@@ -65,9 +66,9 @@ class Tabular:
         header, body, left = self._cells()
         return html_table(header, body, left=left) if body else f"<p>{self.NOTHING}</p>"
 
+    @abstractmethod
     def _cells(self) -> tuple[list[str], list[list[str]], int]:
         """Header and rows as text, and how many columns are no figures."""
-        raise NotImplementedError
 
 
 def data_frame(rows: Sequence[dict[str, Any]], money: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ sqlite3.
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from langchain_costguard.stores.base import (
     Store,
     StoreError,
 )
+from langchain_costguard.stores.urls import place_of
 
 if TYPE_CHECKING:
     from langchain_costguard.stores.memory import MemoryStore
@@ -56,20 +56,20 @@ def open_store(url: str) -> Store:
     Raises:
         ValueError: the URL names no store, or one that cannot be used.
     """
-    scheme, _, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
-    if url == "memory:":
-        from langchain_costguard.stores.memory import MemoryStore
+    match place_of(url):
+        case "memory", _:
+            from langchain_costguard.stores.memory import MemoryStore
 
-        return MemoryStore()
-    if scheme == "sqlite" and rest and (not rest.startswith("//") or rest.startswith("///")):
-        from langchain_costguard.stores.sqlite import SQLiteStore
+            return MemoryStore()
+        case "sqlite", path:
+            from langchain_costguard.stores.sqlite import SQLiteStore
 
-        return SQLiteStore(os.path.expanduser(rest.removeprefix("///")))
-    if scheme in ("redis", "rediss", "unix"):
-        from langchain_costguard.stores.redis import RedisStore
+            return SQLiteStore(path)
+        case "redis", _:
+            from langchain_costguard.stores.redis import RedisStore
 
-        return RedisStore(url)
-    shown = url if scheme in ("memory", "sqlite") else _shown(url)
+            return RedisStore(url)
+    shown = url if isinstance(url, str) and url.startswith(("memory:", "sqlite:")) else _shown(url)
     raise ValueError(f"store must be memory:, sqlite:PATH, redis://…, rediss://… or unix://…, not {shown!r}")
 
 

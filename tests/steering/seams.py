@@ -19,7 +19,9 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command
 
 from langchain_costguard import CostGuard
-from langchain_costguard.steering import SteeredModel, install, steer
+from langchain_costguard.caching import MemoryCache
+from langchain_costguard.steering import CacheNode, SteeredModel, install, steer
+from tests.conftest import PRICES
 
 VERBS = ("invoke", "ainvoke", "stream", "astream")
 CHECKPOINTERS = ("memory", "sqlite")
@@ -44,6 +46,20 @@ def hand_written(model: Any, tools: Sequence[Any], checkpointer: Any = None, *, 
     builder.add_conditional_edges("agent", tools_condition)
     builder.add_edge("tools", "agent")
     return builder.compile(checkpointer=checkpointer)
+
+
+def taking_notes(model: Any) -> Any:
+    """A cached node that returns more than a reply."""
+
+    class State(MessagesState):
+        notes: str
+
+    def answer(state: State) -> dict[str, Any]:
+        reply = model.invoke(state["messages"])
+        return {"messages": [reply], "notes": reply.text}
+
+    node = CacheNode(CostGuard(prices=PRICES), MemoryCache(), answer, model=model)
+    return StateGraph(State).add_node("model", node).add_edge(START, "model").compile()
 
 
 def build(seam: str, guard: CostGuard, model: Any, tools: Sequence[Any], checkpointer: Any, policies: Any) -> Any:

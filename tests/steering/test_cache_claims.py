@@ -18,6 +18,7 @@ from langchain_costguard.caching import MemoryCache
 from langchain_costguard.steering import CacheNode, SteeredModel, steer
 from langchain_costguard.testing import FakeProvider
 from tests.conftest import PRICES, Caller
+from tests.steering.seams import taking_notes
 
 GO: Any = {"messages": [HumanMessage("hi")]}
 
@@ -168,15 +169,7 @@ def test_a_cached_model_in_a_cached_node_does_not_wait_for_its_node(call: Caller
 def test_where_nothing_is_remembered_nobody_waits_for_another_twice(gated: FakeProvider) -> None:
     model = gated.openai(temperature=0)
 
-    class State(MessagesState):
-        notes: str
-
-    def answer(state: State) -> dict[str, Any]:
-        reply = model.invoke(state["messages"])
-        return {"messages": [reply], "notes": reply.text}
-
-    node = CacheNode(CostGuard(prices=PRICES), MemoryCache(), answer, model=model)
-    graph = StateGraph(State).add_node("model", node).add_edge(START, "model").compile()
+    graph = taking_notes(model)
     gated.gate.set()
     graph.invoke(GO)  # type: ignore[call-overload]
     gated.gate.clear()

@@ -22,6 +22,7 @@ from langchain_costguard.steering import CacheNode, SteeredModel, install, steer
 from langchain_costguard.steering.sentences import so_far
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
 from tests.conftest import PRICES, Caller
+from tests.steering.seams import taking_notes
 
 GO: Any = {"messages": [HumanMessage("What is a ledger?")]}
 SEAMS = ("create_agent", "chain", "node")
@@ -419,15 +420,7 @@ def test_an_installed_node_is_left_alone_and_told_about(
 def test_a_cache_node_leaves_alone_what_is_more_than_a_reply(call: Caller, counting: FakeProvider) -> None:
     model = counting.openai(temperature=0)
 
-    class State(MessagesState):
-        notes: str
-
-    def answer(state: State) -> dict[str, Any]:
-        reply = model.invoke(state["messages"])
-        return {"messages": [reply], "notes": reply.text}
-
-    node = CacheNode(CostGuard(prices=PRICES), MemoryCache(), answer, model=model)
-    graph = StateGraph(State).add_node("model", node).add_edge(START, "model").compile()
+    graph = taking_notes(model)
     assert [call(graph, GO)["notes"] for _ in range(2)] == ["answer 1 of many", "answer 2 of many"]
 
 

@@ -98,13 +98,8 @@ class Server:
                 return
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
-        self._outage.check()
+        failing = (RedisError, RedisClusterException, StoreError, OSError)
         try:
-            answer = action()
-        except ResponseError as error:  # an answer, if a bad one: out of memory, a replica, another kind of key
-            self._outage.over()
+            return self._outage.ask(action, self.where, failing=failing, objecting=ResponseError)
+        except ResponseError as error:
             raise CacheError(f"{self.where}: {error}") from error
-        except (RedisError, RedisClusterException, StoreError, OSError) as error:
-            raise self._outage.failed(f"{self.where}: {error or type(error).__name__}") from error
-        self._outage.over()
-        return answer

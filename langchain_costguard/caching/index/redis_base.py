@@ -44,16 +44,8 @@ class Link:
             CacheError: it did not, or not in time, now or a moment ago.
             ResponseError: it objects.
         """
-        self._outage.check()
-        try:
-            answer = question(self.client)
-        except ResponseError:
-            self._outage.over()
-            raise
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise self._outage.failed(f"{self.where}: {error or type(error).__name__}") from error
-        self._outage.over()
-        return answer
+        failing = (RedisError, RedisClusterException, OSError)
+        return self._outage.ask(lambda: question(self.client), self.where, failing=failing, objecting=ResponseError)
 
     def close(self) -> None:
         """Close the connections, if they are its own."""
