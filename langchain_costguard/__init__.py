@@ -19,38 +19,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_costguard.budgets.budget import Budget as Budget
     from langchain_costguard.budgets.switch import KillSwitch as KillSwitch
-    from langchain_costguard.errors import AgentHaltedError as AgentHaltedError
-    from langchain_costguard.errors import BudgetExceededError as BudgetExceededError
-    from langchain_costguard.errors import CostGuardError as CostGuardError
-    from langchain_costguard.errors import StoreUnavailableError as StoreUnavailableError
-    from langchain_costguard.errors import UnpricedModelError as UnpricedModelError
     from langchain_costguard.guard import CostGuard as CostGuard
     from langchain_costguard.observe.report import Report as Report
     from langchain_costguard.pricing.prices import Price as Price
-    from langchain_costguard.scope import Scope as Scope
     from langchain_costguard.stores.memory import MemoryStore as MemoryStore
     from langchain_costguard.stores.redis import RedisStore as RedisStore
     from langchain_costguard.stores.sqlite import SQLiteStore as SQLiteStore
-    from langchain_costguard.usage import ModelRef as ModelRef
-    from langchain_costguard.usage import Usage as Usage
+    from langchain_costguard.vocabulary.errors import AgentHaltedError as AgentHaltedError
+    from langchain_costguard.vocabulary.errors import BudgetExceededError as BudgetExceededError
+    from langchain_costguard.vocabulary.errors import CostGuardError as CostGuardError
+    from langchain_costguard.vocabulary.errors import StoreUnavailableError as StoreUnavailableError
+    from langchain_costguard.vocabulary.errors import UnpricedModelError as UnpricedModelError
+    from langchain_costguard.vocabulary.scope import Scope as Scope
+    from langchain_costguard.vocabulary.usage import ModelRef as ModelRef
+    from langchain_costguard.vocabulary.usage import Usage as Usage
 
 _HOMES = {
-    "AgentHaltedError": "errors",
+    "AgentHaltedError": "vocabulary.errors",
     "Budget": "budgets.budget",
-    "BudgetExceededError": "errors",
+    "BudgetExceededError": "vocabulary.errors",
     "CostGuard": "guard",
-    "CostGuardError": "errors",
+    "CostGuardError": "vocabulary.errors",
     "KillSwitch": "budgets.switch",
     "MemoryStore": "stores.memory",
-    "ModelRef": "usage",
+    "ModelRef": "vocabulary.usage",
     "Price": "pricing.prices",
     "RedisStore": "stores.redis",
     "Report": "observe.report",
     "SQLiteStore": "stores.sqlite",
-    "Scope": "scope",
-    "StoreUnavailableError": "errors",
-    "UnpricedModelError": "errors",
-    "Usage": "usage",
+    "Scope": "vocabulary.scope",
+    "StoreUnavailableError": "vocabulary.errors",
+    "UnpricedModelError": "vocabulary.errors",
+    "Usage": "vocabulary.usage",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two

@@ -10,25 +10,25 @@ from uuid import UUID, uuid4
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_costguard import scope as scopes
 from langchain_costguard.budgets.ledger import Denial
 from langchain_costguard.budgets.switch import KillSwitch
 from langchain_costguard.calls import Call, asked
 from langchain_costguard.deferral import Deferrals
 from langchain_costguard.events import CallStarted
 from langchain_costguard.meter import UNKNOWN_OUTPUT, affordable, asks_to_write_cache, may_write_cache, tool_fee
-from langchain_costguard.money import Money, nano
 from langchain_costguard.pricing.estimate import Estimator, output_limit
 from langchain_costguard.refusals import halted, store_down, unpriced
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import StoreError
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary import scope as scopes
+from langchain_costguard.vocabulary.money import Money, nano
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef
 from langchain_costguard.voice import Voice
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from langchain_costguard.errors import BudgetExceededError, CostGuardError
+    from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 _KEPT_TRACES = 50_000
 _KEPT_MODELS = 1_000

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from langchain_costguard.budgets.ledger import Amounts, Hold
 from langchain_costguard.pricing.rates import Rates
-from langchain_costguard.scope import Scope
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef
 
 OPEN, PROVISIONAL = "open", "provisional"
 

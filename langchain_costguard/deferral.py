@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from langchain_costguard.errors import CostGuardError
+    from langchain_costguard.vocabulary.errors import CostGuardError
 
 _MOST = 8
 """Steps in a row that may be kept without anything taking them up; then a graph is refused as any other."""

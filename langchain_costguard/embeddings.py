@@ -10,7 +10,7 @@ from uuid import uuid4
 from langchain_core.embeddings import Embeddings
 
 from langchain_costguard.calls import Call
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 from langchain_costguard.waiting import admission, adrive, drive
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from langchain_costguard.scope import Scope
-from langchain_costguard.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from langchain_costguard import scope as scopes
 from langchain_costguard.budgets import alerts as thresholds
 from langchain_costguard.budgets import grants
 from langchain_costguard.budgets.budget import Budget
@@ -22,19 +21,20 @@ from langchain_costguard.deferral import Deferrals
 from langchain_costguard.events import Granted, Sink
 from langchain_costguard.handler import Handler
 from langchain_costguard.meter import Meter
-from langchain_costguard.money import Money, nano
 from langchain_costguard.observe.report import Report
 from langchain_costguard.pricing.estimate import Estimator, TokenCounter
 from langchain_costguard.pricing.prices import Price, PriceBook
 from langchain_costguard.refusals import store_down
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import Store, StoreError
 from langchain_costguard.stores.failover import FailoverStore
 from langchain_costguard.stores.memory import MemoryStore
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary import scope as scopes
+from langchain_costguard.vocabulary.money import Money, nano
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
-    from langchain_costguard.errors import BudgetExceededError
+    from langchain_costguard.vocabulary.errors import BudgetExceededError
 
 T = TypeVar("T")
 ToolPrice = Money | Callable[[str, Any, Any], Money]
@@ -88,7 +88,7 @@ class CostGuard(Handler):
         token_counter: TokenCounter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from langchain_costguard import errors  # noqa: F401 - takes most of a second without a graph: now rather than at a refusal
+        from langchain_costguard.vocabulary import errors  # noqa: F401 - takes most of a second without a graph: now rather than at a refusal
 
         super().__init__()
         budgets = (*budgets, *_extra_budgets)

@@ -21,8 +21,8 @@ from langchain_costguard.observe.report import Tallies
 from langchain_costguard.pricing.estimate import Estimator
 from langchain_costguard.pricing.minimums import least_tokens
 from langchain_costguard.pricing.prices import PriceBook
-from langchain_costguard.scope import Scope
-from langchain_costguard.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""

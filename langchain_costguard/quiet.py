@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 
-from langchain_costguard.errors import CostGuardError
+from langchain_costguard.vocabulary.errors import CostGuardError
 
 
 def quiet_refusals(where: Callable[[], object] = lambda: True) -> None:

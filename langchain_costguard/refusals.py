@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from langchain_costguard.budgets.budget import MEASURES, Budget
 from langchain_costguard.budgets.ledger import SECONDS, USD, Account, Denial
-from langchain_costguard.money import show, usd
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import Refusal
+from langchain_costguard.vocabulary.money import show, usd
+from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
-    from langchain_costguard.errors import (
+    from langchain_costguard.vocabulary.errors import (
         AgentHaltedError,
         BudgetExceededError,
         StoreUnavailableError,
@@ -50,7 +50,7 @@ def out_of_time(account: Account, what: str, scope: Scope, elapsed: int | None =
 def _exceeded(
     account: Account, refusal: Refusal, scope: Scope, text: str, left: int, *, reserve: bool
 ) -> BudgetExceededError:
-    from langchain_costguard.errors import BudgetExceededError
+    from langchain_costguard.vocabulary.errors import BudgetExceededError
 
     budget, unit = account.budget, usd if account.measure == USD else Decimal
     return BudgetExceededError(
@@ -71,7 +71,7 @@ def _exceeded(
 
 def halted(what: str, agent: str, reason: str) -> AgentHaltedError:
     """The kill switch is on."""
-    from langchain_costguard.errors import AgentHaltedError
+    from langchain_costguard.vocabulary.errors import AgentHaltedError
 
     who = "all agents are" if agent == "*" else f"agent {agent!r} is"
     return AgentHaltedError(
@@ -81,7 +81,7 @@ def halted(what: str, agent: str, reason: str) -> AgentHaltedError:
 
 def unpriced(model: str) -> UnpricedModelError:
     """Nobody knows the price."""
-    from langchain_costguard.errors import UnpricedModelError
+    from langchain_costguard.vocabulary.errors import UnpricedModelError
 
     return UnpricedModelError(
         f"Refused a call to {model}: its price is not known. "
@@ -92,7 +92,7 @@ def unpriced(model: str) -> UnpricedModelError:
 
 def store_down(store: str, why: str) -> StoreUnavailableError:
     """The store of balances does not answer."""
-    from langchain_costguard.errors import StoreUnavailableError
+    from langchain_costguard.vocabulary.errors import StoreUnavailableError
 
     return StoreUnavailableError(
         f"Refused: {why} ({store}). Budgets cannot be checked; with on_store_failure='local' calls would go on.",

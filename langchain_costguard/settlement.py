@@ -15,10 +15,10 @@ from langchain_costguard.pricing.plain import plain_usage
 from langchain_costguard.pricing.reading import is_cache_hit, reported_model, usage_of
 from langchain_costguard.refusals import out_of_time
 from langchain_costguard.stores.base import StoreError
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
-    from langchain_costguard.errors import CostGuardError
+    from langchain_costguard.vocabulary.errors import CostGuardError
 
 _STREAM_CHECK = 0.25
 """Seconds between looks at the kill switch and the clock while a stream runs."""

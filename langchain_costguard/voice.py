@@ -12,11 +12,11 @@ from langchain_costguard.calls import Call
 from langchain_costguard.events import Event, Refused, Sink, Steered, StoreFailed
 from langchain_costguard.meter import Meter
 from langchain_costguard.refusals import over_budget
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import StoreError
+from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
-    from langchain_costguard.errors import BudgetExceededError, CostGuardError
+    from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 log = logging.getLogger("langchain_costguard")
 _REFUSED = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0)

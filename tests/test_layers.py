@@ -17,7 +17,8 @@ ROOT = Path(langchain_costguard.__file__).parent
 NAME = ROOT.name
 
 LAYERS: list[tuple[str, ...]] = [
-    ("money", "usage", "scope", "errors", "failures", "ambient", "deferral"),
+    ("vocabulary",),
+    ("errors", "usage", "failures", "ambient", "deferral"),
     ("events", "policies", "quiet"),
     ("pricing", "stores", "observe"),
     ("budgets",),
@@ -60,7 +61,7 @@ ONLY_IN = {
     "tiktoken": ["pricing/vocabulary.py"],
     "genai_prices": ["pricing/*"],
     "pandas": ["observe/tables.py"],
-    "langgraph": ["errors.py", "steering/*", "cli/*"],
+    "langgraph": ["vocabulary/errors.py", "steering/*", "cli/*"],
     "langchain": ["steering/middleware.py", "steering/routed.py", "cli/*"],
     "langchain_openai": ["testing/clients.py", "cli/*"],
     "langchain_anthropic": ["testing/clients.py"],

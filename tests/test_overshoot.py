@@ -111,7 +111,7 @@ WORKER = """
 import json, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from langchain_costguard import Budget, CostGuard, CostGuardError, Price
-from langchain_costguard.errors import StoreUnavailableError
+from langchain_costguard.vocabulary.errors import StoreUnavailableError
 from langchain_costguard.stores import open_store
 from langchain_openai import ChatOpenAI
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from langchain_costguard.budgets.budget import MEASURES, Budget, quoted, window_at
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 USD, TOKENS, INPUT, OUTPUT, MODEL_CALLS, TOOL_CALLS, STEPS, SECONDS = range(len(MEASURES))
 FOREVER = float("inf")

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from langchain_costguard.money import Money, nano
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import MAX_AMOUNT
+from langchain_costguard.vocabulary.money import Money, nano
+from langchain_costguard.vocabulary.scope import Scope
 
 Per = Literal["call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all"]
 Window = Literal["hour", "day", "week", "month"]

@@ -15,8 +15,8 @@ from urllib.parse import quote
 from langchain_costguard.budgets.accounts import GRANTED, Account, Plan
 from langchain_costguard.budgets.budget import MEASURES, cap_of, window_at
 from langchain_costguard.budgets.ledger import Ledger
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
+from langchain_costguard.vocabulary.scope import Scope
 
 KEYS = "grant-key:|"
 """With a grant's key after it: the account that says it was applied."""

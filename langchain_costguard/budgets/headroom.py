@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from langchain_costguard.budgets.accounts import GRANTED, SECONDS, Account, new_tuple
 from langchain_costguard.budgets.budget import MEASURES
-from langchain_costguard.money import show
 from langchain_costguard.observe.tables import html_table, table
 from langchain_costguard.stores.base import Balance
+from langchain_costguard.vocabulary.money import show
 
 _HEADER = ["budget", "window", "measure", "spent", "held", "left", "cap"]
 

@@ -23,9 +23,9 @@ from langchain_costguard.budgets.accounts import (
 )
 from langchain_costguard.budgets.budget import MEASURES, Budget
 from langchain_costguard.budgets.headroom import Watch
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
 from langchain_costguard.stores.memory import MemoryStore
+from langchain_costguard.vocabulary.scope import Scope
 
 __all__ = ["INPUT", "NONE", "OUTPUT", "SECONDS", "USD", "Account", "Amounts", "Denial", "Hold", "Ledger"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from langchain_costguard.caching.digests import canonical, digest, digests
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.rules import Rules

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.question import Question
-    from langchain_costguard.scope import Scope
+    from langchain_costguard.vocabulary.scope import Scope
 
 Share = Literal["user", "feature", "all"]
 DAY = 86_400.0

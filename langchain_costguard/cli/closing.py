@@ -11,8 +11,8 @@ from typing import Any
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.program import Ending
 from langchain_costguard.cli.words import count
-from langchain_costguard.errors import CostGuardError
-from langchain_costguard.money import show, usd
+from langchain_costguard.vocabulary.errors import CostGuardError
+from langchain_costguard.vocabulary.money import show, usd
 
 STOPPED = 75
 """Exit status when the guard stopped the program (``EX_TEMPFAIL``: nothing is wrong with the program)."""

@@ -14,10 +14,10 @@ from langchain_costguard.cli.closing import table_of
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.live import Live
 from langchain_costguard.cli.words import count
-from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import CallSettled, Event, Refused
 from langchain_costguard.guard import CostGuard
 from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.vocabulary.errors import CostGuardError
 
 if TYPE_CHECKING:
     from langchain_costguard.testing import FakeProvider
@@ -109,7 +109,7 @@ def _close(gauge: Gauge, provider: FakeProvider, refusal: CostGuardError | None)
 
 def _billed(guard: CostGuard, provider: FakeProvider) -> int:
     """What the server's own count of tokens costs, in nano-USD."""
-    from langchain_costguard.usage import ModelRef
+    from langchain_costguard.vocabulary.usage import ModelRef
 
     rates = guard.meter.book.quote(ModelRef("openai", _MODEL), guard.now())
     return sum(rates.charge(request.usage) for request in provider.requests if request.usage is not None)

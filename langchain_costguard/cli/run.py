@@ -15,9 +15,9 @@ from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.live import Live
 from langchain_costguard.cli.program import Ending, Program, play
 from langchain_costguard.cli.tags import parsed, tagged
-from langchain_costguard.errors import CostGuardError
 from langchain_costguard.guard import CostGuard
 from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.vocabulary.errors import CostGuardError
 
 _MEASURES: Mapping[str, Callable[[str], Any]] = {
     "usd": str, "tokens": int, "model_calls": int, "tool_calls": int, "steps": int, "seconds": float,

@@ -8,8 +8,8 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_costguard import scope as scopes
 from langchain_costguard.ambient import watching
+from langchain_costguard.vocabulary import scope as scopes
 
 
 def parsed(given: Sequence[str]) -> dict[str, str]:

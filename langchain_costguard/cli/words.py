@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from langchain_costguard.money import show
+from langchain_costguard.vocabulary.money import show
 
 _UNITS = {
     "tokens": "tokens",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from langchain_costguard.money import show_all, usd
 from langchain_costguard.observe.tables import Tabular, chosen
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.money import show_all, usd
+from langchain_costguard.vocabulary.scope import Scope
 
 _WHAT = ("action", "name")
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from langchain_costguard.events import Recalled, WouldRecall
-from langchain_costguard.money import show_all, usd
 from langchain_costguard.observe.tables import Tabular, chosen
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.money import show_all, usd
+from langchain_costguard.vocabulary.scope import Scope
 
 KEPT = 1_000
 """The latest answers from caches that a guard remembers."""

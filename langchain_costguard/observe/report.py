@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from langchain_costguard.events import Recalled, Steered, WouldRecall
-from langchain_costguard.money import show_all, usd
 from langchain_costguard.observe.actions import Action, Actions
 from langchain_costguard.observe.recalls import Recalls, RecentRecalls
 from langchain_costguard.observe.rows import Rows
 from langchain_costguard.observe.tables import Tabular, chosen
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.money import show_all, usd
+from langchain_costguard.vocabulary.scope import Scope
 
 DIMENSIONS = Scope._fields
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 _NOTHING: Mapping[str, Any] = {}
 _STANDARD = frozenset({"", "default", "standard", "auto", "on_demand", "standard_only", "not_available"})

@@ -16,7 +16,7 @@ from langchain_costguard.pricing.schemas import as_json as schemas_as_json
 from langchain_costguard.pricing.schemas import as_typescript, functions_of
 from langchain_costguard.pricing.shapes import MARGIN as SHAPE_MARGIN
 from langchain_costguard.pricing.tokens import TextCounter, counter
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

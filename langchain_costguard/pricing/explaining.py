@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from langchain_costguard.pricing.prices import PriceBook
 from langchain_costguard.pricing.rates import Rates
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 
 def explain(book: PriceBook, name: str, at: float, tier: str | None = None) -> list[tuple[str, str]]:

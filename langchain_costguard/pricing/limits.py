@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 _PACKAGES = (
     "langchain_openai", "langchain_anthropic", "langchain_google_genai", "langchain_google_vertexai", "langchain_groq",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 _TELLING = frozenset({"token_usage", "usage", "service_tier", "usage_metadata"})
 

@@ -12,7 +12,7 @@ from typing import Literal
 from langchain_costguard.pricing import catalog
 from langchain_costguard.pricing.catalog import Priced
 from langchain_costguard.pricing.rates import Rates
-from langchain_costguard.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 Unpriced = Literal["estimate", "refuse", "free"]
 

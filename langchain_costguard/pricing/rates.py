@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 PICO_PER_NANO = 1_000
 """Rates are pico-USD (1e-12 USD) per token, money is nano-USD (1e-9 USD)."""

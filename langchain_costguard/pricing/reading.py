@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_costguard.pricing.dialects import count, from_raw, normal_tier, section
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 __all__ = ["from_raw", "from_usage_metadata", "is_cache_hit", "reported_model", "usage_of"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from langchain_costguard.pricing import shapes, vocabulary
 from langchain_costguard.pricing.families import family_of
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 GENERATION_CHARS = 2_000_000
 """Characters of text a generation of the memo may hold; there are two, the older is dropped whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from langchain_costguard.policies.intervals import half_width
+from langchain_costguard.vocabulary.intervals import half_width
 
 ALWAYS, NEVER = -2.0, 2.0
 """Thresholds that every score reaches, and none: scores are differences of qualities, from -1 to 1."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import NamedTuple
 
-from langchain_costguard.policies.intervals import wilson
 from langchain_costguard.routing.cascade import Agreement, Cascade
 from langchain_costguard.routing.cascade_play import (
     End,
@@ -22,6 +21,7 @@ from langchain_costguard.routing.cascade_play import (
     plans_of,
     played,
 )
+from langchain_costguard.vocabulary.intervals import wilson
 
 __all__ = ["Calibration", "Interval", "LabelledRun", "Try", "calibrate", "cross_validate", "replay"]
 

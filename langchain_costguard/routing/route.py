@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_costguard.budgets.headroom import Headroom
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, ge
 from langchain_costguard.pricing import catalog
 from langchain_costguard.pricing.prices import PriceBook
 from langchain_costguard.routing.abilities import profiles
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

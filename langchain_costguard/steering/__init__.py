@@ -4,7 +4,6 @@ Each policy is written once and offered at three seams: ``steer()`` for ``create
 ``install()`` for LangGraph graphs, ``SteeredModel`` for chains.
 """
 
-from langchain_costguard.errors import CircuitOpenError, ReplyRejectedError, StuckLoopError
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
 from langchain_costguard.policies.retries import ErrorKind, Retry
@@ -16,6 +15,7 @@ from langchain_costguard.steering.nodes import BudgetGate, StuckLoopNode, guarde
 from langchain_costguard.steering.router import RoutedModel, RouterNode
 from langchain_costguard.steering.steer import steer
 from langchain_costguard.steering.steering import Steering
+from langchain_costguard.vocabulary.errors import CircuitOpenError, ReplyRejectedError, StuckLoopError
 
 __all__ = [
     "Breaker",

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.errors import CircuitOpenError
 from langchain_costguard.events import CircuitClosed, CircuitOpened, Retried, ShortCircuited, Throttled
 from langchain_costguard.policies.retries import Retry, advice, retry_after
 from langchain_costguard.steering.circuits import Circuits, unavailable
 from langchain_costguard.steering.flow import Asking, Flow, Sleep
+from langchain_costguard.vocabulary.errors import CircuitOpenError
 
 if TYPE_CHECKING:
     from langchain_costguard.policies.pace import Pace

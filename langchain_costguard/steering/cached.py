@@ -11,9 +11,7 @@ from langchain_core.messages import AIMessage
 from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.keepable import keepable
 from langchain_costguard.caching.replies import decoded, encoded
-from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import Recalled, WouldRecall
-from langchain_costguard.scope import TAGS
 from langchain_costguard.steering.caches import Caches
 from langchain_costguard.steering.checking import objection
 from langchain_costguard.steering.claims import Claim, gets_it_here, getting
@@ -23,7 +21,9 @@ from langchain_costguard.steering.recalled import Hit, StandIn, shown
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.routed import ref_of
 from langchain_costguard.steering.used import used_in
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.errors import CostGuardError
+from langchain_costguard.vocabulary.scope import TAGS
+from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.base import Answers

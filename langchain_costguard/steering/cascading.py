@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage
 from langgraph.constants import TAG_NOSTREAM
 
-from langchain_costguard.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 from langchain_costguard.events import Escalated, Sufficed
 from langchain_costguard.routing.cascade import Cascade, Judge, Parses, Verifier
 from langchain_costguard.steering.attempts import retrying
@@ -21,6 +20,7 @@ from langchain_costguard.steering.recording import on_record
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.routed import Fleet, as_route_request, ref_of, unable
 from langchain_costguard.steering.trying import Tried, tried_at
+from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage, message_chunk_to_message
 from langchain_core.messages.tool import tool_call
 
-from langchain_costguard.errors import CostGuardError, ReplyRejectedError
 from langchain_costguard.events import EndedEarly, Repaired
 from langchain_costguard.policies.retries import ErrorKind
 from langchain_costguard.steering.flow import Asking, Flow, Run
@@ -16,6 +15,7 @@ from langchain_costguard.steering.guardrails import Guardrail, Stop
 from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.requests import Reply, without_call_blocks
 from langchain_costguard.steering.sentences import MARK, spoken, told
+from langchain_costguard.vocabulary.errors import CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
     from langchain_costguard.steering.ending import OnExceeded

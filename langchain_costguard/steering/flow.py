@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from langgraph.errors import GraphBubbleUp
 
-from langchain_costguard.errors import CostGuardError
+from langchain_costguard.vocabulary.errors import CostGuardError
 
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])

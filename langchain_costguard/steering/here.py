@@ -11,15 +11,15 @@ from langgraph.types import interrupt
 
 from langchain_costguard.admission import spending_reserve
 from langchain_costguard.ambient import attached, attached_here
-from langchain_costguard.errors import BudgetExceededError, CostGuardError
 from langchain_costguard.events import Interrupted, Steered
 from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 if TYPE_CHECKING:
     from langchain_costguard.budgets.headroom import Headroom
     from langchain_costguard.guard import CostGuard
-    from langchain_costguard.scope import Scope
     from langchain_costguard.steering.flow import Call
+    from langchain_costguard.vocabulary.scope import Scope
 
 _NOTHING: Mapping[str, Any] = {}
 _NUMBERED = ("seq:step:", "map:key:", "graph:step:", "branch:", "langsmith:")

@@ -13,8 +13,6 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from langchain_costguard.budgets.grants import RECORDED
-from langchain_costguard.errors import CostGuardError, StuckLoopError
-from langchain_costguard.money import Money, nano, usd
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector, nudges
 from langchain_costguard.policies.retries import Retry
@@ -26,6 +24,8 @@ from langchain_costguard.steering.steer import steer
 from langchain_costguard.steering.tooling import Approval, ask_leave_first, asteer_tool, steer_tool
 from langchain_costguard.steering.unsticking import Rung, checked_ladder, found, resolve
 from langchain_costguard.stores.base import MAX_AMOUNT, Claim, StoreError
+from langchain_costguard.vocabulary.errors import CostGuardError, StuckLoopError
+from langchain_costguard.vocabulary.money import Money, nano, usd
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from langchain_costguard.budgets.budget import MEASURES
-from langchain_costguard.errors import BudgetExceededError
-from langchain_costguard.money import usd
-from langchain_costguard.scope import Scope
 from langchain_costguard.steering.here import Here
+from langchain_costguard.vocabulary.errors import BudgetExceededError
+from langchain_costguard.vocabulary.money import usd
+from langchain_costguard.vocabulary.scope import Scope
 
 _ADD = {f"add_{measure}": measure for measure in MEASURES}
 

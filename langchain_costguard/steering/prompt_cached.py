@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from langchain_costguard.caching.prompt.promptcache import PromptCache
     from langchain_costguard.guard import CostGuard
-    from langchain_costguard.scope import Scope
     from langchain_costguard.steering.here import Here
     from langchain_costguard.steering.requests import Reply
-    from langchain_costguard.usage import ModelRef
+    from langchain_costguard.vocabulary.scope import Scope
+    from langchain_costguard.vocabulary.usage import ModelRef
 
 _MOST_FEATURES = 1_000
 _FACTS = ("kind", "where", "start", "end", "tokens", "per_day")

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from langchain_costguard.ambient import OURS, RECALLED
 from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.replies import pieces
-from langchain_costguard.money import usd
+from langchain_costguard.vocabulary.money import usd
 
 _NOTHING_SPENT: UsageMetadata = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_costguard.errors import BudgetExceededError
 from langchain_costguard.events import Routed
 from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
@@ -19,7 +18,8 @@ from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.recording import on_record
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.used import used_in
-from langchain_costguard.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.errors import BudgetExceededError
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

@@ -7,8 +7,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_costguard.errors import AgentHaltedError, BudgetExceededError, CostGuardError
-from langchain_costguard.money import show_all
+from langchain_costguard.vocabulary.errors import AgentHaltedError, BudgetExceededError, CostGuardError
+from langchain_costguard.vocabulary.money import show_all
 
 MARK = "costguard"
 """Key in ``additional_kwargs`` and ``response_metadata`` by which messages of ours are known."""

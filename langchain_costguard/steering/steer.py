@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
-from langchain_costguard.money import Money
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
 from langchain_costguard.policies.retries import Retry
@@ -20,6 +19,7 @@ from langchain_costguard.steering.tooling import (
     Approval,
 )
 from langchain_costguard.steering.unsticking import Rung
+from langchain_costguard.vocabulary.money import Money
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

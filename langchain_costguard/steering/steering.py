@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, overload
 from langchain_core.language_models import BaseChatModel
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
-from langchain_costguard.money import Money, nano
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector
 from langchain_costguard.policies.pace import Pace
@@ -42,6 +41,7 @@ from langchain_costguard.steering.tooling import (
     retrying_tool,
 )
 from langchain_costguard.steering.unsticking import Rung, checked_ladder, unsticking
+from langchain_costguard.vocabulary.money import Money, nano
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware

@@ -9,9 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.ambient import attached
-from langchain_costguard.errors import BudgetExceededError, CircuitOpenError, CostGuardError
 from langchain_costguard.events import Approved, EndedEarly, Rejected
-from langchain_costguard.money import usd
 from langchain_costguard.policies.retries import Retry
 from langchain_costguard.steering.attempts import retrying, through
 from langchain_costguard.steering.circuits import Circuits
@@ -21,6 +19,8 @@ from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.leave import ask_first, given
 from langchain_costguard.steering.people import Answer, about_tool, answered
 from langchain_costguard.steering.sentences import tool_says
+from langchain_costguard.vocabulary.errors import BudgetExceededError, CircuitOpenError, CostGuardError
+from langchain_costguard.vocabulary.money import usd
 
 if TYPE_CHECKING:
     from langchain_costguard.steering.steering import Steering

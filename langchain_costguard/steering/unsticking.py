@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
-from langchain_costguard.errors import StuckLoopError
 from langchain_costguard.events import EndedEarly, LoopDetected
 from langchain_costguard.policies.loops import NUDGE, Loop, LoopDetector, nudges, recent
 from langchain_costguard.steering.flow import Asking, Flow
@@ -15,6 +14,7 @@ from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.people import about_loop, answered
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.sentences import so_far, spoken, told
+from langchain_costguard.vocabulary.errors import StuckLoopError
 
 Rung = Literal["nudge", "interrupt", "end", "raise"]
 RUNGS = ("nudge", "interrupt", "end", "raise")

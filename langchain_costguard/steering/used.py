@@ -9,7 +9,7 @@ from langchain_costguard.pricing.reading import from_usage_metadata
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-    from langchain_costguard.usage import Usage
+    from langchain_costguard.vocabulary.usage import Usage
 
 
 def used_in(message: AIMessage | None) -> Usage | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 _PROMPT_FIELDS = ("system", "instructions", "messages", "input", "tools")
 _NOT_PROMPT = {"role", "type", "id", "call_id", "tool_call_id", "tool_use_id", "url", "data", "status"}

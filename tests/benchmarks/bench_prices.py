@@ -33,7 +33,7 @@ from langchain_costguard.pricing.dialects import from_raw  # noqa: E402
 from langchain_costguard.pricing.families import family_of  # noqa: E402
 from langchain_costguard.pricing.reading import from_usage_metadata  # noqa: E402
 from langchain_costguard.pricing.tokens import counter  # noqa: E402
-from langchain_costguard.usage import ModelRef, Usage  # noqa: E402
+from langchain_costguard.vocabulary.usage import ModelRef, Usage  # noqa: E402
 
 Row = dict[str, Any]
 

@@ -23,7 +23,7 @@ from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import RouteRequest
 from langchain_costguard.routing.semantic import Examples, SemanticRouter
 from langchain_costguard.routing.static import StaticRouter
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 LENGTHS = (100, 1_000, 100_000)
 HEADER = tuple(f"{length:,} words" for length in LENGTHS)

@@ -23,7 +23,7 @@ from langchain_costguard.caching.digests import UnknownValueError, canonical, di
 from langchain_costguard.caching.question import Question, family, parameters_of, temperature_of
 from langchain_costguard.caching.replies import decoded, encoded, pieces
 from langchain_costguard.caching.rules import Rules
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 RULES = Rules()
 

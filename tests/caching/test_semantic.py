@@ -22,7 +22,7 @@ from langchain_costguard.caching.semantic.cache import SemanticCache
 from langchain_costguard.caching.semantic.fit import Fit
 from langchain_costguard.caching.semantic.shadow import ShadowLog
 from langchain_costguard.caching.semantic.verdict import Verdict
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 NOW = 10_000.0
 HOUR = 3600.0

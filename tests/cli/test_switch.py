@@ -11,8 +11,8 @@ import pytest
 from langchain_costguard import Budget
 from langchain_costguard.budgets.ledger import Ledger
 from langchain_costguard.cli import main
-from langchain_costguard.scope import Scope
 from langchain_costguard.stores import open_store
+from langchain_costguard.vocabulary.scope import Scope
 from tests.cli import programs
 from tests.cli.conftest import Shell
 from tests.servers import redis_server

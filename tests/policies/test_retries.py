@@ -37,8 +37,8 @@ from langchain_openai import ChatOpenAI
 from langgraph.errors import GraphInterrupt, NodeTimeoutError
 from langgraph.prebuilt.tool_node import ToolInvocationError
 
-from langchain_costguard.errors import AgentHaltedError, CircuitOpenError
 from langchain_costguard.policies.retries import DAY, ErrorKind, Retry, advice, classify, retry_after, sdk_retries
+from langchain_costguard.vocabulary.errors import AgentHaltedError, CircuitOpenError
 
 RATE_LIMIT, TIMEOUT, SERVER, VALIDATION, AUTH, QUOTA, CONTEXT, REFUSAL, UNKNOWN = ErrorKind
 NOW = 1_735_689_600.0  # Wed, 01 Jan 2025 00:00:00 GMT

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from langchain_costguard.pricing.dialects import from_raw, normal_tier
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 BLOCKS: dict[str, tuple[dict[str, Any], Usage | None]] = {
     "OpenAI chat": (

@@ -15,7 +15,7 @@ from langchain_costguard.pricing import tokens, vocabulary
 from langchain_costguard.pricing.estimate import HOSTED_TOOL, Estimate, Estimator, output_limit
 from langchain_costguard.pricing.families import UNKNOWN, family_of
 from langchain_costguard.pricing.schemas import Function, as_typescript, functions_of
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 GPT = ModelRef("openai", "gpt-4o")
 

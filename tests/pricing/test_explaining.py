@@ -8,7 +8,7 @@ import pytest
 
 from langchain_costguard.pricing import Price, PriceBook, explain
 from langchain_costguard.pricing.explaining import parse, usd
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp()
 

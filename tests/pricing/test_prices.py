@@ -28,7 +28,7 @@ from genai_prices.types import (
 )
 
 from langchain_costguard.pricing.prices import Price, PriceBook
-from langchain_costguard.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp()
 

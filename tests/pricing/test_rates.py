@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_costguard.pricing.rates import Rates
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 HIGH = Rates(
     input=4_000_000, output=20_000_000, cache_read=400_000, cache_write=5_000_000, cache_write_1h=8_000_000,

@@ -13,7 +13,7 @@ from langchain_openai.chat_models.base import _create_usage_metadata as of_chat
 from langchain_openai.chat_models.base import _create_usage_metadata_responses as of_responses
 
 from langchain_costguard.pricing.reading import from_usage_metadata, is_cache_hit, reported_model, usage_of
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 
 def reply(

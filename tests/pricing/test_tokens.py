@@ -15,7 +15,7 @@ import pytest
 from langchain_costguard.pricing import tokens, vocabulary
 from langchain_costguard.pricing.shapes import MARGIN, count_by_shape
 from langchain_costguard.pricing.tokens import TextCounter, count_text
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 # Each text with its number of o200k tokens, counted by tiktoken 0.14.
 TEXTS = {

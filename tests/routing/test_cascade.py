@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
-from langchain_costguard.policies.intervals import wilson
 from langchain_costguard.routing.agreement import Votes, answer_of, normal
 from langchain_costguard.routing.cascade import Agreement, Cascade, Judge, LogProbs, Parses, Verifier
 from langchain_costguard.routing.cascade_runs import LabelledRun, Try, calibrate, replay
 from langchain_costguard.testing import ScriptedChatModel
+from langchain_costguard.vocabulary.intervals import wilson
 
 # What is the same answer
 

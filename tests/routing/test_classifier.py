@@ -13,7 +13,6 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_costguard.policies.intervals import half_width, wilson
 from langchain_costguard.routing.calibration import ALWAYS, NEVER, chosen, curve
 from langchain_costguard.routing.choice import ChoiceRouter, choose
 from langchain_costguard.routing.classifier import ClassifierRouter
@@ -22,6 +21,7 @@ from langchain_costguard.routing.linear import Stack
 from langchain_costguard.routing.records import Record, read
 from langchain_costguard.routing.route import RouteRequest
 from langchain_costguard.routing.training import Table, crossfit, fit
+from langchain_costguard.vocabulary.intervals import half_width, wilson
 
 pytest.importorskip("numpy")
 

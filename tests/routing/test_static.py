@@ -10,7 +10,7 @@ from langchain_core.messages import HumanMessage
 
 from langchain_costguard.routing.route import RouteRequest
 from langchain_costguard.routing.static import StaticRouter
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary.scope import Scope
 
 MINI, BIG = "openai:gpt-4o-mini", "openai:gpt-4o"
 

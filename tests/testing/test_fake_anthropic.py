@@ -4,7 +4,7 @@ import anthropic
 import pytest
 
 from langchain_costguard.testing import FakeProvider, Reply, stuck_in_a_loop
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")
 

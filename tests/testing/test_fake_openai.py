@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 from langchain_costguard.testing import FakeProvider, Reply
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 PARIS = [("weather", {"city": "Paris", "unit": "celsius"})]
 

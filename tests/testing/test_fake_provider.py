@@ -18,7 +18,7 @@ from langchain_core.tools import tool
 from langgraph.errors import GraphRecursionError
 
 from langchain_costguard.testing import FakeProvider, Reply, stuck_in_a_loop
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 
 @tool

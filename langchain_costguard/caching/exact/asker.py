@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_costguard import scope as scopes
 from langchain_costguard.calls import Asked, asked_here
-from langchain_costguard.scope import Scope
+from langchain_costguard.vocabulary import scope as scopes
+from langchain_costguard.vocabulary.scope import Scope
 
 
 class Asker(NamedTuple):

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from langchain_costguard.money import show_all, usd
 from langchain_costguard.observe.tables import html_table, table
+from langchain_costguard.vocabulary.money import show_all, usd
 
 _HEADER = ("feature", "model", "where", "characters", "what", "excerpt", "calls", "since", "tokens", "a day")
 _LEFT = 6

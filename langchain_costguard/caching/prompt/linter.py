@@ -16,7 +16,7 @@ from langchain_costguard.caching.prompt.records import Record, record_of
 from langchain_costguard.pricing.estimate import Estimator
 from langchain_costguard.pricing.minimums import least_tokens
 from langchain_costguard.pricing.prices import PriceBook
-from langchain_costguard.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_costguard.pricing.rates import Rates

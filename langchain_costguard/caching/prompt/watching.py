@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.caching.prompt.linter import Linter
 from langchain_costguard.caching.prompt.records import Part, Record, message_part, text_of, tool_part
-from langchain_costguard.money import show
 from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.vocabulary.money import show
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

@@ -15,7 +15,7 @@ from langchain_costguard.caching.semantic.conflicts import conflicts
 from langchain_costguard.caching.semantic.fit import Fit
 from langchain_costguard.caching.semantic.likeness import Likeness, Rarity, features
 from langchain_costguard.caching.semantic.reading import Reading, read
-from langchain_costguard.policies.intervals import wilson
+from langchain_costguard.vocabulary.intervals import wilson
 
 if TYPE_CHECKING:
     import numpy as np

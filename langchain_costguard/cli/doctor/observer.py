@@ -17,9 +17,9 @@ from langchain_costguard.ambient import attached_here, watching
 from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.doctor import records, sites
 from langchain_costguard.cli.doctor.records import Log
-from langchain_costguard.errors import CostGuardError
 from langchain_costguard.events import CallStarted, Event, Refused
-from langchain_costguard.scope import resolve
+from langchain_costguard.vocabulary.errors import CostGuardError
+from langchain_costguard.vocabulary.scope import resolve
 
 _ENOUGH = 1_000
 """Refusals after which a program that never gives up is ended."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from langchain_costguard.testing.replies import Output
 from langchain_costguard.testing.requests import Request
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 
 class Part(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_costguard.testing.dialects.base import Answer, Part, count, openai_error, sse
 from langchain_costguard.testing.replies import Output, Piece
 from langchain_costguard.testing.requests import Request
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 
 class ChatCompletions:

@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_costguard.testing.dialects.base import Answer, Part, count, openai_error
 from langchain_costguard.testing.requests import Request
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 _DIMENSIONS = 256  # when the request does not say
 

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_costguard.testing.dialects.base import Answer, Part, count, sse
 from langchain_costguard.testing.replies import Output
 from langchain_costguard.testing.requests import Request
-from langchain_costguard.usage import Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 # A stream's closing usage has no split of cache writes by lifetime, no tier and no region; its opening one has.
 _ONLY_AT_START = {"cache_creation", "service_tier", "inference_geo", "speed"}
