@@ -17,14 +17,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from langchain_costguard.budgets.budget import Budget as Budget
-    from langchain_costguard.budgets.switch import KillSwitch as KillSwitch
     from langchain_costguard.guard import CostGuard as CostGuard
+    from langchain_costguard.metering.budgets.budget import Budget as Budget
+    from langchain_costguard.metering.budgets.switch import KillSwitch as KillSwitch
+    from langchain_costguard.metering.pricing.prices import Price as Price
+    from langchain_costguard.metering.stores.memory import MemoryStore as MemoryStore
+    from langchain_costguard.metering.stores.redis import RedisStore as RedisStore
+    from langchain_costguard.metering.stores.sqlite import SQLiteStore as SQLiteStore
     from langchain_costguard.observe.report import Report as Report
-    from langchain_costguard.pricing.prices import Price as Price
-    from langchain_costguard.stores.memory import MemoryStore as MemoryStore
-    from langchain_costguard.stores.redis import RedisStore as RedisStore
-    from langchain_costguard.stores.sqlite import SQLiteStore as SQLiteStore
     from langchain_costguard.vocabulary.errors import AgentHaltedError as AgentHaltedError
     from langchain_costguard.vocabulary.errors import BudgetExceededError as BudgetExceededError
     from langchain_costguard.vocabulary.errors import CostGuardError as CostGuardError
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AgentHaltedError": "vocabulary.errors",
-    "Budget": "budgets.budget",
+    "Budget": "metering.budgets.budget",
     "BudgetExceededError": "vocabulary.errors",
     "CostGuard": "guard",
     "CostGuardError": "vocabulary.errors",
-    "KillSwitch": "budgets.switch",
-    "MemoryStore": "stores.memory",
+    "KillSwitch": "metering.budgets.switch",
+    "MemoryStore": "metering.stores.memory",
     "ModelRef": "vocabulary.usage",
-    "Price": "pricing.prices",
-    "RedisStore": "stores.redis",
+    "Price": "metering.pricing.prices",
+    "RedisStore": "metering.stores.redis",
     "Report": "observe.report",
-    "SQLiteStore": "stores.sqlite",
+    "SQLiteStore": "metering.stores.sqlite",
     "Scope": "vocabulary.scope",
     "StoreUnavailableError": "vocabulary.errors",
     "UnpricedModelError": "vocabulary.errors",

@@ -10,24 +10,24 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from langchain_costguard.budgets import alerts as thresholds
-from langchain_costguard.budgets import grants
-from langchain_costguard.budgets.budget import Budget
-from langchain_costguard.budgets.headroom import Headroom
-from langchain_costguard.budgets.ledger import Account, Ledger
-from langchain_costguard.budgets.line import Line
-from langchain_costguard.budgets.switch import KillSwitch, halt, revive
-from langchain_costguard.deferral import Deferrals
 from langchain_costguard.events import Granted, Sink
-from langchain_costguard.handler import Handler
-from langchain_costguard.meter import Meter
+from langchain_costguard.metering.budgets import alerts as thresholds
+from langchain_costguard.metering.budgets import grants
+from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.budgets.headroom import Headroom
+from langchain_costguard.metering.budgets.ledger import Account, Ledger
+from langchain_costguard.metering.budgets.line import Line
+from langchain_costguard.metering.budgets.switch import KillSwitch, halt, revive
+from langchain_costguard.metering.deferrals import Deferrals
+from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
+from langchain_costguard.metering.pricing.prices import Price, PriceBook
+from langchain_costguard.metering.refusals import store_down
+from langchain_costguard.metering.seams.callbacks import Handler
+from langchain_costguard.metering.stores.base import Store, StoreError
+from langchain_costguard.metering.stores.failover import FailoverStore
+from langchain_costguard.metering.stores.memory import MemoryStore
 from langchain_costguard.observe.report import Report
-from langchain_costguard.pricing.estimate import Estimator, TokenCounter
-from langchain_costguard.pricing.prices import Price, PriceBook
-from langchain_costguard.refusals import store_down
-from langchain_costguard.stores.base import Store, StoreError
-from langchain_costguard.stores.failover import FailoverStore
-from langchain_costguard.stores.memory import MemoryStore
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.money import Money, nano
 from langchain_costguard.vocabulary.scope import Scope
@@ -225,7 +225,7 @@ class CostGuard(Handler):
 
     def watch(self) -> AbstractContextManager[None]:
         """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change."""
-        from langchain_costguard.ambient import watching
+        from langchain_costguard.metering.seams.watching import watching
 
         return watching(self)
 
@@ -238,7 +238,7 @@ class CostGuard(Handler):
         Raises:
             ValueError: ``model`` is neither.
         """
-        from langchain_costguard.strict import wrap
+        from langchain_costguard.metering.seams.wrapping import wrap
 
         return wrap(self, model)
 

@@ -22,7 +22,7 @@ from langchain_costguard import (
     StoreUnavailableError,
 )
 from langchain_costguard.events import Alert, Granted
-from langchain_costguard.stores import Store, StoreError
+from langchain_costguard.metering.stores import Store, StoreError
 from langchain_costguard.testing import ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.servers import redis_server
@@ -260,8 +260,8 @@ def test_a_grant_to_a_store_that_is_away_is_refused_or_counted_here(tmp_path: Pa
 
 
 def test_a_grant_somebody_began_and_did_not_finish_is_free_again_later(call: Caller) -> None:
-    from langchain_costguard.budgets.grants import KEYS
-    from langchain_costguard.stores import Claim
+    from langchain_costguard.metering.budgets.grants import KEYS
+    from langchain_costguard.metering.stores import Claim
 
     store: Store = MemoryStore()
     clock = ManualClock()

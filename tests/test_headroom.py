@@ -12,9 +12,9 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore, Scope, SQLiteStore
-from langchain_costguard.budgets.headroom import Headroom
 from langchain_costguard.events import CallStarted
-from langchain_costguard.stores import Balance, MemoryStore
+from langchain_costguard.metering.budgets.headroom import Headroom
+from langchain_costguard.metering.stores import Balance, MemoryStore
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 

@@ -18,20 +18,11 @@ NAME = ROOT.name
 
 LAYERS: list[tuple[str, ...]] = [
     ("vocabulary",),
-    ("errors", "usage", "failures", "ambient", "deferral"),
-    ("events", "policies", "quiet"),
-    ("pricing", "stores", "observe"),
-    ("budgets",),
-    ("calls", "refusals"),
-    ("books",),
-    ("meter",),
-    ("voice",),
-    ("admission",),
-    ("settlement",),
-    ("handler",),
-    ("waiting",),
-    ("embeddings",),
-    ("strict",),
+    ("errors", "usage"),
+    ("events", "policies"),
+    ("observe",),
+    ("metering",),
+    ("stores", "pricing"),
     ("guard",),
     ("routing", "caching"),
     ("steering",),
@@ -44,22 +35,22 @@ RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 
 ONLY_IN = {
     "redis": [
-        "stores/dial.py",
-        "stores/redis.py",
-        "stores/wire.py",
+        "metering/stores/dial.py",
+        "metering/stores/redis.py",
+        "metering/stores/wire.py",
         "caching/exact/redis.py",
         "caching/exact/server.py",
         "caching/index/redis*.py",
     ],
     "sqlite3": [
-        "stores/database.py",
-        "stores/sqlite.py",
+        "metering/stores/database.py",
+        "metering/stores/sqlite.py",
         "caching/exact/sqlite.py",
         "caching/index/sqlite.py",
         "cli/cache.py",
     ],
-    "tiktoken": ["pricing/vocabulary.py"],
-    "genai_prices": ["pricing/*"],
+    "tiktoken": ["metering/pricing/encodings.py"],
+    "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],
     "langgraph": ["vocabulary/errors.py", "steering/*", "cli/*"],
     "langchain": ["steering/middleware.py", "steering/routed.py", "cli/*"],
@@ -81,7 +72,13 @@ ONLY_IN = {
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 
-PURE = ["budgets/budget.py", "budgets/accounts.py", "budgets/ledger.py", "budgets/alerts.py", "stores/account.py"]
+PURE = [
+    "metering/budgets/budget.py",
+    "metering/budgets/accounts.py",
+    "metering/budgets/ledger.py",
+    "metering/budgets/alerts.py",
+    "metering/stores/account.py",
+]
 PURE += [file for file in FILES if file.startswith("policies/")]
 PURE += [f"caching/{name}.py" for name in ("base", "entry", "keepable", "question", "replies", "rules", "shelf")]
 PURE += [
@@ -149,7 +146,7 @@ def test_imports_point_downwards(file: str) -> None:
 def test_only_the_guard_reaches_up_and_only_for_types() -> None:
     """Strict models and waiting know the guard by name for type checkers; nobody below them does."""
     knowing = {file for file in FILES if any(m == f"{NAME}.guard" for m in imports(file, typing_too=True))}
-    below = {file for file in knowing if RANK.get(Path(file).parts[0].removesuffix(".py"), 99) < RANK["waiting"]}
+    below = {file for file in knowing if RANK.get(Path(file).parts[0].removesuffix(".py"), 99) < RANK["metering"]}
     assert below == set()
 
 

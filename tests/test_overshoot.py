@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from langchain_costguard import Budget, CostGuard, CostGuardError, MemoryStore, SQLiteStore
-from langchain_costguard.stores import open_store
+from langchain_costguard.metering.stores import open_store
 from langchain_costguard.testing import FakeProvider, Reply
 from tests.conftest import PRICES
 from tests.servers import redis_server
@@ -112,7 +112,7 @@ import json, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from langchain_costguard import Budget, CostGuard, CostGuardError, Price
 from langchain_costguard.vocabulary.errors import StoreUnavailableError
-from langchain_costguard.stores import open_store
+from langchain_costguard.metering.stores import open_store
 from langchain_openai import ChatOpenAI
 
 import logging

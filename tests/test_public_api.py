@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import langchain_costguard
-import langchain_costguard.stores
+import langchain_costguard.metering.stores
 import langchain_costguard.testing
 
 FRONT = [

@@ -13,9 +13,9 @@ import pytest
 from langchain_core.tools import tool
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, MemoryStore, RedisStore, SQLiteStore
-from langchain_costguard.admission import last_call, spending_reserve
 from langchain_costguard.cli.accounts import lines_of
 from langchain_costguard.events import Alert
+from langchain_costguard.metering.admission import last_call, spending_reserve
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.servers import redis_server

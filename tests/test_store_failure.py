@@ -23,8 +23,8 @@ from langchain_costguard import (
     StoreUnavailableError,
 )
 from langchain_costguard.events import Alert, StoreFailed
-from langchain_costguard.stores import Balance, Claim, Grant, Refusal, StoreError
-from langchain_costguard.stores.failover import RECEIPTS, FailoverStore
+from langchain_costguard.metering.stores import Balance, Claim, Grant, Refusal, StoreError
+from langchain_costguard.metering.stores.failover import RECEIPTS, FailoverStore
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.servers import redis_server, silent_server

@@ -29,7 +29,7 @@ from pydantic import BaseModel
 
 from langchain_costguard import AgentHaltedError, Budget, BudgetExceededError, CostGuard, Price
 from langchain_costguard.events import CallSettled, CallStarted, Refused
-from langchain_costguard.strict import STRICT
+from langchain_costguard.metering.seams.wrapping import STRICT
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 

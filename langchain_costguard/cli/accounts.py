@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from langchain_costguard.budgets.accounts import GRANTED
-from langchain_costguard.budgets.budget import MEASURES, SCOPES
-from langchain_costguard.budgets.grants import KEYS
 from langchain_costguard.cli.words import amount
-from langchain_costguard.stores.base import Balance
+from langchain_costguard.metering.budgets.accounts import GRANTED
+from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES
+from langchain_costguard.metering.budgets.grants import KEYS
+from langchain_costguard.metering.stores.base import Balance
 
 NAMES = ["budget", "scope", "window", "measure"]
 HEADER = [*NAMES, "spent", "held", "left", "cap"]

@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 
 from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
 from langchain_costguard.cli.words import count
+from langchain_costguard.metering.stores.urls import place_of
 from langchain_costguard.observe.tables import table
-from langchain_costguard.stores.urls import place_of
 from langchain_costguard.vocabulary.money import show_all
 
 T = TypeVar("T")

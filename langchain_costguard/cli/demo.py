@@ -9,14 +9,14 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.closing import table_of
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.live import Live
 from langchain_costguard.cli.words import count
 from langchain_costguard.events import CallSettled, Event, Refused
 from langchain_costguard.guard import CostGuard
-from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.seams.quiet import quiet_refusals
 from langchain_costguard.vocabulary.errors import CostGuardError
 
 if TYPE_CHECKING:

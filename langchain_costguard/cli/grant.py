@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
-from langchain_costguard.budgets import grants
-from langchain_costguard.budgets.budget import MEASURES, SCOPES, window_at, zone
 from langchain_costguard.cli.accounts import NAMES, Line, lines_of
 from langchain_costguard.cli.switch import asking, shared
 from langchain_costguard.cli.tags import parsed
 from langchain_costguard.cli.words import amount, count, unit
+from langchain_costguard.metering.budgets import grants
+from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES, window_at, zone
+from langchain_costguard.metering.stores.base import Claim
 from langchain_costguard.observe.tables import table
-from langchain_costguard.stores.base import Claim
 
 _WINDOWS = ("hour", "day", "week", "month")
 

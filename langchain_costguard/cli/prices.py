@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
-from langchain_costguard.pricing.explaining import explain
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.explaining import explain
+from langchain_costguard.metering.pricing.prices import PriceBook
 
 
 def prices(options: argparse.Namespace) -> int:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from langchain_costguard.budgets.budget import Budget
 from langchain_costguard.cli.closing import STOPPED, check_writable, reason_of, sentences, table_of, write_json
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.live import Live
 from langchain_costguard.cli.program import Ending, Program, play
 from langchain_costguard.cli.tags import parsed, tagged
 from langchain_costguard.guard import CostGuard
-from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.seams.quiet import quiet_refusals
 from langchain_costguard.vocabulary.errors import CostGuardError
 
 _MEASURES: Mapping[str, Callable[[str], Any]] = {
@@ -97,7 +97,7 @@ def _nonce() -> str:
 
 
 def _guard(store: str | None, budget: Budget | None, tags: Mapping[str, str]) -> CostGuard:
-    from langchain_costguard.stores import open_store
+    from langchain_costguard.metering.stores import open_store
 
     balances = open_store(store) if store else None
     return CostGuard(*([budget] if budget else []), store=balances, session=tags.get("session"))

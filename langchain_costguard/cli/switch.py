@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from langchain_costguard.budgets import switch
 from langchain_costguard.cli.accounts import HEADER, lines_of
 from langchain_costguard.cli.words import count
+from langchain_costguard.metering.budgets import switch
+from langchain_costguard.metering.stores import open_store
+from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.observe.tables import table
-from langchain_costguard.stores import open_store
-from langchain_costguard.stores.base import Store, StoreError
 
 T = TypeVar("T")
 _REASON = "stopped by an operator"

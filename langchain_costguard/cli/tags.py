@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_costguard.ambient import watching
+from langchain_costguard.metering.seams.watching import watching
 from langchain_costguard.vocabulary import scope as scopes
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.tiers import Spec, blended, checked_model, distinct
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from langchain_costguard.budgets.headroom import Headroom
+from langchain_costguard.metering.budgets.headroom import Headroom
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, get_args
 
-from langchain_costguard.pricing import catalog
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing import catalog
+from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.routing.abilities import profiles
 from langchain_costguard.vocabulary.usage import ModelRef
 

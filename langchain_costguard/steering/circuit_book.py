@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import ceil
 from typing import Literal, NamedTuple
 
-from langchain_costguard.budgets.budget import quoted
-from langchain_costguard.stores.base import MAX_AMOUNT, Claim, Refusal, Store
+from langchain_costguard.metering.budgets.budget import quoted
+from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Refusal, Store
 
 
 class State(NamedTuple):

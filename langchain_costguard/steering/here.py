@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import interrupt
 
-from langchain_costguard.admission import spending_reserve
-from langchain_costguard.ambient import attached, attached_here
 from langchain_costguard.events import Interrupted, Steered
-from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.metering.admission import spending_reserve
+from langchain_costguard.metering.seams.quiet import quiet_refusals
+from langchain_costguard.metering.seams.watching import attached, attached_here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 if TYPE_CHECKING:
-    from langchain_costguard.budgets.headroom import Headroom
     from langchain_costguard.guard import CostGuard
+    from langchain_costguard.metering.budgets.headroom import Headroom
     from langchain_costguard.steering.flow import Call
     from langchain_costguard.vocabulary.scope import Scope
 

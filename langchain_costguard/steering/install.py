@@ -12,7 +12,7 @@ from langgraph.channels import LastValue
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 
-from langchain_costguard.settlement import noting
+from langchain_costguard.metering.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.here import paying
 from langchain_costguard.steering.states import node_reply, node_request, node_update

@@ -12,7 +12,8 @@ from langgraph.graph import END
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
-from langchain_costguard.budgets.grants import RECORDED
+from langchain_costguard.metering.budgets.grants import RECORDED
+from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, StoreError
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.policies.loops import LoopDetector, nudges
 from langchain_costguard.policies.retries import Retry
@@ -23,7 +24,6 @@ from langchain_costguard.steering.states import messages_of
 from langchain_costguard.steering.steer import steer
 from langchain_costguard.steering.tooling import Approval, ask_leave_first, asteer_tool, steer_tool
 from langchain_costguard.steering.unsticking import Rung, checked_ladder, found, resolve
-from langchain_costguard.stores.base import MAX_AMOUNT, Claim, StoreError
 from langchain_costguard.vocabulary.errors import CostGuardError, StuckLoopError
 from langchain_costguard.vocabulary.money import Money, nano, usd
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from langchain_costguard.budgets.budget import MEASURES
+from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.steering.here import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError
 from langchain_costguard.vocabulary.money import usd

@@ -16,7 +16,7 @@ from langchain_costguard.caching.prompt.prompt import SYSTEM, TOOLS, Prompt, Sch
 from langchain_costguard.caching.prompt.rates import HitRate
 from langchain_costguard.caching.prompt.told import PromptBroken, PromptCacheFell
 from langchain_costguard.caching.prompt.watching import Watching, sentence
-from langchain_costguard.pricing.minimums import least_tokens
+from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.routed import ref_of
 from langchain_costguard.steering.used import used_in

@@ -13,9 +13,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 from pydantic import ConfigDict
 
-from langchain_costguard.ambient import OURS, RECALLED
 from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.replies import pieces
+from langchain_costguard.metering.seams.watching import OURS, RECALLED
 from langchain_costguard.vocabulary.money import usd
 
 _NOTHING_SPENT: UsageMetadata = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}

@@ -23,8 +23,8 @@ from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
+    from langchain_costguard.metering.pricing.rates import Rates
     from langchain_costguard.policies.retries import Retry
-    from langchain_costguard.pricing.rates import Rates
 
 _ASSUMED_OUTPUT = 256
 """Output tokens by which models are compared before the call."""

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.ambient import attached
 from langchain_costguard.events import Approved, EndedEarly, Rejected
+from langchain_costguard.metering.seams.watching import attached
 from langchain_costguard.policies.retries import Retry
 from langchain_costguard.steering.attempts import retrying, through
 from langchain_costguard.steering.circuits import Circuits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from langchain_costguard.pricing.reading import from_usage_metadata
+from langchain_costguard.metering.pricing.reading import from_usage_metadata
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

@@ -28,11 +28,11 @@ sys.path.insert(0, str(ROOT))
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage  # noqa: E402
 
-from langchain_costguard.pricing import Estimator, PriceBook, shapes, vocabulary  # noqa: E402
-from langchain_costguard.pricing.dialects import from_raw  # noqa: E402
-from langchain_costguard.pricing.families import family_of  # noqa: E402
-from langchain_costguard.pricing.reading import from_usage_metadata  # noqa: E402
-from langchain_costguard.pricing.tokens import counter  # noqa: E402
+from langchain_costguard.metering.pricing import Estimator, PriceBook, encodings, shapes  # noqa: E402
+from langchain_costguard.metering.pricing.dialects import from_raw  # noqa: E402
+from langchain_costguard.metering.pricing.families import family_of  # noqa: E402
+from langchain_costguard.metering.pricing.reading import from_usage_metadata  # noqa: E402
+from langchain_costguard.metering.pricing.tokens import counter  # noqa: E402
 from langchain_costguard.vocabulary.usage import ModelRef, Usage  # noqa: E402
 
 Row = dict[str, Any]
@@ -355,7 +355,7 @@ STORED = ("additional_tools", "tool_search_output", "mcp_list_tools", "item_refe
 
 def unforeseeable(row: Row, case: Case) -> bool:
     """Whether the provider adds content that is not in the request: its own tools, stored conversations, files."""
-    from langchain_costguard.pricing.schemas import functions_of
+    from langchain_costguard.metering.pricing.schemas import functions_of
 
     request = row["request"]
     if any(request.get(key) for key in SERVER_SIDE) or functions_of(case.tools)[1]:
@@ -450,12 +450,12 @@ def bench_tokens() -> None:
     print("    content the request does not hold (the provider's own tools, stored conversations, files).\n")
     cases += from_parquet()
     for exact in (True, False):
-        ready = vocabulary.wait("o200k_base", 60) and vocabulary.wait("cl100k_base", 60) if exact else False
+        ready = encodings.wait("o200k_base", 60) and encodings.wait("cl100k_base", 60) if exact else False
         if exact and not ready:
             print("no vocabulary found: the table with vocabulary is left out\n")
             continue
         if not exact:
-            vocabulary._ready.clear()
+            encodings._ready.clear()
             for encoding in ("o200k_base", "cl100k_base"):
                 fresh = counter(encoding)
                 fresh._encode, fresh.exact, fresh.recent, fresh._old = None, False, {}, {}
@@ -539,13 +539,13 @@ def bench_speed() -> None:
         estimator.estimate(model, messages)
 
     for exact in (False, True):
-        if exact and not vocabulary.wait("o200k_base", 60):
+        if exact and not encodings.wait("o200k_base", 60):
             rows.append(("(no vocabulary found)", "-"))
             break
         if not exact:
             texts._encode = lambda text: [0] * shapes.count_by_shape(text)  # the shape estimate, kept in place
         else:
-            texts._encode = vocabulary.encoder("o200k_base")
+            texts._encode = encodings.encoder("o200k_base")
         texts.exact = True
         word = "exact" if exact else "by shape"
 

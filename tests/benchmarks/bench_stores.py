@@ -14,7 +14,7 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from langchain_costguard.stores import Claim, MemoryStore, RedisStore, SQLiteStore, Store
+from langchain_costguard.metering.stores import Claim, MemoryStore, RedisStore, SQLiteStore, Store
 from tests.servers import redis_server
 
 BLOCKS = 60

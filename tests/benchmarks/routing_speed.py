@@ -14,7 +14,7 @@ import numpy as np
 from langchain_core.messages import AIMessage, HumanMessage
 from routing_semantic import Given
 
-from langchain_costguard.budgets.headroom import Headroom, Room
+from langchain_costguard.metering.budgets.headroom import Headroom, Room
 from langchain_costguard.routing.affinity import PrefixRouter
 from langchain_costguard.routing.budget import BudgetRouter
 from langchain_costguard.routing.choice import ChoiceRouter

@@ -15,7 +15,7 @@ from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry, Wanted
 from langchain_costguard.caching.exact.sqlite import SQLiteCache
 from langchain_costguard.caching.index.sqlite import SQLiteIndex
-from langchain_costguard.stores import SQLiteStore
+from langchain_costguard.metering.stores import SQLiteStore
 
 PROCESSES = multiprocessing.get_context("forkserver")
 NOW = 1_000_000.0

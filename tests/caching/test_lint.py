@@ -22,7 +22,7 @@ from langchain_costguard.caching.prompt.findings import Finding, Findings
 from langchain_costguard.caching.prompt.prompt import Schemas, prompt_of
 from langchain_costguard.caching.prompt.records import Record, read_lines
 from langchain_costguard.caching.prompt.watching import Watching
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.prices import PriceBook
 
 START = 1_767_225_600
 HANDBOOK = "\n".join(

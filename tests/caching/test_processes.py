@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from langchain_costguard.caching import CacheError, MemoryCache, RedisCache, SQLiteCache, Wanted, open_cache
-from langchain_costguard.stores import SQLiteStore
+from langchain_costguard.metering.stores import SQLiteStore
 from langchain_costguard.testing import ManualClock
 from tests.caching import workers
 from tests.caching.conftest import emptied

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from langchain_costguard.caching.prompt.breakpoints import DOCUMENTED, MOST, Mark, Place, lifetime, plan
 from langchain_costguard.caching.prompt.gaps import LIKELY, UNLIKELY, Gaps, Odds, odds
 from langchain_costguard.caching.prompt.rates import HitRate
-from langchain_costguard.pricing.minimums import least_tokens
+from langchain_costguard.metering.pricing.minimums import least_tokens
 
 SURE = Odds(0.9, 0.9)
 SLOW = Odds(0.1, 0.9)

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import pytest
 
-from langchain_costguard.stores import open_store
+from langchain_costguard.metering.stores import open_store
 from tests.cli import programs
 from tests.cli.conftest import COMMAND, Shell
 

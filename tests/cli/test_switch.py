@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from langchain_costguard import Budget
-from langchain_costguard.budgets.ledger import Ledger
 from langchain_costguard.cli import main
-from langchain_costguard.stores import open_store
+from langchain_costguard.metering.budgets.ledger import Ledger
+from langchain_costguard.metering.stores import open_store
 from langchain_costguard.vocabulary.scope import Scope
 from tests.cli import programs
 from tests.cli.conftest import Shell

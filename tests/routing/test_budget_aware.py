@@ -8,8 +8,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from langchain_costguard import Price
-from langchain_costguard.budgets.headroom import Headroom, Room
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.budgets.headroom import Headroom, Room
+from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.routing.budget import BudgetRouter
 from langchain_costguard.routing.route import Route, RouteRequest
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from langchain_costguard import Price
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.routing.abilities import profiles
 from langchain_costguard.routing.tiers import TIERS, blended, dearest, tiers
 

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from langchain_core.messages import ToolMessage
 
-from langchain_costguard.budgets.switch import KillSwitch
 from langchain_costguard.cli import main
+from langchain_costguard.metering.budgets.switch import KillSwitch
+from langchain_costguard.metering.stores import MemoryStore, RedisStore, SQLiteStore, Store, StoreError
+from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.policies.breaker import Breaker
 from langchain_costguard.steering import circuits as module
 from langchain_costguard.steering.circuits import Circuits, unavailable
-from langchain_costguard.stores import MemoryStore, RedisStore, SQLiteStore, Store, StoreError
-from langchain_costguard.stores.failover import FailoverStore
 from langchain_costguard.testing import ManualClock
+from tests.metering.stores.conftest import emptied
 from tests.servers import Server, redis_server, silent_server
-from tests.stores.conftest import emptied
 
 DOWN = RuntimeError("down")
 SHARED = Breaker(shared=True)

@@ -14,11 +14,11 @@ from langgraph.errors import GraphInterrupt
 
 from langchain_costguard import AgentHaltedError, Budget, BudgetExceededError, CostGuard
 from langchain_costguard.events import CircuitClosed, CircuitOpened, Retried, ShortCircuited, Throttled
+from langchain_costguard.metering.stores import SQLiteStore
 from langchain_costguard.steering import Breaker, CircuitOpenError, Retry, SteeredModel, steer
 from langchain_costguard.steering.flow import Call, Sleep
 from langchain_costguard.steering.requests import ChatRequest
 from langchain_costguard.steering.requests import Reply as Answer
-from langchain_costguard.stores import SQLiteStore
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.test_wrap import ANTHROPIC, empty

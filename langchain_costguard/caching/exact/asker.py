@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_costguard.calls import Asked, asked_here
+from langchain_costguard.metering.calls import Asked, asked_here
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.scope import Scope
 

@@ -18,7 +18,7 @@ from langchain_costguard.caching.exact.generations import from_text, may_keep, t
 from langchain_costguard.caching.exact.told import messages_in, normal, told
 from langchain_costguard.caching.question import Question
 from langchain_costguard.caching.rules import Options, Rules
-from langchain_costguard.pricing.reading import usage_of
+from langchain_costguard.metering.pricing.reading import usage_of
 
 T = TypeVar("T")
 log = logging.getLogger("langchain_costguard")

@@ -16,8 +16,8 @@ from langchain_costguard.caching.exact.cache import ExactCache
 from langchain_costguard.caching.outage import Outage
 from langchain_costguard.caching.rules import Options
 from langchain_costguard.caching.shelf import checked_most, checked_timeout
-from langchain_costguard.stores.base import StoreError
-from langchain_costguard.stores.database import Database
+from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.stores.database import Database
 
 T = TypeVar("T")
 

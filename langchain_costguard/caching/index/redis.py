@@ -13,7 +13,7 @@ from langchain_costguard.caching.index.base import Neighbour
 from langchain_costguard.caching.index.redis_base import Link
 from langchain_costguard.caching.index.redis_search import RedisSearchIndex
 from langchain_costguard.caching.index.redis_sets import RedisVectorSetIndex
-from langchain_costguard.stores.dial import Client
+from langchain_costguard.metering.stores.dial import Client
 
 _NEITHER = (
     "this server can look up no vectors: take Redis 8 or later (vector sets), or a server with Redis Search, such as "

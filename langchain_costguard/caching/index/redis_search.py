@@ -15,7 +15,7 @@ from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.index.base import Neighbour, unit, wrong_size
 from langchain_costguard.caching.index.redis_base import Link, RemoteIndex, entry_of, lifetime
-from langchain_costguard.stores.dial import Client
+from langchain_costguard.metering.stores.dial import Client
 
 
 class RedisSearchIndex(RemoteIndex):

@@ -13,13 +13,13 @@ from langchain_costguard.caching.prompt.findings import Finding, Findings
 from langchain_costguard.caching.prompt.gaps import HOUR
 from langchain_costguard.caching.prompt.kinds import TEXT
 from langchain_costguard.caching.prompt.records import Record, record_of
-from langchain_costguard.pricing.estimate import Estimator
-from langchain_costguard.pricing.minimums import least_tokens
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.estimate import Estimator
+from langchain_costguard.metering.pricing.minimums import least_tokens
+from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
-    from langchain_costguard.pricing.rates import Rates
+    from langchain_costguard.metering.pricing.rates import Rates
 
 _KEPT = 8
 """Requests of a feature and model that the next one is compared with: as many conversations may go on at once."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.caching.prompt.linter import Linter
 from langchain_costguard.caching.prompt.records import Part, Record, message_part, text_of, tool_part
-from langchain_costguard.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.vocabulary.money import show
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from langchain_costguard.cli.doctor.observer import Drill, Observer, drill_for, 
 from langchain_costguard.cli.doctor.records import Log
 from langchain_costguard.cli.doctor.wires import Wires
 from langchain_costguard.cli.program import Ending, Program, play
-from langchain_costguard.quiet import quiet_refusals
+from langchain_costguard.metering.seams.quiet import quiet_refusals
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""The calls under way, and those whose end nobody will tell of: found by their parents, their tasks and their age."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import _get_running_loop
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from langchain_costguard.metering.calls import Call
+
+MAX_OPEN = 20_000
+_SWEEP_EVERY = 64
+
+
+class Books:
+    """Calls by the number of their run id: a UUID hashes in Python, an int at once.
+
+    ``orphaned`` is told of calls whose parent, or whose task, ended before them; ``expired`` of those never heard of.
+    """
+
+    def __init__(
+        self, orphaned: Callable[[Iterable[Call]], None], expired: Callable[[Call], None], hold_seconds: float
+    ) -> None:
+        self.open: dict[int, Call] = {}
+        self._orphaned = orphaned
+        self._expired = expired
+        self._hold_seconds = hold_seconds
+        self._children: dict[int, set[int]] = {}
+        self._of_task: dict[int, set[int]] = {}
+        self._starts = 0
+        self._sweeping = threading.Lock()
+
+    def enter(self, call: Call) -> None:
+        """Enter a call."""
+        key = call.run_id.int
+        self.open[key] = call
+        if call.parent is not None:
+            self._children.setdefault(call.parent.int, set()).add(key)
+        if _get_running_loop() is not None:
+            self._belongs_to_task(call, key)
+        self._starts += 1
+        if self._starts % _SWEEP_EVERY == 0:
+            self._sweep(call.started)
+
+    def take(self, run_id: UUID) -> Call | None:
+        """Take a call out; None where it is not, or no longer, in the books."""
+        key = run_id.int
+        call = self.open.pop(key, None)
+        if call is None:
+            return None
+        if call.parent is not None:
+            siblings = self._children.get(call.parent.int)
+            if siblings is not None:
+                siblings.discard(key)
+                if not siblings:
+                    self._children.pop(call.parent.int, None)
+        if call.task:
+            of_task = self._of_task.get(call.task)
+            if of_task is not None:
+                of_task.discard(key)
+        return call
+
+    def parent_over(self, run_id: UUID) -> None:
+        """A run ended: what is still open below it is an orphan."""
+        keys = self._children.pop(run_id.int, None)
+        if keys:
+            self._orphaned(self._found(keys))
+
+    def _belongs_to_task(self, call: Call, key: int) -> None:
+        """LangChain tells nothing of a cancelled ``ainvoke``; that its task is over does.
+
+        https://github.com/langchain-ai/langchain/issues/38469
+        """
+        task = asyncio.current_task()
+        if task is None:
+            return
+        call.task = id(task)
+        of_task = self._of_task.get(call.task)
+        if of_task is None:
+            of_task = self._of_task[call.task] = set()
+            task.add_done_callback(self._task_over)
+        of_task.add(key)
+
+    def _task_over(self, task: asyncio.Task[Any]) -> None:
+        keys = self._of_task.pop(id(task), None)
+        if keys:
+            self._orphaned(self._found(keys))
+
+    def _found(self, keys: Iterable[int]) -> list[Call]:
+        return [call for key in keys if (call := self.open.get(key)) is not None]
+
+    def _sweep(self, now: float) -> None:
+        """Let go of calls whose holds have expired; of the oldest, too, where there are absurdly many."""
+        if not self._sweeping.acquire(blocking=False):
+            return
+        try:
+            oldest = now - self._hold_seconds
+            while self.open:
+                call = next(iter(self.open.values()))
+                if call.started >= oldest and len(self.open) <= MAX_OPEN:
+                    return
+                self.take(call.run_id)
+                self._expired(call)
+        except (RuntimeError, StopIteration):  # another thread changed the books meanwhile; the next sweep goes on
+            return
+        finally:
+            self._sweeping.release()

@@ -1,0 +1,168 @@
+"""One call under way: made once at its start, carried by ``run_id``, and closed once at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Literal
+from uuid import UUID
+
+from langchain_costguard.metering.budgets.ledger import Amounts, Hold
+from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef
+
+OPEN, PROVISIONAL = "open", "provisional"
+
+
+class Call:
+    """A model or tool call between its start and its end.
+
+    Attributes:
+        tokens, upper: the input estimate, and the same with the estimator's stated error (tokens).
+        asked: the most output tokens a reply may have, as the request says; None where it does not.
+        allowed: the same, or what the model can give at the most.
+        ceiling: the same as it was held: what was asked for, or less, or what the budgets afford.
+        alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
+        state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "allowed", "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref",
+        "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
+        "times", "tokens", "tool", "upper", "writes_cache",
+    )
+    # fmt: on
+
+    def __init__(
+        self, run_id: UUID, parent: UUID | None, kind: str, name: str, scope: Scope, step_id: str, started: float
+    ) -> None:
+        self.run_id = run_id
+        self.parent = parent
+        self.kind = kind
+        self.name = name
+        self.scope = scope
+        self.step_id = step_id
+        self.started = started
+        self.hold: Hold | None = None
+        self.state = OPEN
+        self.stream: Stream | None = None
+        self.strict = False
+        self.task = 0
+        self.held = 0
+        self.charged: Amounts | None = None
+        self.alone = False
+
+    ref: ModelRef
+    rates: Rates
+    tokens: int
+    upper: int
+    allowed: int
+    ceiling: int
+    asked: int | None
+    writes_cache: bool | Literal["1h"]
+    times: int
+    """How many replies were asked for (``n``)."""
+    tool: Any
+    """What a tool's price is computed from."""
+
+
+class Asked:
+    """A model call that was started in this context, for LangChain's cache, which is told of none.
+
+    Attributes:
+        call: The call.
+        tags: Those it was given.
+        open_calls: The calls open where it is booked.
+        around: The call it was started in.
+        prompts: What a cache was asked in it.
+    """
+
+    __slots__ = ("around", "call", "open_calls", "prompts", "tags")
+
+    def __init__(
+        self, call: Call, tags: Sequence[str] | None, open_calls: Mapping[int, Call], around: Asked | None
+    ) -> None:
+        self.call = call
+        self.tags = tags or ()
+        self.open_calls = open_calls
+        self.around = around
+        self.prompts: Sequence[str] = ()
+
+
+_asked: ContextVar[Asked | None] = ContextVar("costguard_asked", default=None)
+
+
+def asked(call: Call, tags: Sequence[str] | None, open_calls: Mapping[int, Call]) -> None:
+    """Note a model call that starts in this context."""
+    _asked.set(Asked(call, tags, open_calls, asked_here()))
+
+
+def asked_here(prompt: str | None = None) -> Asked | None:
+    """The innermost model call under way in this context.
+
+    With ``prompt``, the one in which a cache was asked this very text, if there is one: a strict call is settled before
+    its answer reaches the cache.
+    """
+    found = _asked.get()
+    if prompt is not None:
+        noted = found
+        while noted is not None:
+            if any(text is prompt for text in noted.prompts):
+                return noted
+            noted = noted.around
+    while found is not None and found.call.run_id.int not in found.open_calls:
+        found = found.around
+    return found
+
+
+class Stream:
+    """What has come of a streamed reply so far."""
+
+    __slots__ = ("chars", "check_at", "chunks", "first_at", "last_chunk", "next_check", "parts", "stopped")
+
+    def __init__(self, now: float, check_at: int) -> None:
+        self.parts: list[str] = []
+        self.chunks = 0
+        self.chars = 0
+        self.check_at = check_at
+        self.first_at = now
+        self.last_chunk: Any = None
+        self.next_check = 0.0
+        self.stopped = False
+
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self.parts)
+
+    def at_most(self) -> int:
+        """Tokens so far, counted cheaply and high: providers send a token or more a chunk, and text that is not all
+        emoji has a character or more to a token."""
+        return max(self.chunks, self.chars)
+
+
+def pieces(token: Any, chunk: Any) -> str:
+    """The text of one streamed chunk that is billed as output: content, reasoning, and the arguments of tool calls."""
+    if isinstance(token, str) and token:
+        return token
+    message = getattr(chunk, "message", None)
+    calls = getattr(message, "tool_call_chunks", None)
+    if calls:
+        return "".join(f"{call.get('name') or ''}{call.get('args') or ''}" for call in calls)
+    if isinstance(token, list):
+        return "".join(map(_block, token))
+    extra = getattr(message, "additional_kwargs", None)
+    return str(extra.get("reasoning_content") or "") if extra else ""
+
+
+def _block(block: Any) -> str:
+    if isinstance(block, str):
+        return block
+    if not isinstance(block, dict):
+        return ""
+    for key in ("text", "thinking", "reasoning", "partial_json", "input_json_delta", "args"):
+        value = block.get(key)
+        if isinstance(value, str) and value:
+            return value
+    return "".join(str(item.get("text") or "") for item in block.get("summary") or () if isinstance(item, dict))

@@ -1,0 +1,361 @@
+"""The meter: admits a call against the budgets, and settles it. Knows nothing of LangChain's callbacks.
+
+One call, top to bottom: ``admit`` it (estimate → hold → reserve, or a denial); enter it in the ``books``; count what
+streams in; then ``settle`` it by the usage the provider reports, ``settle_partly`` by what was seen of a reply, or
+``void`` it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_costguard import events
+from langchain_costguard.metering.books import Books
+from langchain_costguard.metering.budgets.alerts import passed
+from langchain_costguard.metering.budgets.budget import MEASURES
+from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
+from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
+from langchain_costguard.metering.pricing.estimate import Estimator
+from langchain_costguard.metering.pricing.minimums import least_tokens
+from langchain_costguard.metering.pricing.prices import PriceBook
+from langchain_costguard.observe.report import Tallies
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
+
+UNKNOWN_OUTPUT = 32_768
+"""Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
+EXTENSION = 256
+"""Output tokens a stream asks for when its hold is used up."""
+_LOOK_AGAIN = 8
+"""Tokens between two exact counts at the least: a count takes as long as the text is."""
+_MAX_PROVISIONAL = 1_000
+"""Calls settled by estimate that may still be heard of."""
+_MAX_SESSIONS = 10_000
+
+Emit = Callable[[events.Event], None]
+
+
+class Meter:
+    """Calls under way, and what becomes of them. One per guard; entered from many threads."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        book: PriceBook,
+        estimator: Estimator,
+        *,
+        emit: Emit | None,
+        alerts: Sequence[float],
+        floor: int,
+        clock: Callable[[], float],
+        settled: Callable[[Sequence[Account]], None],
+    ) -> None:
+        self.ledger = ledger
+        self.book = book
+        self.estimator = estimator
+        self.tallies = Tallies()
+        self.emit = emit
+        self.clock = clock
+        self.books = Books(self._orphaned, self._expired, ledger.hold_seconds)
+        self.open_calls = self.books.open
+        self.dearest: dict[str, int] = {}
+        """What the dearest call of each session took so far (nano-USD): its charge, or what had to be held for it."""
+        self._provisional: deque[Call] = deque()
+        self._alerts = alerts
+        self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
+        self._floor = floor
+        self._settled = settled
+
+    # Start
+
+    def admit(self, call: Call, *, units: int | None = None, last: bool = False) -> Denial | None:
+        """Reserve what a model call can cost at the most; the denial where it does not fit.
+
+        With ``units`` the output ceiling is that many tokens, whatever the request says. A ``last`` call may have what
+        budgets keep back.
+        """
+        if units is not None:
+            call.ceiling = units
+        n, upper, steps = call.times, call.upper, 0 if call.scope.step else 1
+        rate = call.rates.output_rate(upper)
+        per_unit = (rate * n, n, 0, n, 0, 0, 0, 0)
+        if call.asked is not None or units is not None:
+            output, bounds = call.ceiling * n, (0, 0)
+        else:
+            output, bounds = 0, (min(self._floor, call.ceiling), call.ceiling)
+        usd = call.rates.ceiling(upper, output, cache_write=call.writes_cache)
+        answer = self.ledger.reserve(
+            call.scope,
+            call.step_id,
+            (usd, upper + output, upper, output, 1, 0, steps, 0),
+            per_unit,
+            units=bounds,
+            alone=call.alone,
+            last=last,
+            now=call.started,
+        )
+        if isinstance(answer, Denial):
+            return answer
+        call.hold = answer
+        if bounds[1]:
+            call.ceiling = answer.units
+        call.held = usd + rate * n * answer.units
+        return None
+
+    def admit_tool(self, call: Call, fee: int, *, last: bool = False) -> Denial | None:
+        """Reserve one tool call and its fee (nano-USD)."""
+        call.held = fee
+        answer = self.ledger.reserve(
+            call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), alone=call.alone, last=last, now=call.started
+        )
+        if isinstance(answer, Denial):
+            return answer
+        call.hold = answer
+        return None
+
+    def step(self, scope: Scope, step_id: str, now: float) -> Denial | None:
+        """Count one step: spent as it starts."""
+        amounts = (0, 0, 0, 0, 0, 0, 1, 0)
+        answer = self.ledger.reserve(scope, step_id, amounts, now=now)
+        if isinstance(answer, Denial):
+            return answer
+        totals = self.ledger.settle(answer, amounts, now)
+        if self.emit is not None:
+            self._alert(scope, answer.accounts, amounts, totals, now)
+        return None
+
+    # Under way
+
+    def overflow(self, call: Call, stream: Stream) -> Denial | None:
+        """Look whether a stream has used up its hold; the denial where it has, and no more can be had.
+
+        Sets ``stream.check_at``, the tokens (counted cheaply and high) at which to look again.
+        """
+        hold = call.hold
+        if hold is None or not hold.limits:
+            stream.check_at = 2**62
+            return None
+        ceiling = call.ceiling * call.times
+        if stream.at_most() < ceiling:
+            stream.check_at = ceiling
+            return None
+        used = self.seen(call, stream)
+        while used > ceiling:
+            more, now = used - ceiling, self.clock()
+            denial = self.ledger.extend(hold, max(EXTENSION, more), now)
+            if denial is None:
+                more = max(EXTENSION, more)
+            else:
+                denial = self.ledger.extend(hold, more, now)
+                if denial is not None:
+                    return denial
+            call.held += hold.per_unit[USD] * more
+            call.ceiling += -(-more // call.times)
+            ceiling = call.ceiling * call.times
+        stream.check_at = stream.at_most() + max(_LOOK_AGAIN, ceiling - used)
+        return None
+
+    def seen(self, call: Call, stream: Stream) -> int:
+        """Output tokens received so far: by the tokenizer, and no fewer than the chunks, which hold one or more."""
+        return max(stream.chunks, self.estimator.count_output(stream.text(), call.ref))
+
+    # End
+
+    def settle(self, call: Call, usage: Usage, reported: str | None, *, estimated: bool = False) -> None:
+        """Replace the hold by what the provider says was used; its word on the model wins, too."""
+        book = self.book
+        if usage.cache_write and call.writes_cache == "1h" and call.stream is not None and not usage.cache_write_1h:
+            # Anthropic's streams do not say which writes are kept for how long: the dearer one, where it was asked for.
+            usage = usage._replace(cache_write_1h=usage.cache_write)
+        ref = call.ref if reported is None else book.billed(call.ref, reported, call.started)
+        rates = call.rates if ref is call.ref and usage.tier is None else book.quote(ref, call.started, usage.tier)
+        charge = rates.charge(usage)
+        saved = rates.saved_by_cache(usage) if usage.cache_read else 0
+        self._pay(call, usage, charge, saved, estimated=estimated)
+        emit = self.emit
+        if emit is not None and rates.estimated and book.unpriced == "estimate":
+            emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
+        if charge > call.held:
+            self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, charge - call.held, 0))
+            if emit is not None:
+                emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
+
+    def settle_partly(self, call: Call, output: int | None) -> None:
+        """Settle a reply whose usage nobody said.
+
+        With ``output`` (tokens seen): at the input estimate and that much output. With None: at the whole hold.
+        """
+        usage, charge = self._guess(call, output)
+        self._pay(call, usage, charge, 0, estimated=True)
+        if self.emit is not None:
+            self.emit(events.UsageMissing(self.clock(), call.scope, call.run_id, call.ref, charge))
+
+    def settle_tool(self, call: Call, fee: int, *, failed: bool) -> None:
+        """Settle a tool call at its fee (nano-USD)."""
+        now, before = self.clock(), call.charged
+        self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
+        spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
+        self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0, 0))
+        if self.emit is not None:
+            self.emit(events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed))
+
+    def hit(self, call: Call, usage: Usage | None) -> None:
+        """A response cache answered: nothing was spent, and ``usage`` is what was saved."""
+        saved = call.rates.charge(usage) if usage is not None else 0
+        now = self.clock()
+        self._release(call, NONE, now)
+        self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0, 0))
+        if self.emit is not None:
+            self.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
+
+    def void(self, call: Call) -> None:
+        """Release the hold: nothing was spent."""
+        self._release(call, NONE, self.clock())
+
+    def _orphaned(self, calls: Iterable[Call]) -> None:
+        """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
+        for call in calls:
+            if call.state != OPEN or call.hold is None:
+                continue
+            self._provisional.append(call)
+            if len(self._provisional) > _MAX_PROVISIONAL:
+                self.books.take(self._provisional.popleft().run_id)
+            call.state = PROVISIONAL
+            if call.kind == "tool":
+                self.settle_tool(call, call.held, failed=True)
+                call.charged = (call.held, 0, 0, 0, 0, 1, 0, 0)
+            else:
+                seen = self.seen(call, call.stream) if call.stream else None
+                usage, charge = self._guess(call, seen)
+                call.charged = self._pay(call, usage, charge, 0, estimated=True)
+
+    def _expired(self, call: Call) -> None:
+        if call.state == OPEN and self.emit is not None:
+            self.emit(events.HoldExpired(self.clock(), call.scope, call.run_id, call.name, call.held))
+
+    def _guess(self, call: Call, output: int | None) -> tuple[Usage, int]:
+        if output is not None:
+            usage = Usage(input_tokens=call.tokens, output_tokens=output)
+            return usage, call.rates.charge(usage)
+        held = call.ceiling * call.times if call.hold is not None and call.hold.limits else 0
+        usage = Usage(input_tokens=call.upper, output_tokens=held)
+        return usage, max(call.held, call.rates.charge(usage))
+
+    def _pay(self, call: Call, usage: Usage, charge: int, saved: int, *, estimated: bool) -> Amounts:
+        now, before = self.clock(), call.charged
+        tokens, output = usage.input_tokens, usage.output_tokens
+        actual = (charge, tokens + output, tokens, output, 1, 0, 0 if call.scope.step else 1, 0)
+        self._release(call, actual, now)
+        session, dearest = call.scope.session, self.dearest
+        took = call.held if call.held > charge and call.asked is not None and not call.strict else charge
+        if took > dearest.get(session, 0):
+            dearest[session] = took
+            if len(dearest) > _MAX_SESSIONS:
+                dearest.pop(next(iter(dearest)), None)
+        read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
+        cacheable = tokens if read else _cacheable(call, tokens)
+        if before is None:
+            counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0, cacheable)
+        else:
+            cacheable -= _cacheable(call, before[INPUT])
+            tokens, output, spent = tokens - before[INPUT], output - before[OUTPUT], charge - before[USD]
+            counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, cacheable)
+        self.tallies.count(call.scope, counts)
+        if self.emit is not None:
+            first = call.stream.first_at - call.started if call.stream else None
+            self.emit(
+                events.CallSettled(
+                    at=now,
+                    scope=call.scope,
+                    run_id=call.run_id,
+                    model=call.ref,
+                    usage=usage,
+                    charge=charge,
+                    held=call.held,
+                    saved=saved,
+                    estimated=estimated,
+                    seconds=now - call.started,
+                    first_token_seconds=first,
+                )
+            )
+        return actual
+
+    def _release(self, call: Call, actual: Amounts, now: float) -> None:
+        hold = call.hold
+        if hold is None:
+            return
+        if call.charged is not None:
+            actual = [new - old for new, old in zip(actual, call.charged, strict=True)]
+        totals = self.ledger.settle(hold, actual, now)
+        if self.emit is not None:
+            self._alert(call.scope, hold.accounts, actual, totals, now)
+        self._settled(hold.accounts)
+
+    def _alert(
+        self, scope: Scope, accounts: Sequence[Account], actual: Amounts, totals: Sequence[int], now: float
+    ) -> None:
+        assert self.emit is not None
+        for account, total in zip(accounts, totals, strict=True):
+            amount = actual[account.measure]
+            if amount <= 0 or total < self._lowest_alert * account.base:
+                continue
+            for threshold in passed(total - amount, total, account.base, self._alerts):
+                budget, measure = account.budget, MEASURES[account.measure]
+                self.emit(events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base))
+
+
+def affordable(call: Call, denial: Denial) -> int:
+    """Output tokens the refusing account could pay for if nothing were held."""
+    account, refusal, times = denial.account, denial.refusal, call.times
+    left = account.cap - account.reserve - refusal.spent
+    rate = call.rates.output_rate(call.upper)
+    measure = MEASURES[account.measure]
+    if measure == "usd":
+        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
+        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
+    if measure == "tokens":
+        return (left - call.upper) // times
+    if measure == "output_tokens":
+        return left // times
+    return call.ceiling if refusal.by_holds else -1
+
+
+def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:
+    """What a tool's price says for this call: a fixed amount, or computed from arguments and (afterwards) output."""
+    if callable(price):
+        return price(tool, arguments, output)
+    return price
+
+
+_ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
+
+
+def _cacheable(call: Call, tokens: int) -> int:
+    """The input tokens, where the provider could have had them in its cache: it charges less for what it has there, and
+    they are as many as it keeps."""
+    rates = call.rates
+    return tokens if rates.cache_read < rates.input and tokens >= least_tokens(call.ref.name) else 0
+
+
+def asks_to_write_cache(ref: ModelRef) -> bool:
+    """Whether the provider's prompt cache is written to on request only; others write by themselves.
+
+    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
+    """
+    return any(name in ref.provider for name in _ASK_TO_WRITE)
+
+
+def may_write_cache(prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
+    """Whether a request asks for a write to the prompt cache (``cache_control``), for five minutes or ``"1h"``."""
+    marks = [params.get("cache_control")]
+    for message in prompt:
+        content = getattr(message, "content", None)
+        if isinstance(content, list):
+            marks += [block.get("cache_control") for block in content if isinstance(block, dict)]
+    marks += [tool.get("cache_control") for tool in params.get("tools") or () if isinstance(tool, dict)]
+    found = [mark for mark in marks if mark]
+    if not found:
+        return False
+    return "1h" if any(isinstance(mark, dict) and mark.get("ttl") == "1h" for mark in found) else True

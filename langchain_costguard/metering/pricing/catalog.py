@@ -1,0 +1,269 @@
+"""The public price table (genai-prices), read once per model into integer rates."""
+
+from __future__ import annotations
+
+import functools
+import math
+from datetime import UTC, datetime, time, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_costguard.metering.pricing.rates import Rates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, Provider
+
+PICO_PER_USD_MTOK = 1_000_000
+"""1 USD per million tokens is 1e-6 USD a token, which is 1e6 pico-USD."""
+
+NANO_PER_USD_THOUSAND = 1_000_000
+"""1 USD per thousand searches or requests is 1e-3 USD each, which is 1e6 nano-USD."""
+
+ALIASES = {
+    "anthropic-bedrock": "aws",
+    "anthropic_bedrock": "aws",
+    "azure_ai": "azure",
+    "azure_openai": "azure",
+    "azureml": "azure",
+    "mistralai": "mistral",
+    "nvidia_ai_endpoints": "nvidia",
+    "togetherai": "together",
+}
+"""LangChain's ``ls_provider`` where genai-prices' own matching does not find the provider by it."""
+
+UNKNOWN_PROVIDER = ("anthropic", "google")
+"""Whose dearest model stands in where the provider itself is unknown. OpenAI is left out: its "pro" models cost eight
+times as much as the dearest model of anyone else, and a hold at that price would refuse nearly every call."""
+
+
+class Listing(NamedTuple):
+    """One model of the table, and how it was found."""
+
+    provider: Provider
+    model: ModelInfo
+    own: bool
+    """The provider that was asked for lists it (itself, or as a reseller of the vendor's table)."""
+
+
+class Priced(NamedTuple):
+    """Rates and the time they hold for, in seconds since the epoch: ``since`` <= t < ``until``."""
+
+    since: float
+    until: float
+    rates: Rates | None
+
+
+def warm() -> None:
+    """Import the table now (a quarter of a second) rather than at the first price."""
+    _snapshot()
+
+
+def _snapshot() -> DataSnapshot:
+    from genai_prices.data_snapshot import get_snapshot
+
+    return get_snapshot()
+
+
+@functools.cache
+def _table_name() -> str:
+    return f"genai-prices {version('genai-prices')}"
+
+
+def find(provider: str, name: str) -> Listing | None:
+    """The listing of a model at a provider, or else of a model of that name at any provider.
+
+    By name alone means, in this order: the vendor whose naming it follows, OpenRouter's table (for ``vendor/model``),
+    the vendor before the slash or colon, and then any provider's table.
+    """
+    from genai_prices.data_snapshot import find_provider_by_id
+
+    snapshot = _snapshot()
+    wanted = provider.strip().lower()
+    known = find_provider_by_id(snapshot.providers, ALIASES.get(wanted, wanted)) if wanted else None
+    for ref in _spellings(name):
+        if known is not None and (model := known.find_model(ref, all_providers=snapshot.providers)):
+            return Listing(known, model, own=True)
+    for ref in _spellings(name):
+        for candidate in _by_name(snapshot, ref):
+            if model := candidate[0].find_model(candidate[1], all_providers=snapshot.providers):
+                return Listing(candidate[0], model, own=not wanted)
+    return None
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """The name, and the name without what frameworks put around it."""
+    name = name.strip()
+    yield name
+    for prefix in ("models/", "publishers/google/models/", "accounts/fireworks/models/"):
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix)
+
+
+def _by_name(snapshot: DataSnapshot, ref: str) -> Iterator[tuple[Provider, str]]:
+    """Tables and spellings in which a model may be found by its name alone, best first."""
+    from genai_prices.data_snapshot import find_provider_by_id
+
+    lowered = ref.lower()
+    for provider in snapshot.providers:
+        if provider.model_match is not None and provider.model_match.is_match(lowered):
+            yield provider, ref
+            break
+    if "/" in ref:
+        yield from ((provider, ref) for provider in snapshot.providers if provider.id == "openrouter")
+    for mark in ("/", ":"):
+        vendor, found, rest = ref.partition(mark)
+        if found and rest and vendor:
+            named = find_provider_by_id(snapshot.providers, ALIASES.get(vendor.lower(), vendor))
+            if named is not None:
+                yield named, rest
+    yield from ((provider, ref) for provider in snapshot.providers)
+
+
+def priced(listing: Listing, at: float, tier: str | None = None, *, stand_in: str = "") -> Priced:
+    """The rates of a listing at a time and service tier, and how long they hold."""
+    model = listing.model
+    when = datetime.fromtimestamp(at, UTC)
+    since, until = _interval(_constraints(model), when)
+    # A variant belongs to the provider that lists it: a reseller does not inherit its vendor's service tiers.
+    context = _context(tier) if any(model is own for own in listing.provider.models) else None
+    prices = {k: v for k, v in model.get_prices(when, context).__dict__.items() if v is not None}
+    if "input_mtok" not in prices:
+        return Priced(since, until, None)
+    source = stand_in or _source(listing)
+    naming = {"provider": listing.provider.id, "model": model.id, "source": source}
+    return Priced(since, until, _rates(prices, naming, estimated=bool(stand_in) or not listing.own))
+
+
+def _source(listing: Listing) -> str:
+    where = f"{_table_name()}, {listing.provider.id}: {listing.model.id}"
+    return where if listing.own else f"{where} (found by the model's name: the provider asked for does not list it)"
+
+
+def _context(tier: str | None) -> dict[str, str] | None:
+    """The request facts by which genai-prices selects a variant; one word stands for all three of its keys."""
+    return {"service_tier": tier, "processing": tier, "speed": tier} if tier else None
+
+
+def _rates(prices: Mapping[str, Any], naming: Mapping[str, str], *, estimated: bool) -> Rates:
+    starts = sorted({tier.start for price in prices.values() for tier in getattr(price, "tiers", ())})
+    beyond = tuple((start, _flat(prices, start, naming, estimated=estimated)) for start in starts)
+    return _flat(prices, -1, naming, tiers=beyond, estimated=estimated)
+
+
+def _flat(
+    prices: Mapping[str, Any],
+    start: int,
+    naming: Mapping[str, str],
+    *,
+    tiers: tuple[tuple[int, Rates], ...] = (),
+    estimated: bool,
+) -> Rates:
+    """The rates of one tier: that which begins at ``start`` input tokens, -1 for the lowest."""
+
+    def pico(key: str, otherwise: int = 0) -> int:
+        price = prices.get(key)
+        return otherwise if price is None else _whole(_in_tier(price, start) * PICO_PER_USD_MTOK)
+
+    def nano(key: str) -> int:
+        price = prices.get(key)
+        return 0 if price is None else _whole(_in_tier(price, start) * NANO_PER_USD_THOUSAND)
+
+    plain, output = pico("input_mtok"), pico("output_mtok")
+    write = pico("cache_write_mtok", plain)
+    return Rates(
+        **naming,
+        input=plain,
+        output=output,
+        cache_read=pico("cache_read_mtok", plain),
+        cache_write=write,
+        cache_write_1h=pico("cache_write_1h_mtok", write),
+        input_audio=pico("input_audio_mtok", plain),
+        output_audio=pico("output_audio_mtok", output),
+        output_image=pico("output_image_mtok", output),
+        reasoning=pico("output_reasoning_mtok", output),
+        web_search=nano("web_searches_kcount"),
+        request=nano("requests_kcount"),
+        tiers=tiers,
+        estimated=estimated,
+    )
+
+
+def _in_tier(price: Any, start: int) -> Decimal:
+    if isinstance(price, Decimal):
+        return price
+    at: Decimal = price.base
+    for tier in price.tiers:
+        if tier.start <= start:
+            at = tier.price
+    return at
+
+
+def _whole(amount: Decimal) -> int:
+    return int(amount.to_integral_value(ROUND_HALF_EVEN))
+
+
+def _constraints(model: ModelInfo) -> list[Any]:
+    prices = model.prices if isinstance(model.prices, list) else []
+    return [each.constraint for each in (*prices, *(model.price_variants or ())) if each.constraint is not None]
+
+
+def _interval(constraints: Iterable[Any], when: datetime) -> tuple[float, float]:
+    """From the last to the next moment at which one of the constraints may change its answer."""
+    since, until, now = -math.inf, math.inf, when.timestamp()
+    for moment in (m for constraint in constraints for m in _moments(constraint, when)):
+        if moment <= now:
+            since = max(since, moment)
+        else:
+            until = min(until, moment)
+    return since, until
+
+
+def _moments(constraint: Any, when: datetime) -> list[float]:
+    start_date = getattr(constraint, "start_date", None)
+    if start_date is not None:
+        return [datetime.combine(start_date, time(), UTC).timestamp()]
+    times = [t for t in (getattr(constraint, "start_time", None), getattr(constraint, "end_time", None)) if t]
+    days = [when.date() + timedelta(days=d) for d in (-1, 0, 1)]
+    moments = [datetime.combine(day, t, t.tzinfo or UTC).timestamp() for day in days for t in times]
+    # A constraint of a kind not known here is asked again every hour.
+    return moments or [when.timestamp() // 3600 * 3600, when.timestamp() // 3600 * 3600 + 3600]
+
+
+def dearest(provider: str, at: float) -> tuple[Rates, float] | None:
+    """The dearest model sold by the token (input and output price added) at a provider, and until when.
+
+    Models marked deprecated and models without both token prices (embeddings, speech, images) are left out. Where the
+    provider is unknown the dearest of ``UNKNOWN_PROVIDER`` stands in.
+    """
+    from genai_prices.data_snapshot import find_provider_by_id
+
+    providers = _snapshot().providers
+    wanted = provider.strip().lower()
+    known = find_provider_by_id(providers, ALIASES.get(wanted, wanted)) if wanted else None
+    pool = [known] if known is not None else [p for p in providers if p.id in UNKNOWN_PROVIDER]
+    best: Priced | None = None
+    until = math.inf
+    for listing in (Listing(p, m, own=True) for p in pool for m in p.models if not m.deprecated):
+        candidate = priced(listing, at, stand_in=_stand_in(listing, provider, known))
+        until = min(until, candidate.until)
+        rates = candidate.rates
+        if rates is not None and rates.output and (best is None or _sum(rates) > _sum(best.rates)):
+            best = candidate
+    return (best.rates, until) if best is not None and best.rates is not None else None
+
+
+def _sum(rates: Rates | None) -> int:
+    return 0 if rates is None else rates.input + rates.output
+
+
+def _stand_in(listing: Listing, provider: str, known: Provider | None) -> str:
+    where = known.id if known is not None else " and ".join(UNKNOWN_PROVIDER)
+    why = "" if known is not None else f", the provider {provider!r} being unknown" if provider else ""
+    return (
+        f"no price known{why}; charged as {listing.provider.id}: {listing.model.id}, "
+        f"the dearest of {where} in {_table_name()}"
+    )

@@ -1,0 +1,187 @@
+"""The price book: what a model call costs, by user overrides and the public table; unknown is None, never zero."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from typing import Literal
+
+from langchain_costguard.metering.pricing import catalog
+from langchain_costguard.metering.pricing.catalog import Priced
+from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
+
+Unpriced = Literal["estimate", "refuse", "free"]
+
+MEMO_SIZE = 4096
+"""Models remembered at once; beyond it the memo starts afresh (a model costs 0.1 ms to look up again)."""
+
+_PICO_PER_USD = 10**12
+_TOKENS = {"1": 1, "1K": 1_000, "1M": 1_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price set by the user: USD per ``per`` tokens, as text, whole number or Decimal.
+
+    What is left out costs as much as that of which it is a part: cached reads and writes as input, and so on.
+    """
+
+    input: str | int | Decimal
+    output: str | int | Decimal = "0"
+    cache_read: str | int | Decimal | None = None
+    cache_write: str | int | Decimal | None = None
+    cache_write_1h: str | int | Decimal | None = None
+    input_audio: str | int | Decimal | None = None
+    output_audio: str | int | Decimal | None = None
+    per: Literal["1", "1K", "1M"] = "1M"
+
+    def __post_init__(self) -> None:
+        if self.per not in _TOKENS:
+            raise ValueError(f"Price.per must be one of {', '.join(map(repr, _TOKENS))}, not {self.per!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "per" and not (value is None and field.name not in ("input", "output")):
+                _usd(field.name, value)
+
+    def rates(self, model: str, source: str) -> Rates:
+        """The price as rates a token."""
+
+        def pico(name: str, otherwise: int = 0) -> int:
+            value = getattr(self, name)
+            if value is None:
+                return otherwise
+            exact = _usd(name, value) * _PICO_PER_USD / _TOKENS[self.per]
+            return int(exact.to_integral_value(ROUND_HALF_EVEN))
+
+        plain, output = pico("input"), pico("output")
+        write = pico("cache_write", plain)
+        return Rates(
+            model=model,
+            input=plain,
+            output=output,
+            cache_read=pico("cache_read", plain),
+            cache_write=write,
+            cache_write_1h=pico("cache_write_1h", write),
+            input_audio=pico("input_audio", plain),
+            output_audio=pico("output_audio", output),
+            output_image=output,
+            reasoning=output,
+            source=source,
+        )
+
+
+def _usd(name: str, value: object) -> Decimal:
+    if isinstance(value, float):
+        raise ValueError(f"Price.{name} must be exact: write {value!r} as text, {str(value)!r}")
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError(f"Price.{name} must be text, a whole number or a Decimal, not {value!r}")
+    try:
+        usd = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"Price.{name} must be a number of USD, not {value!r}") from None
+    if not usd.is_finite() or usd < 0:
+        raise ValueError(f"Price.{name} must be a number of USD, zero or more, not {value!r}")
+    return usd
+
+
+class PriceBook:
+    """Prices of models. A look-up is memoised together with the time it holds for; any thread may ask.
+
+    ``prices`` are the user's own and win: their key is ``"model"``, ``"provider:model"`` or ``"provider/model"``.
+    ``unpriced`` says what ``quote`` makes of a model that nobody knows.
+    """
+
+    def __init__(self, prices: Mapping[str, Price] | None = None, *, unpriced: Unpriced = "estimate") -> None:
+        if unpriced not in ("estimate", "refuse", "free"):
+            raise ValueError(f"unpriced must be 'estimate', 'refuse' or 'free', not {unpriced!r}")
+        for key, price in (prices or {}).items():
+            if not isinstance(key, str) or not key.strip():
+                raise ValueError(f"prices: a key must name a model, not {key!r}")
+            if not isinstance(price, Price):
+                raise ValueError(f"prices[{key!r}] must be a Price, not {price!r}")
+        self.unpriced = unpriced
+        self._own = {key.strip().lower(): price for key, price in (prices or {}).items()}
+        self._memo: dict[tuple[str, str, str | None], Priced] = {}
+        self._fallbacks: dict[str, Priced] = {}
+        self._lock = threading.Lock()
+
+    def rates(self, model: ModelRef, at: float, tier: str | None = None) -> Rates | None:
+        """The model's rates at a time (seconds since the epoch) and service tier; None means unknown."""
+        entry = self._memo.get((model.provider, model.name, tier))
+        if entry is not None and entry[0] <= at < entry[1]:
+            return entry[2]
+        return self._look_up(model, at, tier)
+
+    def quote(self, model: ModelRef, at: float, tier: str | None = None) -> Rates:
+        """Rates to charge at in any case; LookupError for an unknown model where ``unpriced`` is ``"refuse"``."""
+        rates = self.rates(model, at, tier)
+        if rates is not None:
+            return rates
+        if self.unpriced == "refuse":
+            raise LookupError(f"no price is known for {model}")
+        if self.unpriced == "free":
+            return Rates(model=model.name, source="no price known; counted as free", estimated=True)
+        return self.fallback(model, at)
+
+    def fallback(self, model: ModelRef, at: float) -> Rates:
+        """Stand-in rates for an unknown model: the dearest known of its provider, flagged ``estimated``."""
+        entry = self._fallbacks.get(model.provider)
+        if entry is None or entry.rates is None or not entry.since <= at < entry.until:
+            found = catalog.dearest(model.provider, at) or catalog.dearest("", at)
+            assert found is not None, "the price table is empty"
+            entry = Priced(at, found[1], found[0])
+            with self._lock:
+                if len(self._fallbacks) >= MEMO_SIZE:
+                    self._fallbacks.clear()
+                self._fallbacks[model.provider] = entry
+        assert entry.rates is not None
+        return entry.rates
+
+    def price(self, model: ModelRef, usage: Usage, at: float) -> int | None:
+        """What the usage costs in nano-USD; None where the model's price is unknown."""
+        tier = usage.tier
+        entry = self._memo.get((model.provider, model.name, tier))
+        rates = entry[2] if entry is not None and entry[0] <= at < entry[1] else self._look_up(model, at, tier)
+        return None if rates is None else rates.charge(usage)
+
+    def billed(self, requested: ModelRef, reported: str | None, at: float) -> ModelRef:
+        """The model to charge for: the one the provider reports, unless the user priced the one asked for.
+
+        A reported name that no table knows (a gateway's own) does not displace a known one.
+        """
+        if not reported or reported == requested.name or self._override(requested) is not None:
+            return requested
+        actual = ModelRef(requested.provider, reported)
+        known = self._override(actual) is not None or self.rates(actual, at) is not None
+        return actual if known else requested
+
+    def _override(self, model: ModelRef) -> tuple[str, Price] | None:
+        if not self._own:
+            return None
+        name, provider = model.name.lower(), model.provider.lower()
+        for key in (f"{provider}:{name}", f"{provider}/{name}", name):
+            if key in self._own:
+                return key, self._own[key]
+        return None
+
+    def _look_up(self, model: ModelRef, at: float, tier: str | None) -> Rates | None:
+        own = self._override(model)
+        if own is not None:
+            entry = Priced(-math.inf, math.inf, own[1].rates(model.name, f"set by the user: prices[{own[0]!r}]"))
+        else:
+            listing = catalog.find(model.provider, model.name)
+            entry = catalog.priced(listing, at, tier) if listing else Priced(-math.inf, math.inf, None)
+        with self._lock:
+            if len(self._memo) >= MEMO_SIZE:
+                self._memo.clear()
+            self._memo[model.provider, model.name, tier] = entry
+        return entry.rates
+
+
+def warm() -> None:
+    """Import the price table now (a quarter of a second) rather than at the first price."""
+    catalog.warm()

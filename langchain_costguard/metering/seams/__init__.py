@@ -1,0 +1,1 @@
+"""LangChain's doors: the only files of the metering plane that know the host."""

@@ -1,0 +1,192 @@
+"""The events LangChain fires, and what the guard does at each: the shell between the callbacks and the meter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import var_child_runnable_config
+
+from langchain_costguard.metering.admission import is_step
+from langchain_costguard.metering.calls import Stream, pieces
+from langchain_costguard.metering.seams.watching import OURS, RECALLED
+from langchain_costguard.metering.settlement import Settlement
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Handler(Settlement, BaseCallbackHandler):
+    """Turns LangChain's events into the meter's verbs. Sync and inline: an async handler cannot refuse anything under
+    ``invoke``, and one that is not inline costs a thread hop an event."""
+
+    raise_error = True
+    run_inline = True
+
+    @property
+    def ignore_retriever(self) -> bool:
+        """Retrievers cost nothing that LangChain tells of."""
+        return True
+
+    @property
+    def ignore_retry(self) -> bool:
+        """Each attempt is a run of its own."""
+        return True
+
+    @property
+    def ignore_custom_event(self) -> bool:
+        """Not ours."""
+        return True
+
+    # Chains
+
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Follow the run's lineage; refuse when halted, and count a graph's steps."""
+        trace = self._trace(run_id, parent_run_id, var_child_runnable_config.get())
+        self._remember(run_id, trace)
+        if self.deferrals.pending:
+            self._starts_again(metadata or {}, tags)
+        try:
+            if self._killed or self._switch is not None:
+                self._check_chain(kwargs.get("name") or "", run_id, metadata or {}, tags, trace)
+            if self.meter.ledger.counts_steps and is_step(tags):
+                scope = self._scope(metadata or {}, tags, trace)
+                self._step(run_id, metadata or {}, scope, kwargs.get("name") or "")
+            if kwargs.get("run_type") == "llm":
+                # Router models ("decisions") report themselves as chains.
+                # https://github.com/langchain-ai/langchain/blob/master/libs/partners/openai/langchain_openai/decisions/base.py
+                self._start_model(run_id, parent_run_id, metadata or {}, tags, _NOTHING, str(inputs))
+        except BaseException as error:
+            if self._deferred(metadata or {}, tags, trace, error):
+                return
+            self._traces.pop(run_id.int, None)
+            raise
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Settle what is still open below this run."""
+        self.safely(self._run_over, run_id)
+        if run_id.int in self.meter.open_calls:
+            self.safely(self._end_decision, run_id, outputs)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Settle what is still open below this run."""
+        self.safely(self._run_over, run_id)
+        if run_id.int in self.meter.open_calls:
+            self.safely(self._end_with_error, run_id, error, None)
+
+    # Models
+
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: list[list[Any]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Admit a chat model's call, or refuse it before it is made."""
+        if metadata and metadata.get(RECALLED) == OURS:
+            return
+        params = kwargs.get("invocation_params") or _NOTHING
+        prompt = messages[0] if messages else []
+        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)
+
+    def on_llm_start(
+        self,
+        serialized: Any,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Admit a text model's call, or refuse it before it is made."""
+        params = kwargs.get("invocation_params") or _NOTHING
+        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, "\n".join(prompts))
+
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
+        """Count a streamed chunk; stop the stream when its hold is used up."""
+        call = self.meter.open_calls.get(run_id.int)
+        if call is None or call.strict:
+            return
+        stream = call.stream
+        if stream is None:
+            stream = call.stream = Stream(self.now(), 1)
+        if chunk is not None:
+            if chunk is stream.last_chunk:  # the guard is attached twice
+                return
+            stream.last_chunk = chunk
+        text = token if token.__class__ is str and token else pieces(token, chunk)
+        if text:
+            self.feed(call, stream, text)
+
+    def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Count what protocol streams bring, for models that do not report their tokens one by one."""
+        call = self.meter.open_calls.get(run_id.int)
+        if call is None or call.strict or (call.stream is not None and call.stream.last_chunk is not None):
+            return
+        text = _event_text(event)
+        if text:
+            stream = call.stream
+            if stream is None:
+                stream = call.stream = Stream(self.now(), 1)
+            self.feed(call, stream, text)
+
+    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Settle by what the provider reports."""
+        call = self.meter.books.take(run_id)
+        if call is not None:
+            self.safely(self.end_model, call, response)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Settle a call that broke off by what came of it."""
+        self.safely(self._end_with_error, run_id, error, kwargs.get("response"))
+
+    # Tools
+
+    def on_tool_start(
+        self,
+        serialized: Any,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Admit a tool call, or refuse it before the tool runs."""
+        if run_id.int not in self.meter.open_calls:
+            name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
+            self._start_tool(run_id, parent_run_id, name, kwargs.get("inputs") or input_str, metadata or {}, tags)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Settle a tool's fee."""
+        self.safely(self._end_tool, run_id, output, failed=False)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Settle a tool's fee: it ran, even though it failed."""
+        self.safely(self._end_tool, run_id, None, failed=True)
+
+
+def _event_text(event: Any) -> str:
+    delta = event.get("delta") if isinstance(event, dict) else None
+    if not isinstance(delta, dict):
+        return ""
+    return "".join(str(delta[key]) for key in ("text", "reasoning", "args") if isinstance(delta.get(key), str))

@@ -1,0 +1,100 @@
+"""Embeddings, metered: LangChain tells no callback of them, so they are wrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.embeddings import Embeddings
+
+from langchain_costguard.metering.calls import Call
+from langchain_costguard.metering.seams.waiting import admission, adrive, drive
+from langchain_costguard.vocabulary.usage import Usage
+
+if TYPE_CHECKING:
+    from langchain_costguard.guard import CostGuard
+
+
+class GuardedEmbeddings(Embeddings):
+    """Embeddings whose calls are admitted and metered by a guard.
+
+    Providers report usage, but LangChain drops it: a call is settled at the input estimate and marked ``estimated``.
+    Attributes that are not its own are the wrapped object's.
+    """
+
+    def __init__(self, guard: CostGuard, inner: Embeddings) -> None:
+        self.guard = guard
+        self.inner = inner
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts, admitted as one call."""
+        if not texts:
+            return self.inner.embed_documents(texts)
+        call = self._call(texts)
+        drive(admission(self.guard, call))
+        with self._metered(call):
+            return self.inner.embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed one text."""
+        call = self._call([text])
+        drive(admission(self.guard, call))
+        with self._metered(call):
+            return self.inner.embed_query(text)
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts, admitted as one call."""
+        if not texts:
+            return await self.inner.aembed_documents(texts)
+        call = self._call(texts)
+        await adrive(admission(self.guard, call))
+        with self._metered(call):
+            return await self.inner.aembed_documents(texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """Embed one text."""
+        call = self._call([text])
+        await adrive(admission(self.guard, call))
+        with self._metered(call):
+            return await self.inner.aembed_query(text)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def _call(self, texts: list[str]) -> Call:
+        metadata = {"ls_provider": _provider(self.inner), "ls_model_name": _model(self.inner), "ls_max_tokens": 1}
+        call = self.guard.prepare(uuid4(), None, metadata, None, {}, "\n".join(texts))
+        call.kind = "embedding"
+        call.ceiling = 0
+        return call
+
+    @contextmanager
+    def _metered(self, call: Call) -> Iterator[None]:
+        guard = self.guard
+        guard.begin(call)
+        try:
+            yield
+        except BaseException as error:
+            guard.meter.books.take(call.run_id)
+            guard.safely(guard.fail_model, call, error, None)
+            raise
+        guard.meter.books.take(call.run_id)
+        guard.safely(guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
+
+
+def _model(inner: Embeddings) -> str:
+    for name in ("model", "model_name", "model_id", "deployment"):
+        value = getattr(inner, name, None)
+        if isinstance(value, str) and value:
+            return value
+    return type(inner).__name__
+
+
+def _provider(inner: Embeddings) -> str:
+    """``langchain_openai`` is ``openai``: the integration's package names its provider."""
+    package = type(inner).__module__.split(".", 1)[0]
+    return package.removeprefix("langchain_") if package.startswith("langchain_") else ""

@@ -1,0 +1,173 @@
+"""Balances in Redis or Valkey: many machines, one script call per reservation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from hashlib import sha1
+from importlib import resources
+from struct import pack
+from typing import Any, Self
+
+import redis
+from redis.cluster import RedisCluster
+from redis.exceptions import MovedError, NoScriptError, RedisClusterException, RedisError
+
+from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
+from langchain_costguard.metering.stores.dial import dial
+from langchain_costguard.metering.stores.repeats import OncePerAccount
+from langchain_costguard.metering.stores.wire import Wire
+
+ACCOUNTS_AT_ONCE = 500
+
+
+class RedisStore(OncePerAccount):
+    """Shared balances for many machines: ``RedisStore("redis://host:6379/0")``.
+
+    Takes a URL (``redis://``, ``rediss://``, ``unix://``) or a sync redis-py client: ``redis.Redis``, also one from
+    ``Sentinel.master_for``, or ``redis.cluster.RedisCluster``. Redis 6.2 and later, Valkey. With a URL, no wait is
+    longer than ``timeout`` seconds, to connect or for an answer; a client keeps the timeouts it was made with.
+
+    Nothing is sent twice. A call that timed out may have been carried out: a reservation nobody heard of is a hold
+    that expires, but whoever repeats a settlement may count it twice (never too little).
+
+    The accounts are the fields of one hash, ``{namespace}:accounts``, which expires when all of them are idle; idle
+    ones are dropped before that as new ones come. The machines' clocks must agree to well within a hold's lifetime.
+
+    Raises:
+        ValueError: the URL, client, namespace or timeout cannot be used.
+    """
+
+    shared = True
+
+    def __init__(
+        self, url_or_client: str | redis.Redis | RedisCluster, *, namespace: str = "costguard", timeout: float = 0.25
+    ) -> None:
+        if not isinstance(namespace, str) or not namespace or set(namespace) & set("{}"):
+            raise ValueError(f"namespace must be a name without braces, not {namespace!r}")
+        self.namespace = namespace
+        self.timeout = checked_timeout(timeout)
+        self._url = url_or_client if isinstance(url_or_client, str) else None
+        client, self._where = dial(url_or_client, who=type(self).__name__, timeout=self.timeout)
+        self._wire = client if isinstance(client, RedisCluster) else Wire(client, timeout=self.timeout)
+        self._execute: Callable[..., Any] = (
+            self._wire.execute if isinstance(self._wire, Wire) else self._wire.execute_command
+        )
+        self._accounts = f"{{{namespace}}}:accounts"
+        self._flags = f"{{{namespace}}}:flags"
+
+    def __repr__(self) -> str:
+        return f"<RedisStore: {self._where}, namespace {self.namespace!r}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], Self], tuple[str]]:
+        if self._url is None:
+            raise TypeError("a RedisStore made from a client cannot be pickled; make it from a URL")
+        return partial(type(self), namespace=self.namespace, timeout=self.timeout), (self._url,)
+
+    def close(self) -> None:
+        """Close the store's own connections; a given client stays as it is."""
+        if isinstance(self._wire, Wire):
+            self._wire.close()
+
+    def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
+        """The balances of these accounts; an unknown one is all zeros."""
+        balances: list[Balance] = []
+        for start in range(0, len(accounts), ACCOUNTS_AT_ONCE):
+            part = accounts[start : start + ACCOUNTS_AT_ONCE]
+            answer = self._run(_READ, pack("<d", now), *part)
+            balances += (Balance(*answer[i : i + 3]) for i in range(0, len(answer), 3))
+        return balances
+
+    def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
+        """Every account there is, fetched as it is iterated over."""
+        position: Any = "0"
+        seen: set[str] = set()
+        while True:
+            position, *rows = self._run(_SCAN, pack("<d", now), position)
+            for i in range(0, len(rows), 4):
+                account = _text(rows[i])
+                if account not in seen:  # a scan may come by twice
+                    seen.add(account)
+                    yield account, Balance(*rows[i + 1 : i + 4])
+            if _text(position) == "0":
+                return
+
+    def flags(self) -> Mapping[str, str]:
+        """The flags set on this store: name to text."""
+        found = self._guarded("HGETALL", self._flags)
+        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        return {_text(name): _text(text) for name, text in pairs}
+
+    def flag(self, name: str, text: str | None) -> None:
+        """Set a flag, or with None remove it."""
+        if text is None:
+            self._guarded("HDEL", self._flags, name)
+        else:
+            self._guarded("HSET", self._flags, name, text)
+
+    def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
+        if not claims:
+            return Grant(units[1])
+        numbers = [units[0], units[1], until, now]
+        names = []
+        for account, cap, fixed, per_unit, clock, ttl, reserve in claims:
+            numbers += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
+            names.append(account)
+        answer = self._run(_RESERVE, pack(f"<{len(numbers)}d", *numbers), *names)
+        if isinstance(answer, int):
+            return Grant(answer)
+        if answer[0] < 0:
+            _, index, needed, spent, held, by_holds = answer
+            return Refusal(index, needed, spent, held, bool(by_holds))
+        return Grant(answer[0], tuple(answer[1:]))
+
+    def _settle(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> list[int]:
+        numbers: list[float] = [until, now]
+        names: list[str] = []
+        for (account, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):
+            if not clock or amount:
+                numbers += (cap, ttl, -1 if clock else hold, amount)
+                names.append(account)
+        totals: list[int] = self._run(_SETTLE, pack(f"<{len(numbers)}d", *numbers), *names) if names else []
+        if len(totals) == len(claims):
+            return totals
+        settled = iter(totals)
+        skipped = [claim.clock and not amount for claim, amount in zip(claims, actual, strict=True)]
+        return [0 if skip else next(settled) for skip in skipped]
+
+    def _run(self, script: _Script, *arguments: Any) -> Any:
+        try:
+            return self._execute("EVALSHA", script.sha, 1, self._accounts, *arguments)
+        except NoScriptError:  # a new server, or one that failed over: it keeps the script from now on
+            return self._guarded("EVAL", script.text, 1, self._accounts, *arguments)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise self._failed(error) from error
+
+    def _guarded(self, *command: Any) -> Any:
+        try:
+            return self._execute(*command)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StoreError:
+        hint = "; this is a Cluster: pass a redis.cluster.RedisCluster" if isinstance(error, MovedError) else ""
+        return StoreError(f"{self._where}: {error or type(error).__name__}{hint}")
+
+
+class _Script:
+    def __init__(self, *files: str) -> None:
+        folder = resources.files("langchain_costguard.metering.stores") / "lua"
+        self.text = "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in files)
+        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_RESERVE = _Script("account", "keep", "reserve")
+_SETTLE = _Script("account", "keep", "settle")
+_READ = _Script("account", "read")
+_SCAN = _Script("account", "scan")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,44 @@
+"""Every store there is, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.cluster import RedisCluster
+
+from langchain_costguard.metering.stores import MemoryStore, RedisStore, SQLiteStore, Store
+from tests.servers import server_programs
+
+KINDS = ["memory", "sqlite", *server_programs(), "cluster"]
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store of each kind."""
+    kind = request.param
+    if kind == "memory":
+        yield MemoryStore()
+    elif kind == "sqlite":
+        sqlite = SQLiteStore(tmp_path / "budgets.db")
+        yield sqlite
+        sqlite.close()
+    elif kind == "cluster":
+        client = request.getfixturevalue("cluster_client")
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        yield RedisStore(client)
+    else:
+        url = request.getfixturevalue("servers")[kind].url
+        emptied(url)
+        remote = RedisStore(url)
+        yield remote
+        remote.close()
+
+
+def emptied(url: str) -> str:
+    """The URL, of a server that now holds nothing."""
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url

@@ -1,0 +1,67 @@
+"""The short way through a store in this process does what the long way does, or stands aside."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langchain_costguard.metering.stores.base import Claim, Grant
+from langchain_costguard.metering.stores.memory import MemoryStore
+
+CAPS = (1_000, 400, 60)
+NAMES = ("money", "tokens", "calls")
+CLOCK_CAP = 90_000
+
+amounts = st.tuples(*(st.integers(0, 120) for _ in CAPS))
+rates = st.tuples(*(st.integers(0, 3) for _ in CAPS))
+calls = st.tuples(amounts, rates, st.integers(0, 40), st.integers(0, 60), amounts, st.integers(0, 12), st.booleans())
+
+
+def claims(fixed: tuple[int, ...], rate: tuple[int, ...]) -> list[Claim]:
+    """The call's claims for the long way, the clock last."""
+    named = [Claim(n, c, f, r, ttl=10_000) for n, c, f, r in zip(NAMES, CAPS, fixed, rate, strict=True)]
+    return [*named, Claim("clock", CLOCK_CAP, 0, clock=True, ttl=10_000)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(calls, max_size=25))
+def test_the_short_way_grants_holds_and_settles_what_the_long_way_does(steps: list[tuple]) -> None:  # type: ignore[type-arg]
+    short, long = MemoryStore(), MemoryStore()
+    first = claims((0, 0, 0), (0, 0, 0))
+    for store in (short, long):
+        store.reserve(first, units=(0, 0), until=60, now=0.0)
+    names = [*((n, i, n, c, False) for i, (n, c) in enumerate(zip(NAMES, CAPS, strict=True)))]
+    bound = short.bind([*names, ("clock", 7, "clock", CLOCK_CAP, True)])
+    assert bound is not None
+    now, used = 0.0, 0
+    for fixed, rate, least, more, actual, passes, settled in steps:
+        now += passes
+        until, units = (int(now) // 10 + 3) * 10, (least, least + more)
+        quick = short.reserve_bound(bound, fixed, rate, units, until, now)
+        if quick is None:  # it stands aside: both go the long way, and nothing had changed
+            assert short.read(NAMES, now=now) == long.read(NAMES, now=now)
+            answer = short.reserve(claims(fixed, rate), units=units, until=until, now=now)
+            assert answer == long.reserve(claims(fixed, rate), units=units, until=until, now=now)
+        else:
+            used += 1
+            answer = long.reserve(claims(fixed, rate), units=units, until=until, now=now)
+            assert isinstance(answer, Grant)
+            assert answer.units == quick[0]
+            assert (answer.started[0] + CLOCK_CAP) / 1000 == quick[1]
+        if isinstance(answer, Grant) and settled:
+            held = [f + r * answer.units for f, r in zip(fixed, rate, strict=True)]
+            totals = long.settle(claims(fixed, rate)[:3], held, actual, until=until, now=now)
+            assert short.settle_bound(bound, fixed, rate, answer.units, actual, until, now) == totals
+        assert short.read(NAMES, now=now) == long.read(NAMES, now=now)
+
+
+def test_what_was_bound_is_bound_no_more_when_the_store_drops_an_account() -> None:
+    store = MemoryStore()
+    store.reserve([Claim("a", 10, 1)], units=(0, 0), until=60, now=0.0)
+    bound = store.bind([("a", 0, "a", 10, False)])
+    assert bound is not None
+    assert store.reserve_bound(bound, (1,), (0,), (0, 0), 60, 0.0) is not None
+    store.forget(["a"])
+    assert store.reserve_bound(bound, (1,), (0,), (0, 0), 60, 0.0) is None
+    assert store.settle_bound(bound, (1,), (0,), 0, (1,), 60, 0.0) is None
+    assert store.bind([("a", 0, "a", 10, False)]) is None
