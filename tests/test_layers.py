@@ -19,7 +19,7 @@ NAME = ROOT.name
 LAYERS: list[tuple[str, ...]] = [
     ("vocabulary",),
     ("errors", "usage"),
-    ("events", "policies"),
+    ("events",),
     ("observe",),
     ("metering",),
     ("stores", "pricing"),
@@ -52,8 +52,8 @@ ONLY_IN = {
     "tiktoken": ["metering/pricing/encodings.py"],
     "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],
-    "langgraph": ["vocabulary/errors.py", "steering/*", "cli/*"],
-    "langchain": ["steering/middleware.py", "steering/routed.py", "cli/*"],
+    "langgraph": ["vocabulary/errors.py", "steering/*", "steering/*/*", "cli/*"],
+    "langchain": ["steering/seams/middleware.py", "steering/layers/routing.py", "cli/*"],
     "langchain_openai": ["testing/clients.py", "cli/*"],
     "langchain_anthropic": ["testing/clients.py"],
     "numpy": [
@@ -64,7 +64,7 @@ ONLY_IN = {
         "caching/index/signs.py",
         "caching/index/rows.py",
     ],
-    "langsmith": ["steering/middleware.py"],
+    "langsmith": ["steering/seams/middleware.py"],
     "requests": [],
     "httpx": ["cli/*"],
 }
@@ -79,7 +79,7 @@ PURE = [
     "metering/budgets/alerts.py",
     "metering/stores/account.py",
 ]
-PURE += [file for file in FILES if file.startswith("policies/")]
+PURE += [file for file in FILES if file.startswith("steering/policies/")]
 PURE += [f"caching/{name}.py" for name in ("base", "entry", "keepable", "question", "replies", "rules", "shelf")]
 PURE += [
     f"caching/semantic/{name}.py" for name in ("conflicts", "likeness", "quantities", "reading", "verdict", "words")

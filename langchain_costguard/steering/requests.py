@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_costguard.steering.sentences import told
+from langchain_costguard.steering.sayings import told
 
 
 class Request(Protocol):

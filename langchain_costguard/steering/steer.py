@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
-from langchain_costguard.policies.breaker import Breaker
-from langchain_costguard.policies.loops import LoopDetector
-from langchain_costguard.policies.retries import Retry
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
-from langchain_costguard.steering.caches import Cache
-from langchain_costguard.steering.guardrails import Guardrail
-from langchain_costguard.steering.steering import Steering
-from langchain_costguard.steering.tooling import (
+from langchain_costguard.steering.layers.caches import Cache
+from langchain_costguard.steering.layers.guardrails import Guardrail
+from langchain_costguard.steering.layers.tools import (
     Approval,
 )
-from langchain_costguard.steering.unsticking import Rung
+from langchain_costguard.steering.layers.unsticking import Rung
+from langchain_costguard.steering.policies.breaker import Breaker
+from langchain_costguard.steering.policies.loops import LoopDetector
+from langchain_costguard.steering.policies.retries import Retry
+from langchain_costguard.steering.steering import Steering
 from langchain_costguard.vocabulary.money import Money
 
 if TYPE_CHECKING:

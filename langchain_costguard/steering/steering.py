@@ -10,29 +10,23 @@ from typing import TYPE_CHECKING, Any, overload
 from langchain_core.language_models import BaseChatModel
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
-from langchain_costguard.policies.breaker import Breaker
-from langchain_costguard.policies.loops import LoopDetector
-from langchain_costguard.policies.pace import Pace
-from langchain_costguard.policies.retries import Retry, classify, sdk_retries
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
-from langchain_costguard.steering.attempts import breaking, retrying, throttling
-from langchain_costguard.steering.cached import caching
-from langchain_costguard.steering.caches import Cache, Caches
-from langchain_costguard.steering.cascading import Tiers, cascading, checking_last, retrying_last
-from langchain_costguard.steering.checking import checking
-from langchain_costguard.steering.circuits import Circuits
-from langchain_costguard.steering.ending import OnExceeded, ending
 from langchain_costguard.steering.flow import Asking, Call, Flow
-from langchain_costguard.steering.guardrails import Guardrail
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.prompt_cached import PromptCaching, prompt_caching
-from langchain_costguard.steering.rate import Rate
-from langchain_costguard.steering.recalled import StandIn
-from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import fleet_of, routing
-from langchain_costguard.steering.tooling import (
+from langchain_costguard.steering.layers.attempts import breaking, retrying, throttling
+from langchain_costguard.steering.layers.caches import Cache, Caches
+from langchain_costguard.steering.layers.cascading import Tiers, cascading, checking_last, retrying_last
+from langchain_costguard.steering.layers.checking import checking
+from langchain_costguard.steering.layers.circuits import Circuits
+from langchain_costguard.steering.layers.ending import OnExceeded, ending
+from langchain_costguard.steering.layers.guardrails import Guardrail
+from langchain_costguard.steering.layers.prompt_caching import PromptCaching, prompt_caching
+from langchain_costguard.steering.layers.recalling import caching
+from langchain_costguard.steering.layers.routing import fleet_of, routing
+from langchain_costguard.steering.layers.spending_rate import Rate
+from langchain_costguard.steering.layers.stand_in import StandIn
+from langchain_costguard.steering.layers.tools import (
     Approval,
     approving,
     breaking_tool,
@@ -40,7 +34,13 @@ from langchain_costguard.steering.tooling import (
     refusing,
     retrying_tool,
 )
-from langchain_costguard.steering.unsticking import Rung, checked_ladder, unsticking
+from langchain_costguard.steering.layers.unsticking import Rung, checked_ladder, unsticking
+from langchain_costguard.steering.policies.breaker import Breaker
+from langchain_costguard.steering.policies.loops import LoopDetector
+from langchain_costguard.steering.policies.pace import Pace
+from langchain_costguard.steering.policies.retries import Retry, classify, sdk_retries
+from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.money import Money, nano
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
     def __getitem__(self, index: slice) -> Sequence[AgentMiddleware[Any, Any]]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if self._middleware is None:
-            from langchain_costguard.steering.middleware import CostGuardMiddleware
+            from langchain_costguard.steering.seams.middleware import CostGuardMiddleware
 
             self._middleware = CostGuardMiddleware(self)
         return [self._middleware][index]

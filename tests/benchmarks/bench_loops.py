@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage  # noqa: E402
 
-from langchain_costguard.policies.loops import LoopDetector, Step, recent  # noqa: E402
+from langchain_costguard.steering.policies.loops import LoopDetector, Step, recent  # noqa: E402
 
 DATA = Path(os.environ.get("COSTGUARD_DATA", ""))
 DETECTOR = LoopDetector()

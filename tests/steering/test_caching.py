@@ -19,7 +19,7 @@ from langchain_costguard import Budget, BudgetExceededError, CostGuard
 from langchain_costguard.caching import MemoryCache
 from langchain_costguard.routing import Cascade
 from langchain_costguard.steering import CacheNode, SteeredModel, install, steer
-from langchain_costguard.steering.sentences import so_far
+from langchain_costguard.steering.sayings import so_far
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
 from tests.conftest import PRICES, Caller
 from tests.steering.seams import taking_notes

@@ -13,7 +13,7 @@ from langchain_core.exceptions import ContextOverflowError, OutputParserExceptio
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.errors import GraphInterrupt
 
-from langchain_costguard.policies.breaker import Breaker, Circuit, Pass, admit, default_is_failure, record
+from langchain_costguard.steering.policies.breaker import Breaker, Circuit, Pass, admit, default_is_failure, record
 from langchain_costguard.vocabulary.errors import AgentHaltedError
 
 BREAKER = Breaker(failures=3, open_seconds=60)

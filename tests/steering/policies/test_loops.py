@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_costguard.policies.likeness import words
-from langchain_costguard.policies.loops import NUDGE, Loop, LoopDetector, Step, nudges, recent
+from langchain_costguard.steering.policies.likeness import words
+from langchain_costguard.steering.policies.loops import NUDGE, Loop, LoopDetector, Step, nudges, recent
 
 PAGE = (
     "Orchards of the northern valley were replanted after the frost with hardier rootstock",

@@ -37,7 +37,15 @@ from langchain_openai import ChatOpenAI
 from langgraph.errors import GraphInterrupt, NodeTimeoutError
 from langgraph.prebuilt.tool_node import ToolInvocationError
 
-from langchain_costguard.policies.retries import DAY, ErrorKind, Retry, advice, classify, retry_after, sdk_retries
+from langchain_costguard.steering.policies.retries import (
+    DAY,
+    ErrorKind,
+    Retry,
+    advice,
+    classify,
+    retry_after,
+    sdk_retries,
+)
 from langchain_costguard.vocabulary.errors import AgentHaltedError, CircuitOpenError
 
 RATE_LIMIT, TIMEOUT, SERVER, VALIDATION, AUTH, QUOTA, CONTEXT, REFUSAL, UNKNOWN = ErrorKind

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_costguard.events import EndedEarly, LastAnswer
 from langchain_costguard.steering.flow import Asking, Call, Flow
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.people import about_budget, answered, suggested
+from langchain_costguard.steering.questions import about_budget, answered, suggested
 from langchain_costguard.steering.requests import Reply, without_calls, without_tools
-from langchain_costguard.steering.sentences import LAST_ANSWER, LAST_STEP, MARK, farewell, have_so_far, spoken
+from langchain_costguard.steering.sayings import LAST_ANSWER, LAST_STEP, MARK, farewell, have_so_far, spoken
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from langchain_costguard.metering.budgets.budget import MEASURES
-from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError
 from langchain_costguard.vocabulary.money import usd
 from langchain_costguard.vocabulary.scope import Scope

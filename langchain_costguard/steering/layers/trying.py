@@ -10,13 +10,13 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_costguard.routing.agreement import Votes, answer_of
 from langchain_costguard.routing.cascade import Agreement, Judge, LogProbs, Parses
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, quick
-from langchain_costguard.steering.here import Here
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.sentences import told
+from langchain_costguard.steering.sayings import told
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
-    from langchain_costguard.steering.cascading import Tiers
+    from langchain_costguard.steering.layers.cascading import Tiers
 
 quick(answer_of)
 

@@ -11,23 +11,23 @@ from langgraph.constants import TAG_NOSTREAM
 
 from langchain_costguard.events import Escalated, Sufficed
 from langchain_costguard.routing.cascade import Cascade, Judge, Parses, Verifier
-from langchain_costguard.steering.attempts import retrying
-from langchain_costguard.steering.checking import checking
 from langchain_costguard.steering.flow import Asking, Flow
-from langchain_costguard.steering.guardrails import parses
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.recording import on_record
+from langchain_costguard.steering.layers.attempts import retrying
+from langchain_costguard.steering.layers.checking import checking
+from langchain_costguard.steering.layers.guardrails import parses
+from langchain_costguard.steering.layers.recording import on_record
+from langchain_costguard.steering.layers.routing import Fleet, as_route_request, ref_of, unable
+from langchain_costguard.steering.layers.trying import Tried, tried_at
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import Fleet, as_route_request, ref_of, unable
-from langchain_costguard.steering.trying import Tried, tried_at
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
-    from langchain_costguard.policies.retries import Retry
     from langchain_costguard.routing.route import RouteRequest
     from langchain_costguard.routing.runlog import RunLog
-    from langchain_costguard.steering.ending import OnExceeded
+    from langchain_costguard.steering.layers.ending import OnExceeded
+    from langchain_costguard.steering.policies.retries import Retry
 
 
 class Tiers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.steering.sentences import MARK
+from langchain_costguard.steering.sayings import MARK
 from langchain_costguard.steering.used import used_in
 
 if TYPE_CHECKING:
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from langchain_costguard.routing.route import RouteRequest
     from langchain_costguard.routing.runlog import RunLog
-    from langchain_costguard.steering.here import Here
-    from langchain_costguard.steering.routed import Fleet
+    from langchain_costguard.steering.layers.routing import Fleet
+    from langchain_costguard.steering.surroundings import Here
 
 
 def on_record(

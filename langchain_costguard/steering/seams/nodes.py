@@ -14,16 +14,16 @@ from langgraph.types import Command
 
 from langchain_costguard.metering.budgets.grants import RECORDED
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, StoreError
-from langchain_costguard.policies.breaker import Breaker
-from langchain_costguard.policies.loops import LoopDetector, nudges
-from langchain_costguard.policies.retries import Retry
-from langchain_costguard.steering.ending import OnExceeded, ended, granted
-from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.layers.ending import OnExceeded, ended, granted
+from langchain_costguard.steering.layers.tools import Approval, ask_leave_first, asteer_tool, steer_tool
+from langchain_costguard.steering.layers.unsticking import Rung, checked_ladder, found, resolve
+from langchain_costguard.steering.policies.breaker import Breaker
+from langchain_costguard.steering.policies.loops import LoopDetector, nudges
+from langchain_costguard.steering.policies.retries import Retry
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.states import messages_of
+from langchain_costguard.steering.seams.states import messages_of
 from langchain_costguard.steering.steer import steer
-from langchain_costguard.steering.tooling import Approval, ask_leave_first, asteer_tool, steer_tool
-from langchain_costguard.steering.unsticking import Rung, checked_ladder, found, resolve
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import CostGuardError, StuckLoopError
 from langchain_costguard.vocabulary.money import Money, nano, usd
 

@@ -18,7 +18,7 @@ from langchain_costguard.caching.prompt.told import PromptBroken, PromptCacheFel
 from langchain_costguard.caching.prompt.watching import Watching, sentence
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.steering.flow import Asking, Flow, Run
-from langchain_costguard.steering.routed import ref_of
+from langchain_costguard.steering.layers.routing import ref_of
 from langchain_costguard.steering.used import used_in
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from langchain_costguard.caching.prompt.promptcache import PromptCache
     from langchain_costguard.guard import CostGuard
-    from langchain_costguard.steering.here import Here
     from langchain_costguard.steering.requests import Reply
+    from langchain_costguard.steering.surroundings import Here
     from langchain_costguard.vocabulary.scope import Scope
     from langchain_costguard.vocabulary.usage import ModelRef
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from langchain_costguard.policies.kinds import ErrorKind, classify
+from langchain_costguard.steering.policies.kinds import ErrorKind, classify
 
 Change = Literal["opened", "closed", ""]
 _NOT_THE_SERVICE = frozenset({ErrorKind.REFUSAL, ErrorKind.VALIDATION, ErrorKind.CONTEXT})

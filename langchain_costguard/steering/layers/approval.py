@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.people import Answer
+from langchain_costguard.steering.questions import Answer
+from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:
     from langchain_costguard.steering.steering import Steering

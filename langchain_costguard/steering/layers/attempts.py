@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.events import CircuitClosed, CircuitOpened, Retried, ShortCircuited, Throttled
-from langchain_costguard.policies.retries import Retry, advice, retry_after
-from langchain_costguard.steering.circuits import Circuits, unavailable
 from langchain_costguard.steering.flow import Asking, Flow, Sleep
+from langchain_costguard.steering.layers.circuits import Circuits, unavailable
+from langchain_costguard.steering.policies.retries import Retry, advice, retry_after
 from langchain_costguard.vocabulary.errors import CircuitOpenError
 
 if TYPE_CHECKING:
-    from langchain_costguard.policies.pace import Pace
-    from langchain_costguard.steering.here import Here
-    from langchain_costguard.steering.rate import Rate
+    from langchain_costguard.steering.layers.spending_rate import Rate
+    from langchain_costguard.steering.policies.pace import Pace
+    from langchain_costguard.steering.surroundings import Here
 
 
 def retrying(retry: Retry, here: Here, ask: Asking, request: Any) -> Flow[Any]:

@@ -14,9 +14,9 @@ from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.flow import Asking, Flow, Run
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.recording import on_record
+from langchain_costguard.steering.layers.recording import on_record
 from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.steering.used import used_in
 from langchain_costguard.vocabulary.errors import BudgetExceededError
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
@@ -24,7 +24,7 @@ from langchain_costguard.vocabulary.usage import ModelRef, Usage
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
     from langchain_costguard.metering.pricing.rates import Rates
-    from langchain_costguard.policies.retries import Retry
+    from langchain_costguard.steering.policies.retries import Retry
 
 _ASSUMED_OUTPUT = 256
 """Output tokens by which models are compared before the call."""

@@ -13,13 +13,13 @@ from langchain_core.runnables import RunnableBinding, RunnableConfig
 from langgraph.graph import MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from langchain_costguard.steering.cached import caching
-from langchain_costguard.steering.caches import Cache, Caches
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive
-from langchain_costguard.steering.here import Here, paying
-from langchain_costguard.steering.recalled import StandIn
+from langchain_costguard.steering.layers.caches import Cache, Caches
+from langchain_costguard.steering.layers.recalling import caching
+from langchain_costguard.steering.layers.stand_in import StandIn
 from langchain_costguard.steering.requests import Reply, name_of
-from langchain_costguard.steering.states import messages_of, node_reply
+from langchain_costguard.steering.seams.states import messages_of, node_reply
+from langchain_costguard.steering.surroundings import Here, paying
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.events import Approved, EndedEarly, Rejected
 from langchain_costguard.metering.seams.watching import attached
-from langchain_costguard.policies.retries import Retry
-from langchain_costguard.steering.attempts import retrying, through
-from langchain_costguard.steering.circuits import Circuits
-from langchain_costguard.steering.ending import OnExceeded, granted
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, adrive, drive
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.leave import ask_first, given
-from langchain_costguard.steering.people import Answer, about_tool, answered
-from langchain_costguard.steering.sentences import tool_says
+from langchain_costguard.steering.layers.approval import ask_first, given
+from langchain_costguard.steering.layers.attempts import retrying, through
+from langchain_costguard.steering.layers.circuits import Circuits
+from langchain_costguard.steering.layers.ending import OnExceeded, granted
+from langchain_costguard.steering.policies.retries import Retry
+from langchain_costguard.steering.questions import Answer, about_tool, answered
+from langchain_costguard.steering.sayings import tool_says
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CircuitOpenError, CostGuardError
 from langchain_costguard.vocabulary.money import usd
 

@@ -9,9 +9,9 @@ from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
-from langchain_costguard.policies.kinds import ErrorKind as ErrorKind
-from langchain_costguard.policies.kinds import attribute, headers_of
-from langchain_costguard.policies.kinds import classify as classify
+from langchain_costguard.steering.policies.kinds import ErrorKind as ErrorKind
+from langchain_costguard.steering.policies.kinds import attribute, headers_of
+from langchain_costguard.steering.policies.kinds import classify as classify
 
 DAY = 86_400.0
 """Seconds that no Retry-After is taken for more than; far beyond what anybody waits for."""

@@ -9,16 +9,16 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Tool
 from langchain_core.messages.tool import tool_call
 
 from langchain_costguard.events import EndedEarly, Repaired
-from langchain_costguard.policies.retries import ErrorKind
 from langchain_costguard.steering.flow import Asking, Flow, Run
-from langchain_costguard.steering.guardrails import Guardrail, Stop
-from langchain_costguard.steering.here import Here
+from langchain_costguard.steering.layers.guardrails import Guardrail, Stop
+from langchain_costguard.steering.policies.retries import ErrorKind
 from langchain_costguard.steering.requests import Reply, without_call_blocks
-from langchain_costguard.steering.sentences import MARK, spoken, told
+from langchain_costguard.steering.sayings import MARK, spoken, told
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
-    from langchain_costguard.steering.ending import OnExceeded
+    from langchain_costguard.steering.layers.ending import OnExceeded
 
 _SHOWN = 2_000
 """Characters of an error that go back to the model."""

@@ -14,11 +14,11 @@ from langgraph.prebuilt import ToolNode
 
 from langchain_costguard.metering.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
-from langchain_costguard.steering.here import paying
-from langchain_costguard.steering.states import node_reply, node_request, node_update
+from langchain_costguard.steering.layers.tools import ask_leave_first, asteer_tool, steer_tool
+from langchain_costguard.steering.seams.states import node_reply, node_request, node_update
 from langchain_costguard.steering.steer import steer
 from langchain_costguard.steering.steering import Steering
-from langchain_costguard.steering.tooling import ask_leave_first, asteer_tool, steer_tool
+from langchain_costguard.steering.surroundings import paying
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

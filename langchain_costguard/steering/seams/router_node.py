@@ -9,11 +9,11 @@ from langgraph.types import Command
 
 from langchain_costguard.routing.route import Router
 from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.model import SteeredModel
-from langchain_costguard.steering.routed import Fleet, choose, fleet_of, label
-from langchain_costguard.steering.states import node_request
+from langchain_costguard.steering.layers.routing import Fleet, choose, fleet_of, label
+from langchain_costguard.steering.seams.model import SteeredModel
+from langchain_costguard.steering.seams.states import node_request
 from langchain_costguard.steering.steer import steer
+from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard

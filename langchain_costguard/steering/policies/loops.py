@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from langchain_costguard.policies.likeness import alike, is_query, news, parsed, same, spoken, words
-from langchain_costguard.policies.steps import NUDGE, Step, nudges, recent
+from langchain_costguard.steering.policies.likeness import alike, is_query, news, parsed, same, spoken, words
+from langchain_costguard.steering.policies.steps import NUDGE, Step, nudges, recent
 
 __all__ = ["NUDGE", "Kind", "Loop", "LoopDetector", "Step", "nudges", "recent"]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_costguard.policies.likeness import same
+from langchain_costguard.steering.policies.likeness import same
 
 NUDGE = (
     "You appear to be repeating the same action without progress. "

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from langchain_costguard.events import CallSettled, Event, ToolSettled
-from langchain_costguard.policies.pace import MINUTE
+from langchain_costguard.steering.policies.pace import MINUTE
 
 
 class Rate:

@@ -9,8 +9,8 @@ from math import ceil
 from typing import Any, Literal
 
 from langchain_costguard.metering.stores.base import Store
-from langchain_costguard.policies.breaker import Breaker, Change, Circuit, Pass, admit, closed, opened, record
-from langchain_costguard.steering.circuit_book import Book
+from langchain_costguard.steering.layers.circuit_book import Book
+from langchain_costguard.steering.policies.breaker import Breaker, Change, Circuit, Pass, admit, closed, opened, record
 
 log = logging.getLogger("langchain_costguard")
 

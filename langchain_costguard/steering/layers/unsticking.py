@@ -8,12 +8,12 @@ from typing import Any, Literal
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_costguard.events import EndedEarly, LoopDetected
-from langchain_costguard.policies.loops import NUDGE, Loop, LoopDetector, nudges, recent
 from langchain_costguard.steering.flow import Asking, Flow
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.people import about_loop, answered
+from langchain_costguard.steering.policies.loops import NUDGE, Loop, LoopDetector, nudges, recent
+from langchain_costguard.steering.questions import about_loop, answered
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.sentences import so_far, spoken, told
+from langchain_costguard.steering.sayings import so_far, spoken, told
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import StuckLoopError
 
 Rung = Literal["nudge", "interrupt", "end", "raise"]

@@ -13,9 +13,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.steering.flow import Call, adrive, aperform, drive, passes, perform
-from langchain_costguard.steering.here import Here, paying
 from langchain_costguard.steering.requests import ChatRequest, Reply, name_of, settings_for
 from langchain_costguard.steering.steering import Steering
+from langchain_costguard.steering.surroundings import Here, paying
 
 _STEERING = "_costguard_steering"
 """Where in a steered model's ``__dict__`` its steering is; see ``strict._GUARD``."""

@@ -12,14 +12,14 @@ from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.keepable import keepable
 from langchain_costguard.caching.replies import decoded, encoded
 from langchain_costguard.events import Recalled, WouldRecall
-from langchain_costguard.steering.caches import Caches
-from langchain_costguard.steering.checking import objection
-from langchain_costguard.steering.claims import Claim, gets_it_here, getting
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, Sleep
-from langchain_costguard.steering.here import Here
-from langchain_costguard.steering.recalled import Hit, StandIn, shown
+from langchain_costguard.steering.layers.caches import Caches
+from langchain_costguard.steering.layers.checking import objection
+from langchain_costguard.steering.layers.claims import Claim, gets_it_here, getting
+from langchain_costguard.steering.layers.routing import ref_of
+from langchain_costguard.steering.layers.stand_in import Hit, StandIn, shown
 from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.routed import ref_of
+from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.steering.used import used_in
 from langchain_costguard.vocabulary.errors import CostGuardError
 from langchain_costguard.vocabulary.scope import TAGS
