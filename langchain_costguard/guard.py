@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from langchain_costguard.events import Granted, Sink
+from langchain_costguard.events.metered import Sink
+from langchain_costguard.events.steered import Granted
 from langchain_costguard.metering.budgets import alerts as thresholds
 from langchain_costguard.metering.budgets import grants
 from langchain_costguard.metering.budgets.budget import Budget

@@ -13,7 +13,7 @@ from langchain_costguard.cli.closing import table_of
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.live import Live
 from langchain_costguard.cli.words import count
-from langchain_costguard.events import CallSettled, Event, Refused
+from langchain_costguard.events.metered import CallSettled, Event, Refused
 from langchain_costguard.guard import CostGuard
 from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.seams.quiet import quiet_refusals

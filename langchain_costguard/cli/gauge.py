@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from langchain_costguard.cli.words import amount, count, unit
-from langchain_costguard.events import CacheHit, CallSettled, Event, Refused, ToolSettled
+from langchain_costguard.events.metered import CacheHit, CallSettled, Event, Refused, ToolSettled
 from langchain_costguard.guard import CostGuard
 from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.stores.base import Balance

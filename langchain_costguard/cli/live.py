@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from langchain_costguard.cli.gauge import Gauge
 from langchain_costguard.cli.words import amount
-from langchain_costguard.events import Alert, Event, Refused
+from langchain_costguard.events.metered import Alert, Event, Refused
 
 _REDRAW = 0.1
 _PLAIN_EVERY = 5.0

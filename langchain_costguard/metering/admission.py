@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_costguard.events import CallStarted
+from langchain_costguard.events.metered import CallStarted
 from langchain_costguard.metering.budgets.ledger import Denial
 from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.calls import Call, asked

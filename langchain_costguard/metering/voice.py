@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from langchain_costguard.events import Event, Refused, Sink, Steered, StoreFailed
+from langchain_costguard.events.metered import Event, Refused, Sink, StoreFailed
+from langchain_costguard.events.steered import Steered
 from langchain_costguard.metering.budgets.ledger import Denial
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.meter import Meter

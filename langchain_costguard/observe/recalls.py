@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from langchain_costguard.events import Recalled, WouldRecall
+from langchain_costguard.events.steered import Recalled, WouldRecall
 from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from langchain_costguard.events import Recalled, Steered, WouldRecall
+from langchain_costguard.events.steered import Recalled, Steered, WouldRecall
 from langchain_costguard.observe.actions import Action, Actions
 from langchain_costguard.observe.recalls import Recalls, RecentRecalls
 from langchain_costguard.observe.rows import Rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import interrupt
 
-from langchain_costguard.events import Interrupted, Steered
+from langchain_costguard.events.steered import Interrupted, Steered
 from langchain_costguard.metering.admission import spending_reserve
 from langchain_costguard.metering.seams.quiet import quiet_refusals
 from langchain_costguard.metering.seams.watching import attached, attached_here

@@ -15,8 +15,7 @@ from langchain_core.tools import tool
 
 from langchain_costguard import CostGuard, Price
 from langchain_costguard.caching.prompt import PromptCache
-from langchain_costguard.caching.prompt.told import PromptBroken, PromptCacheFell
-from langchain_costguard.events import CallSettled, CallStarted
+from langchain_costguard.events import CallSettled, CallStarted, PromptBroken, PromptCacheFell
 from langchain_costguard.steering import SteeredModel, install, steer
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply
 from langchain_costguard.testing.prefixes import PrefixCache

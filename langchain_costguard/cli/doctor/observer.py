@@ -14,7 +14,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.cli.doctor import records, sites
 from langchain_costguard.cli.doctor.records import Log
-from langchain_costguard.events import CallStarted, Event, Refused
+from langchain_costguard.events.metered import CallStarted, Event, Refused
 from langchain_costguard.metering.admission import STRICT
 from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.seams.watching import attached_here, watching

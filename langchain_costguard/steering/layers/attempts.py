@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.events import CircuitClosed, CircuitOpened, Retried, ShortCircuited, Throttled
+from langchain_costguard.events.steered import CircuitClosed, CircuitOpened, Retried, ShortCircuited, Throttled
 from langchain_costguard.steering.flow import Asking, Flow, Sleep
 from langchain_costguard.steering.layers.circuits import Circuits, unavailable
 from langchain_costguard.steering.policies.retries import Retry, advice, retry_after

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage
 from langgraph.constants import TAG_NOSTREAM
 
-from langchain_costguard.events import Escalated, Sufficed
+from langchain_costguard.events.steered import Escalated, Sufficed
 from langchain_costguard.routing.cascade import Cascade, Judge, Parses, Verifier
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.layers.attempts import retrying

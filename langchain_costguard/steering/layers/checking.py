@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage, message_chunk_to_message
 from langchain_core.messages.tool import tool_call
 
-from langchain_costguard.events import EndedEarly, Repaired
+from langchain_costguard.events.steered import EndedEarly, Repaired
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.layers.guardrails import Guardrail, Stop
 from langchain_costguard.steering.policies.retries import ErrorKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from langchain_costguard.events import EndedEarly, LastAnswer
+from langchain_costguard.events.steered import EndedEarly, LastAnswer
 from langchain_costguard.steering.flow import Asking, Call, Flow
 from langchain_costguard.steering.questions import about_budget, answered, suggested
 from langchain_costguard.steering.requests import Reply, without_calls, without_tools

@@ -14,8 +14,8 @@ from langchain_costguard.caching.prompt.gaps import LIKELY, UNLIKELY
 from langchain_costguard.caching.prompt.marks import mark_message, mark_tools, ttl_of
 from langchain_costguard.caching.prompt.prompt import SYSTEM, TOOLS, Prompt, Schemas, measured, prompt_of
 from langchain_costguard.caching.prompt.rates import HitRate
-from langchain_costguard.caching.prompt.told import PromptBroken, PromptCacheFell
 from langchain_costguard.caching.prompt.watching import Watching, sentence
+from langchain_costguard.events.steered import PromptBroken, PromptCacheFell
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.layers.routing import ref_of

@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage
 from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.keepable import keepable
 from langchain_costguard.caching.replies import decoded, encoded
-from langchain_costguard.events import Recalled, WouldRecall
+from langchain_costguard.events.steered import Recalled, WouldRecall
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, Sleep
 from langchain_costguard.steering.layers.caches import Caches
 from langchain_costguard.steering.layers.checking import objection

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_costguard.events import Routed
+from langchain_costguard.events.steered import Routed
 from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.runlog import RunLog

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from langchain_costguard.events import CallSettled, Event, ToolSettled
+from langchain_costguard.events.metered import CallSettled, Event, ToolSettled
 from langchain_costguard.steering.policies.pace import MINUTE
 
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.events import Approved, EndedEarly, Rejected
+from langchain_costguard.events.steered import Approved, EndedEarly, Rejected
 from langchain_costguard.metering.seams.watching import attached
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, adrive, drive
 from langchain_costguard.steering.layers.approval import ask_first, given

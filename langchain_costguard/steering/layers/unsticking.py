@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
-from langchain_costguard.events import EndedEarly, LoopDetected
+from langchain_costguard.events.steered import EndedEarly, LoopDetected
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.policies.loops import NUDGE, Loop, LoopDetector, nudges, recent
 from langchain_costguard.steering.questions import about_loop, answered

@@ -1,135 +1,10 @@
-"""Past-tense facts the guard tells its sinks. Money is integer nano-USD; nothing here holds prompt text."""
+"""What steering did: each a subclass of ``Steered``, by whose name the report counts it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from uuid import UUID
 
-from langchain_costguard.vocabulary.scope import Scope
-from langchain_costguard.vocabulary.usage import ModelRef, Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened at ``at`` (epoch seconds), to whom."""
-
-    at: float
-    scope: Scope
-
-
-@dataclass(frozen=True, slots=True)
-class CallStarted(Event):
-    """A model or tool call was admitted; ``held`` is reserved for it."""
-
-    run_id: UUID
-    name: str
-    kind: str
-    held: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallSettled(Event):
-    """A model call was paid. ``estimated`` is true where the provider did not say what it used."""
-
-    run_id: UUID
-    model: ModelRef
-    usage: Usage
-    charge: int
-    held: int
-    saved: int
-    estimated: bool
-    seconds: float
-    first_token_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolSettled(Event):
-    """A tool call ended; ``charge`` is its fee."""
-
-    run_id: UUID
-    tool: str
-    charge: int
-    seconds: float
-    failed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CacheHit(Event):
-    """LangChain's cache answered: ``saved`` is what the call would have cost."""
-
-    run_id: UUID
-    model: ModelRef
-    usage: Usage
-    saved: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused(Event):
-    """A start was refused, or (``midway``) a stream was stopped; ``error`` names the class, ``message`` says why."""
-
-    run_id: UUID | None
-    kind: str
-    name: str
-    error: str
-    message: str
-    midway: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Alert(Event):
-    """A budget's total passed ``threshold`` (a share of its cap). Told once, by the worker whose charge passed it."""
-
-    budget: str
-    measure: str
-    account: str
-    threshold: float
-    spent: int
-    cap: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overrun(Event):
-    """A provider billed more than was held; ``charge`` is recorded in full and blocks the next start."""
-
-    run_id: UUID
-    model: ModelRef
-    held: int
-    charge: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unpriced(Event):
-    """Nobody knows the price of ``model``; ``source`` says what was assumed."""
-
-    model: ModelRef
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class UsageMissing(Event):
-    """A reply came without usage, and was settled at ``charge`` by estimate."""
-
-    run_id: UUID
-    model: ModelRef
-    charge: int
-
-
-@dataclass(frozen=True, slots=True)
-class HoldExpired(Event):
-    """A call was started and never heard of again: its hold ran out and is free."""
-
-    run_id: UUID
-    name: str
-    held: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFailed(Event):
-    """The store of balances did not answer; ``policy`` says what was done instead."""
-
-    message: str
-    policy: str
+from langchain_costguard.events.metered import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,5 +148,28 @@ class EndedEarly(Steered):
     """A refusal or a guardrail ended the run, with a reply that says so; ``saved`` is what was asked for."""
 
 
-Sink = Callable[[Event], None]
-"""Receives every event, on the thread or event loop of the call: keep it short. One that fails is logged once."""
+@dataclass(frozen=True, slots=True)
+class PromptCacheFell(Steered):
+    """Of the prompts that a feature sends to the model ``name``, far less comes from the provider's cache than did.
+
+    ``before`` and ``now`` are shares of their tokens, over the feature's last 20 calls.
+    """
+
+    before: float = 0.0
+    now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBroken(Steered):
+    """Something changes in a prompt to the model ``name``, and keeps what follows it out of the provider's cache.
+
+    ``kind`` is what it is (``timestamp``, ``tool order``), ``where`` the message, ``start`` and ``end`` its characters;
+    ``tokens`` are lost each time, and ``per_day`` (nano-USD, None where no price is known) is what that costs.
+    """
+
+    kind: str = ""
+    where: str = ""
+    start: int = 0
+    end: int = 0
+    tokens: int = 0
+    per_day: int | None = None

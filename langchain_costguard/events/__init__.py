@@ -1,0 +1,94 @@
+"""Past-tense facts the guard tells its sinks. Money is integer nano-USD; nothing here holds prompt text.
+
+Those of steering are loaded when they are asked for: a guard alone needs none of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_costguard.events.metered import (
+    Alert,
+    CacheHit,
+    CallSettled,
+    CallStarted,
+    Event,
+    HoldExpired,
+    Overrun,
+    Refused,
+    Sink,
+    StoreFailed,
+    ToolSettled,
+    Unpriced,
+    UsageMissing,
+)
+
+if TYPE_CHECKING:
+    from langchain_costguard.events.steered import (
+        Approved,
+        CircuitClosed,
+        CircuitOpened,
+        EndedEarly,
+        Escalated,
+        Granted,
+        Interrupted,
+        LastAnswer,
+        LoopDetected,
+        PromptBroken,
+        PromptCacheFell,
+        Recalled,
+        Rejected,
+        Repaired,
+        Retried,
+        Routed,
+        ShortCircuited,
+        Steered,
+        Sufficed,
+        Throttled,
+        WouldRecall,
+    )
+
+__all__ = [
+    "Alert",
+    "Approved",
+    "CacheHit",
+    "CallSettled",
+    "CallStarted",
+    "CircuitClosed",
+    "CircuitOpened",
+    "EndedEarly",
+    "Escalated",
+    "Event",
+    "Granted",
+    "HoldExpired",
+    "Interrupted",
+    "LastAnswer",
+    "LoopDetected",
+    "Overrun",
+    "PromptBroken",
+    "PromptCacheFell",
+    "Recalled",
+    "Refused",
+    "Rejected",
+    "Repaired",
+    "Retried",
+    "Routed",
+    "ShortCircuited",
+    "Sink",
+    "Steered",
+    "StoreFailed",
+    "Sufficed",
+    "Throttled",
+    "ToolSettled",
+    "Unpriced",
+    "UsageMissing",
+    "WouldRecall",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from langchain_costguard.events import steered
+
+    return getattr(steered, name)
