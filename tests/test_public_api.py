@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -34,7 +35,8 @@ FRONT = [
     "Usage",
 ]
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *(ROOT / "notebooks" / "guide").glob("*.md")]
 
 
 def test_the_front_has_these_names() -> None:
@@ -76,8 +78,44 @@ def test_the_rooms_users_import_from_keep_their_word(module: str) -> None:
         assert getattr(room, name) is not None
 
 
-def test_what_the_readme_imports_is_there() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.S)
+OLD_PATHS = {
+    "errors": ["BudgetExceededError", "CostGuardError", "CircuitOpenError", "_rebuild"],
+    "usage": ["ModelRef", "Usage"],
+    "stores": ["MemoryStore", "RedisStore", "SQLiteStore", "Store", "StoreError", "open_store"],
+    "pricing": ["Estimator", "Price", "PriceBook"],
+    "pricing.prices": ["Price", "PriceBook"],
+    "events": ["Alert", "CallSettled", "Event", "Recalled", "Routed", "Sink", "Steered"],
+}
+"""Paths by which users of version 0.1 import, and what their checkpoints have pickled."""
+
+
+@pytest.mark.parametrize("path", OLD_PATHS)
+def test_paths_of_earlier_versions_lead_to_the_same_things(path: str) -> None:
+    module = importlib.import_module(f"langchain_costguard.{path}")
+    for name in OLD_PATHS[path]:
+        thing = getattr(module, name)
+        home = importlib.import_module(getattr(thing, "__module__", module.__name__))
+        assert getattr(home, name, thing) is thing
+    with pytest.raises(AttributeError, match="no_such_name"):
+        module.no_such_name  # noqa: B018
+
+
+def test_a_refusal_that_an_earlier_version_pickled_is_loaded() -> None:
+    refusal = langchain_costguard.BudgetExceededError(
+        "over", budget="session", measure="usd", scope="all", needed=1, left=0, by_holds=False, reserve=False
+    )
+    text = pickle.dumps(refusal, protocol=0).replace(
+        b"langchain_costguard.vocabulary.errors", b"langchain_costguard.errors"
+    )
+    assert b"vocabulary" not in text
+    loaded = pickle.loads(text)
+    assert type(loaded) is langchain_costguard.BudgetExceededError
+    assert (str(loaded), loaded.facts) == (str(refusal), refusal.facts)
+
+
+def test_what_the_readme_and_the_guide_import_is_there() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     found = re.findall(r"^\s*from (langchain_costguard[\w.]*) import ([\w, ]+)", "\n".join(blocks), re.M)
     assert found
     for module, names in found:

@@ -18,18 +18,38 @@ from langchain_costguard.steering import SteeredModel, steer
 from langchain_costguard.testing import FakeProvider, Reply, Request, ScriptedChatModel
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = [
-    (match["note"] or "", match["language"], match["body"])
-    for match in re.finditer(
-        r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```", README, re.DOTALL
-    )
-]
-SETUP = {note: body for note, _, body in BLOCKS if note in ("demo", "tests")}
-OUTPUT = {note.removeprefix("output of "): body for note, _, body in BLOCKS if note.startswith("output of ")}
-COMMANDS = [
-    line for note, language, body in BLOCKS if language == "bash" and note not in SETUP for line in body.splitlines()
-]
+
+
+class Page:
+    """A text for readers, and the fenced blocks in it with the note (an HTML comment) above each."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.relative_to(ROOT).as_posix()
+        self.text = path.read_text("utf-8")
+        block = r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)```"
+        self.blocks = [
+            (match["note"] or "", match["language"], match["body"])
+            for match in re.finditer(block, self.text, re.DOTALL)
+        ]
+        self.setup = {note: body for note, _, body in self.blocks if note in ("demo", "tests")}
+        self.outputs = {
+            note.removeprefix("output of "): body for note, _, body in self.blocks if note.startswith("output of ")
+        }
+        self.commands = [
+            line
+            for note, language, body in self.blocks
+            if language == "bash" and note not in self.setup
+            for line in body.splitlines()
+        ]
+
+
+README = Page(ROOT / "README.md")
+PRINTED = {
+    "README.md": ("research", "runaway loop", "Totals(calls=2"),
+    "notebooks/guide/steering.md": ("costguard.budget",),
+}
+"""What must be seen among what a page prints, besides the outputs that it shows."""
+PAGES = [README, *map(Page, sorted((ROOT / "notebooks" / "guide").glob("*.md")))]
 
 
 def answer(request: Request) -> Reply | str:
@@ -77,7 +97,7 @@ def comparable(text: str) -> str:
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the README's agent and the records of its router, and a provider that costs nothing."""
-    for note, _, body in BLOCKS:
+    for note, _, body in README.blocks:
         if note.startswith("file: "):
             (tmp_path / note.removeprefix("file: ")).write_text(body, "utf-8")
     (tmp_path / "runs.jsonl").write_text(runs(), "utf-8")
@@ -89,27 +109,28 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_python_runs_from_top_to_bottom(
-    newcomer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Page, newcomer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FakeProvider(answer) as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
         names: dict[str, object] = {"__name__": "readme"}
-        for note, language, body in BLOCKS:
+        for note, language, body in page.blocks:
             if language == "python":
-                exec(compile(body, f"README.md {note}", "exec"), names)
+                exec(compile(body, f"{page.name} {note}", "exec"), names)
     printed = capsys.readouterr().out
-    assert "research" in printed
-    assert "runaway loop" in printed
-    assert "Totals(calls=2" in printed
-    shown = [body for note, _, body in BLOCKS if note == "output"]
-    assert shown
+    shown = [body for note, _, body in page.blocks if note == "output"]
     assert all(comparable(body) in comparable(printed) for body in shown)
-    assert "costguard.budget" in printed
+    assert shown or page.name not in PRINTED
+    assert all(text in printed for text in PRINTED.get(page.name, ()))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(command: str, newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [pytest.param(page, command, id=f"{page.name}: {command}") for page in PAGES for command in page.commands],
+)
+def test_every_command_runs(page: Page, command: str, newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "grant" in command:  # of what the README's own block on stores has spent
         shared = CostGuard(Budget(per="user", usd="1.00", window="day"), store=SQLiteStore("budgets.db"))
         with shared.scope(user="u1"):
@@ -124,17 +145,24 @@ def test_every_command_runs(command: str, newcomer: Path, monkeypatch: pytest.Mo
     expected = {0, 1} if "doctor" in command or "lint" in command else {0}
     assert done.returncode in expected, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert comparable(OUTPUT.get(command, "")) in comparable(done.stdout)
+    assert comparable(page.outputs.get(command, "")) in comparable(done.stdout)
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.text):
+            assert (ROOT / Path(page.name).parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_the_two_commands_set_everything_up_themselves_and_are_what_ci_runs() -> None:
-    assert set(SETUP) == {"demo", "tests"}
-    assert all(body.startswith("python3 -m venv .venv && .venv/bin/pip install") for body in SETUP.values())
+    assert set(README.setup) == {"demo", "tests"}
+    assert all(body.startswith("python3 -m venv .venv && .venv/bin/pip install") for body in README.setup.values())
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "command_after tests" in script
     assert "command_after demo" in script
 
 
-def test_the_readme_names_no_machine() -> None:
-    assert not re.search(r"/home/|/root/", README)
-    assert str(ROOT) not in README
+def test_the_pages_name_no_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"/home/|/root/", page.text)
+        assert str(ROOT) not in page.text
