@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,7 @@ NAME = ROOT.name
 
 LAYERS: list[tuple[str, ...]] = [
     ("vocabulary",),
-    ("errors", "usage"),
-    ("events",),
+    ("errors", "usage", "events"),
     ("observe",),
     ("metering",),
     ("stores", "pricing"),
@@ -29,9 +29,29 @@ LAYERS: list[tuple[str, ...]] = [
     ("testing",),
     ("cli",),
 ]
-"""From the vocabulary upwards. A room (a file or folder of the package) imports from those in layers below its own."""
+"""From the vocabulary upwards. A room (a file or folder of the package) imports from those in layers below its own,
+types and lazy imports included."""
 
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+
+ALIASES = ["errors", "usage", "stores", "pricing"]
+"""Rooms that are no more than another name of one below: see ``test_public_api``."""
+
+MOST_ROOMS = 13
+"""Entries at the package's root, the two to come included."""
+
+NEVER = {
+    "metering": ["steering", "routing", "caching", "context"],
+    "steering/policies": ["steering/flow", "steering/layers", "steering/seams", "guard"],
+    "steering/layers": ["steering/seams"],
+}
+"""The plane that refuses knows nothing of the one that changes requests, a policy nothing of flows, a layer no host."""
+
+REACH_UP = ["metering/seams/embeddings.py", "metering/seams/waiting.py", "metering/seams/wrapping.py"]
+"""Files that still know the guard, for types; this list may only shrink."""
+
+BALANCES = ["steering/layers/circuit_book.py", "steering/seams/nodes.py"]
+"""The only files of steering that write to a store but through the guard: they keep counts of their own, no money."""
 
 ONLY_IN = {
     "redis": [
@@ -53,7 +73,7 @@ ONLY_IN = {
     "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],
     "langgraph": ["vocabulary/errors.py", "steering/*", "steering/*/*", "cli/*"],
-    "langchain": ["steering/seams/middleware.py", "steering/layers/routing.py", "cli/*"],
+    "langchain": ["steering/seams/middleware.py", "steering/layers/fleet.py", "cli/*"],
     "langchain_openai": ["testing/clients.py", "cli/*"],
     "langchain_anthropic": ["testing/clients.py"],
     "numpy": [
@@ -80,7 +100,7 @@ PURE = [
     "metering/stores/account.py",
 ]
 PURE += [file for file in FILES if file.startswith("steering/policies/")]
-PURE += [f"caching/{name}.py" for name in ("base", "entry", "keepable", "question", "replies", "rules", "shelf")]
+PURE += [f"caching/{name}.py" for name in ("base", "entry", "keepable", "question", "replies", "rules")]
 PURE += [
     f"caching/semantic/{name}.py" for name in ("conflicts", "likeness", "quantities", "reading", "verdict", "words")
 ]
@@ -92,12 +112,12 @@ PURE += [
 
 
 @cache
-def imports(file: str, *, typing_too: bool = False) -> list[str]:
-    """The full names of the modules that a file imports."""
-    return list(_imports(file, typing_too))
+def imports(file: str, *, typing_too: bool = False, members: bool = False) -> list[str]:
+    """The full names of the modules that a file imports, and with ``members`` of what it imports from them."""
+    return list(_imports(file, typing_too, members))
 
 
-def _imports(file: str, typing_too: bool) -> Iterator[str]:
+def _imports(file: str, typing_too: bool, members: bool) -> Iterator[str]:
     """The full names of the modules that a file imports, wherever in it; without those for type checkers alone."""
     tree = ast.parse((ROOT / file).read_text("utf-8"))
     skipped: set[int] = set()
@@ -114,7 +134,8 @@ def _imports(file: str, typing_too: bool) -> Iterator[str]:
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             # `from package import room` names the room last.
-            yield from ([f"{module}.{alias.name}" for alias in node.names] if module == NAME else [module])
+            named = [f"{module}.{alias.name}" for alias in node.names]
+            yield from named if module == NAME else [*named, module] if members else [module]
 
 
 def room_of(module: str) -> str:
@@ -125,29 +146,59 @@ def room_of(module: str) -> str:
 def test_every_room_has_its_layer() -> None:
     rooms = {Path(file).parts[0].removesuffix(".py") for file in FILES} - {"__init__"}
     assert rooms == set(RANK), "a new room needs a line in LAYERS"
+    assert len(rooms - set(ALIASES)) <= MOST_ROOMS - 1  # and the package's own file
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file != "__init__.py"])
 def test_imports_point_downwards(file: str) -> None:
     own = Path(file).parts[0].removesuffix(".py")
     upward = []
-    for module in imports(file):
+    known = f"{NAME}.guard" if file in REACH_UP else ""
+    for module in imports(file, typing_too=True):
         if module.split(".")[0] != NAME or module == NAME:
             continue
         room = room_of(module)
         # The public names are the users' way in, and the command line's.
         if room not in RANK:
             assert own in ("cli", "testing"), f"{file} imports {module} from the package's front"
-        elif room != own and RANK[room] >= RANK[own]:
+        elif room != own and RANK[room] >= RANK[own] and module != known:
             upward.append(module)
     assert upward == []
 
 
-def test_only_the_guard_reaches_up_and_only_for_types() -> None:
-    """Strict models and waiting know the guard by name for type checkers; nobody below them does."""
-    knowing = {file for file in FILES if any(m == f"{NAME}.guard" for m in imports(file, typing_too=True))}
-    below = {file for file in knowing if RANK.get(Path(file).parts[0].removesuffix(".py"), 99) < RANK["metering"]}
-    assert below == set()
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Types and lazy imports included: what a reader follows, and what a type checker has to."""
+    names = {file: f"{NAME}." + file.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for file in FILES}
+    files = {name: file for file, name in names.items()}
+    inside = {file for file in FILES if not file.endswith("__init__.py")}
+    graph = {
+        file: {files[name] for name in imports(file, typing_too=True, members=True) if files.get(name) in inside}
+        for file in inside
+        if file not in REACH_UP
+    }
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", NEVER)
+def test_a_room_never_imports_what_it_must_not_know(room: str) -> None:
+    forbidden = tuple(f"{NAME}.{other}".replace("/", ".") for other in NEVER[room])
+    knowing = {
+        (file, module)
+        for file in FILES
+        if file.startswith(f"{room}/")
+        for module in imports(file, typing_too=True)
+        if module.startswith(forbidden)
+    }
+    assert knowing == set()
+
+
+def test_steering_moves_no_balance_but_through_the_guard() -> None:
+    claim = f"{NAME}.metering.stores.base.Claim"
+    writing = [file for file in FILES if file.startswith("steering/") and claim in imports(file, members=True)]
+    assert writing == BALANCES
 
 
 @pytest.mark.parametrize("package", ONLY_IN)

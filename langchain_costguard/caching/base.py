@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langchain_costguard.caching.entry import Entry, Stock
 
 if TYPE_CHECKING:
-    from langchain_costguard.caching.entry import Entry, Stock, Wanted
+    from langchain_costguard.caching.entry import Wanted
     from langchain_costguard.caching.rules import Rules
 
 
@@ -36,3 +38,25 @@ class Answers(Protocol):
 
     def stock(self, *, now: float) -> Iterable[Stock]:
         """What is held, by feature and model."""
+
+
+def checked_most(value: Any) -> int:
+    """The most entries, if that is a whole number above zero.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"max_entries: {value!r} must be a whole number above 0")
+    return value
+
+
+def counted(entries: Iterable[Entry]) -> list[Stock]:
+    """The entries by feature and model; the bytes are those of their JSON."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for entry in entries:
+        sums = found.setdefault((entry.feature, entry.model), [0, 0, 0])
+        sums[0] += 1
+        sums[1] += len(entry.to_json().encode("utf-8", "surrogatepass"))
+        sums[2] += entry.cost
+    return [Stock(feature, model, *sums) for (feature, model), sums in sorted(found.items())]

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
-    from langchain_costguard.caching.question import Question
     from langchain_costguard.vocabulary.scope import Scope
 
 Share = Literal["user", "feature", "all"]
 DAY = 86_400.0
+
+
+class Asked(Protocol):
+    """What the rules look at in a ``Question``."""
+
+    @property
+    def temperature(self) -> float | None:
+        """As the request has it; None where it does not say."""
+
+    @property
+    def scope(self) -> Scope:
+        """Who asks."""
+
+    @property
+    def tags(self) -> Collection[str]:
+        """The tags of the call."""
+
+    def certain(self, deterministic: bool) -> bool:
+        """Whether its answer is always the same."""
 
 
 class Options(TypedDict, total=False):
@@ -21,7 +39,7 @@ class Options(TypedDict, total=False):
     share: Share
     deterministic: bool
     tool_calls: bool
-    cache_if: Callable[[Question], bool] | None
+    cache_if: Callable[[Any], bool] | None
     no_cache: Collection[str]
 
 
@@ -47,7 +65,7 @@ class Rules:
     share: Share = "user"
     deterministic: bool = False
     tool_calls: bool = False
-    cache_if: Callable[[Question], bool] | None = None
+    cache_if: Callable[[Any], bool] | None = None
     no_cache: Collection[str] = ()
 
     def __post_init__(self) -> None:
@@ -72,7 +90,7 @@ class Rules:
         name = scope.user if self.share == "user" else scope.feature
         return f"{self.share}:{name}" if name else ""
 
-    def allow(self, question: Question) -> bool:
+    def allow(self, question: Asked) -> bool:
         """Whether a question may be answered from memory, and its answer remembered."""
         if not question.certain(self.deterministic):
             return False

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.configurable import DynamicRunnable
 
+from langchain_costguard.metering.pricing.reading import from_usage_metadata
 from langchain_costguard.steering.sayings import told
+
+if TYPE_CHECKING:
+    from langchain_costguard.vocabulary.usage import Usage
 
 
 class Request(Protocol):
@@ -125,3 +133,27 @@ def name_of(model: Any) -> str:
 def last_ai(messages: Sequence[Any]) -> AIMessage | None:
     """The last message of the model's among these."""
     return next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+
+
+def used_in(message: AIMessage | None) -> Usage | None:
+    """The tokens of a reply; None where it does not say, or there is none."""
+    return from_usage_metadata(message.usage_metadata) if message is not None and message.usage_metadata else None
+
+
+def concrete(model: Any) -> tuple[BaseChatModel, Mapping[str, Any]] | None:
+    """The chat model, and the arguments bound to it, as a call made here would have it; None where only the call itself
+    can say: for a model made from its config (``init_chat_model(configurable_fields=...)``), with fallbacks or retries.
+    """
+    bound: dict[str, Any] = {}
+    config = None
+    while not isinstance(model, BaseChatModel):
+        config = ensure_config() if config is None else config
+        if isinstance(model, RunnableBinding):
+            bound = {**model.kwargs, **bound}
+            config = merge_configs(model.config, config)
+            model = model.bound
+        elif isinstance(model, DynamicRunnable):
+            model, config = model.prepare(config)
+        else:
+            return None
+    return model, bound

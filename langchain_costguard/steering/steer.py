@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
+from langchain_costguard.steering.layers.approval import Approval
 from langchain_costguard.steering.layers.caches import Cache
 from langchain_costguard.steering.layers.guardrails import Guardrail
-from langchain_costguard.steering.layers.tools import (
-    Approval,
-)
 from langchain_costguard.steering.layers.unsticking import Rung
 from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector
@@ -22,6 +20,8 @@ from langchain_costguard.steering.steering import Steering
 from langchain_costguard.vocabulary.money import Money
 
 if TYPE_CHECKING:
+    from langchain.agents.middleware import AgentMiddleware
+
     from langchain_costguard.guard import CostGuard
 
 
@@ -43,7 +43,7 @@ def steer(
     runs: RunLog | None = None,
     cache: Cache | Sequence[Cache] | None = None,
     prompt_cache: PromptCache | None = None,
-) -> Steering:
+) -> Steered:
     """The middleware that keeps an agent within its budgets, and ends it gracefully when it must.
 
     ``create_agent(model, tools, middleware=steer(guard))`` needs no callback besides: the guard meters whatever the
@@ -74,7 +74,7 @@ def steer(
     Raises:
         ValueError: names the field and the value.
     """
-    return Steering(
+    return Steered(
         guard,
         breaker=breaker,
         model_breaker=model_breaker,
@@ -92,3 +92,38 @@ def steer(
         cache=cache,
         prompt_cache=prompt_cache,
     )
+
+
+class Steered(Steering, Sequence["AgentMiddleware[Any, Any]"]):
+    """What ``steer()`` returns: the policies and, as a sequence, the middleware of ``create_agent``.
+
+    The middleware is made when it is asked for: chains and graphs need no ``langchain``.
+    """
+
+    _middleware: AgentMiddleware[Any, Any] | None = None
+
+    def __len__(self) -> int:
+        return 1
+
+    @overload
+    def __getitem__(self, index: int) -> AgentMiddleware[Any, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[AgentMiddleware[Any, Any]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if self._middleware is None:
+            from langchain_costguard.steering.seams.middleware import CostGuardMiddleware
+
+            self._middleware = CostGuardMiddleware(self)
+        return [self._middleware][index]
+
+    def __iter__(self) -> Iterator[AgentMiddleware[Any, Any]]:
+        yield self[0]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __add__(self, other: Any) -> list[Any]:
+        return [*self, *other]
+
+    def __radd__(self, other: Any) -> list[Any]:
+        return [*other, *self]

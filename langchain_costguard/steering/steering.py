@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 
@@ -14,26 +14,22 @@ from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.flow import Asking, Call, Flow
+from langchain_costguard.steering.layers.approval import Approval, approving, checked_approval
 from langchain_costguard.steering.layers.attempts import breaking, retrying, throttling
 from langchain_costguard.steering.layers.caches import Cache, Caches
-from langchain_costguard.steering.layers.cascading import Tiers, cascading, checking_last, retrying_last
+from langchain_costguard.steering.layers.cascading import cascading, checking_last, retrying_last
 from langchain_costguard.steering.layers.checking import checking
 from langchain_costguard.steering.layers.circuits import Circuits
 from langchain_costguard.steering.layers.ending import OnExceeded, ending
+from langchain_costguard.steering.layers.fleet import fleet_of
 from langchain_costguard.steering.layers.guardrails import Guardrail
 from langchain_costguard.steering.layers.prompt_caching import PromptCaching, prompt_caching
 from langchain_costguard.steering.layers.recalling import caching
-from langchain_costguard.steering.layers.routing import fleet_of, routing
+from langchain_costguard.steering.layers.routing import routing
 from langchain_costguard.steering.layers.spending_rate import Rate
 from langchain_costguard.steering.layers.stand_in import StandIn
-from langchain_costguard.steering.layers.tools import (
-    Approval,
-    approving,
-    breaking_tool,
-    checked_approval,
-    refusing,
-    retrying_tool,
-)
+from langchain_costguard.steering.layers.tiers import Tiers
+from langchain_costguard.steering.layers.tools import breaking_tool, refusing, retrying_tool
 from langchain_costguard.steering.layers.unsticking import Rung, checked_ladder, unsticking
 from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector
@@ -44,8 +40,6 @@ from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.money import Money, nano
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware import AgentMiddleware
-
     from langchain_costguard.guard import CostGuard
 
 _KEPT_MODELS = 16
@@ -53,31 +47,28 @@ _KEPT_MODELS = 16
 _Layer = Callable[[Here, Asking, Any], Flow[Any]]
 
 
-class Steering(Sequence["AgentMiddleware[Any, Any]"]):
-    """The chosen policies. As a sequence, the middleware of ``create_agent``; else what nodes and models are given.
-
-    The middleware is made when it is asked for: chains and graphs need no ``langchain``.
-    """
+class Steering:
+    """The chosen policies of one agent: what nodes and models are given. The arguments are those of ``steer``."""
 
     def __init__(
         self,
         guard: CostGuard,
         *,
-        breaker: Breaker | None,
-        model_breaker: Breaker | None,
-        retry: Retry | None,
-        loops: LoopDetector | None,
-        on_loop: Sequence[Rung],
-        on_exceeded: OnExceeded,
-        approve_tools: Approval | None,
-        guardrails: Sequence[Guardrail],
-        throttle_at: float | None,
-        usd_per_minute: Money | None,
-        router: Router | None,
-        cascade: Cascade | None,
-        runs: RunLog | None,
-        cache: Cache | Sequence[Cache] | None,
-        prompt_cache: PromptCache | None,
+        breaker: Breaker | None = Breaker(),  # noqa: B008 - frozen
+        model_breaker: Breaker | None = None,
+        retry: Retry | None = Retry(),  # noqa: B008 - frozen
+        loops: LoopDetector | None = LoopDetector(),  # noqa: B008 - frozen
+        on_loop: Sequence[Rung] = ("nudge", "end"),
+        on_exceeded: OnExceeded = "end",
+        approve_tools: Approval | None = None,
+        guardrails: Sequence[Guardrail] = (),
+        throttle_at: float | None = None,
+        usd_per_minute: Money | None = None,
+        router: Router | None = None,
+        cascade: Cascade | None = None,
+        runs: RunLog | None = None,
+        cache: Cache | Sequence[Cache] | None = None,
+        prompt_cache: PromptCache | None = None,
     ) -> None:
         _check_kinds(guard, breaker=(breaker, Breaker), model_breaker=(model_breaker, Breaker), retry=(retry, Retry))
         _check_kinds(guard, loops=(loops, LoopDetector), runs=(runs, RunLog), prompt_cache=(prompt_cache, PromptCache))
@@ -101,7 +92,6 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
         self._tool_layers = self._layers_of_tools()
         self._strict: dict[int, tuple[Any, Any]] = {}
         self._lock = threading.Lock()
-        self._middleware: Any = None
 
     # The flows
 
@@ -181,36 +171,8 @@ class Steering(Sequence["AgentMiddleware[Any, Any]"]):
                 f"makes: a failing call may be sent {ours * (theirs + 1)} times. Give the model max_retries=0."
             )
 
-    # The middleware
-
-    def __len__(self) -> int:
-        return 1
-
-    @overload
-    def __getitem__(self, index: int) -> AgentMiddleware[Any, Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[AgentMiddleware[Any, Any]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if self._middleware is None:
-            from langchain_costguard.steering.seams.middleware import CostGuardMiddleware
-
-            self._middleware = CostGuardMiddleware(self)
-        return [self._middleware][index]
-
-    def __iter__(self) -> Iterator[AgentMiddleware[Any, Any]]:
-        yield self[0]
-
     def __repr__(self) -> str:
         return f"steer({self.guard!r}, on_exceeded={self.on_exceeded!r}, ...)"
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __add__(self, other: Any) -> list[Any]:
-        return [*self, *other]
-
-    def __radd__(self, other: Any) -> list[Any]:
-        return [*other, *self]
 
 
 def _composed(layers: Sequence[_Layer], here: Here) -> Asking:

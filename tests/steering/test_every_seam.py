@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import ToolException, tool
 
 from langchain_costguard import Budget, CostGuard
-from langchain_costguard.steering import Retry, max_tool_calls, valid_json
+from langchain_costguard.steering import Retry, Steering, max_tool_calls, steer, valid_json
 from langchain_costguard.testing import FakeProvider, Reply, Request
 from tests.conftest import PRICES
 from tests.steering.seams import CHECKPOINTERS, VERBS, Ran, run, valid
@@ -385,3 +386,9 @@ def test_a_policy_does_its_work(case: Case, seam: str, verb: str, checkpointer: 
         assert valid(ran.messages)
         served = provider.usage()
         assert guard.report().total.spent == served.input_tokens * 2_500 + served.output_tokens * 10_000
+
+
+def test_steer_chooses_as_its_policies_do_by_themselves() -> None:
+    theirs = dict(signature(Steering).parameters)
+    ours = dict(signature(steer).parameters)
+    assert {name: each.default for name, each in ours.items()} == {name: each.default for name, each in theirs.items()}

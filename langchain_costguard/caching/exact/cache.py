@@ -10,20 +10,50 @@ from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from langchain_core.caches import BaseCache
 from langchain_core.outputs import Generation, LLMResult
+from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.caching.digests import digest
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
-from langchain_costguard.caching.exact.asker import Asker, asker
 from langchain_costguard.caching.exact.generations import from_text, may_keep, to_text
 from langchain_costguard.caching.exact.told import messages_in, normal, told
 from langchain_costguard.caching.question import Question
 from langchain_costguard.caching.rules import Options, Rules
+from langchain_costguard.metering.calls import Asked, asked_here
 from langchain_costguard.metering.pricing.reading import usage_of
+from langchain_costguard.vocabulary import scope as scopes
+from langchain_costguard.vocabulary.scope import Scope
 
 T = TypeVar("T")
 log = logging.getLogger("langchain_costguard")
 _FACE = "langchain"
 """Keeps the keys of this face apart from those of steering, whose entries hold a reply and no generations."""
+
+
+class Asker(NamedTuple):
+    """Who asks, the tags of the call, and the call itself where a guard has admitted it."""
+
+    scope: Scope
+    tags: tuple[str, ...]
+    asked: Asked | None
+
+    def looked_up(self, prompt: str) -> None:
+        """A cache is asked this; if it does not know, the model's answer will be brought with the very same text."""
+        if self.asked is not None:
+            self.asked.prompts = (*self.asked.prompts, prompt)
+
+
+def asker(prompt: str | None = None) -> Asker:
+    """Whoever makes the model call that is under way in this context; with ``prompt``, the one that looked it up."""
+    asked = asked_here(prompt)
+    if asked is not None:
+        return Asker(asked.call.scope, tuple(asked.tags), asked)
+    config = var_child_runnable_config.get()
+    if config is None:
+        return Asker(scopes.resolve({}, None, None, trace="", model="", session=""), (), None)
+    manager = config.get("callbacks")
+    metadata = {**(getattr(manager, "metadata", None) or {}), **(config.get("metadata") or {})}
+    tags = (*(getattr(manager, "tags", None) or ()), *(config.get("tags") or ()))
+    return Asker(scopes.resolve(metadata, tags, config, trace="", model="", session=""), tags, None)
 
 
 class _Ask(NamedTuple):

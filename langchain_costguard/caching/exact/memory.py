@@ -11,10 +11,10 @@ from typing import Any, Unpack
 
 from langchain_core.outputs import Generation
 
+from langchain_costguard.caching.base import checked_most, counted
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.exact.cache import ExactCache
 from langchain_costguard.caching.rules import Options
-from langchain_costguard.caching.shelf import checked_most, counted
 
 SWEEP = 2
 """Answers looked at for each one that is added: those not asked for longest, which expire first."""

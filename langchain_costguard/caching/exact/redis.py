@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from langchain_costguard.caching.base import CacheError
+from langchain_costguard.caching.base import CacheError, counted
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.exact.cache import ExactCache
 from langchain_costguard.caching.exact.server import Server
 from langchain_costguard.caching.rules import Options
-from langchain_costguard.caching.shelf import counted
 
 if TYPE_CHECKING:
     import redis

@@ -12,8 +12,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.outage import Outage
-from langchain_costguard.caching.shelf import checked_timeout
-from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.stores.base import StoreError, checked_timeout
 from langchain_costguard.metering.stores.dial import dial
 from langchain_costguard.metering.stores.wire import Wire
 

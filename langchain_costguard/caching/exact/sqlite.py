@@ -10,13 +10,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
-from langchain_costguard.caching.base import CacheError
+from langchain_costguard.caching.base import CacheError, checked_most
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.exact.cache import ExactCache
 from langchain_costguard.caching.outage import Outage
 from langchain_costguard.caching.rules import Options
-from langchain_costguard.caching.shelf import checked_most, checked_timeout
-from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.stores.base import StoreError, checked_timeout
 from langchain_costguard.metering.stores.database import Database
 
 T = TypeVar("T")

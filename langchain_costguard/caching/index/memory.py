@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from itertools import islice
 from threading import RLock
 
+from langchain_costguard.caching.base import checked_most
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.index.base import Neighbour, stocked, unit
 from langchain_costguard.caching.index.rows import Rows
-from langchain_costguard.caching.shelf import checked_most
 
 Place = tuple[str, str]
 """Setting and id."""

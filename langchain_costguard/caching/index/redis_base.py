@@ -15,7 +15,7 @@ from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.index.base import stocked
 from langchain_costguard.caching.outage import Outage
-from langchain_costguard.caching.shelf import checked_timeout
+from langchain_costguard.metering.stores.base import checked_timeout
 from langchain_costguard.metering.stores.dial import Client, dial
 
 T = TypeVar("T")

@@ -16,8 +16,7 @@ from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.index.base import Neighbour, stocked, unit
 from langchain_costguard.caching.index.memory import MemoryIndex, Place
-from langchain_costguard.caching.shelf import checked_timeout
-from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.stores.base import StoreError, checked_timeout
 from langchain_costguard.metering.stores.database import Database
 
 T = TypeVar("T")

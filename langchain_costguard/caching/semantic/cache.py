@@ -14,21 +14,24 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from langchain_core.embeddings import Embeddings
+
 from langchain_costguard.caching.digests import digest
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.rules import Options, Rules
 from langchain_costguard.caching.semantic.conflicts import VETOES, checked_vetoes
-from langchain_costguard.caching.semantic.embedder import identity
 from langchain_costguard.caching.semantic.fit import Fit
 from langchain_costguard.caching.semantic.fitting import checked_pairs, fitted
 from langchain_costguard.caching.semantic.shadow import ShadowLog
 from langchain_costguard.caching.semantic.verdict import NEIGHBOURS, Judge, Verdict
 
 if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
-
     from langchain_costguard.caching.index.base import VectorIndex
     from langchain_costguard.caching.question import Question
+
+_WRAPPED = ("inner", "underlying_embeddings")
+"""Where the embeddings of a guard, and those that LangChain keeps in a store, have the ones that they ask."""
+_TELLING = ("model", "model_name", "model_id", "deployment", "repo_id", "dimensions", "output_dimensionality")
 
 
 class SemanticCache:
@@ -218,3 +221,17 @@ def _number(
     if not fits or (above and value == least) or (below and value == most):
         raise ValueError(f"{name}: {value!r} must be {what}")
     return float(value)
+
+
+def identity(embeddings: Any) -> str:
+    """The class and the model of embeddings, and what else tells their vectors from those of others."""
+    while (inner := next((own for own in _own(embeddings) if isinstance(own, Embeddings)), None)) is not None:
+        embeddings = inner
+    told = {name: getattr(embeddings, name, None) for name in _TELLING}
+    said = [f"{name}={value}" for name, value in told.items() if isinstance(value, (str, int)) and value]
+    return ";".join([type(embeddings).__qualname__, *said])
+
+
+def _own(embeddings: Any) -> list[Any]:
+    held = getattr(embeddings, "__dict__", {})
+    return [held.get(name) for name in _WRAPPED]

@@ -7,10 +7,9 @@ bucket and nobody has to clean up after it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 MAX_AMOUNT = 2**53 - 1
 """Largest amount an account holds exactly: Redis' Lua counts in doubles. In nano-USD that is 9,007,199 USD."""
@@ -131,8 +130,12 @@ class Store(Protocol):
         """Set a flag, or with None remove it."""
 
 
-def checked_timeout(timeout: float) -> float:
-    """The timeout, if it is a positive number of seconds."""
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be a positive number of seconds, not {timeout!r}")
+def checked_timeout(timeout: Any) -> float:
+    """The timeout, if it is a positive number of seconds.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e7:
+        raise ValueError(f"timeout: {timeout!r} must be a number of seconds above 0")
     return float(timeout)

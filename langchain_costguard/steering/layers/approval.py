@@ -1,71 +1,85 @@
-"""Leave for all the tool calls of one message, in their order, before any of them runs.
-
-A ``ToolNode`` runs them side by side as one task of the graph, which starts again with each answer of a person: a tool
-that had run would run again, and which answer is whose would be a matter of chance.
-"""
+"""A person's leave for a tool call: which calls need it, and what is done with the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
 
-from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
-from langchain_costguard.steering.questions import Answer
+from langchain_costguard.events.steered import Approved, Rejected
+from langchain_costguard.steering.flow import Asking, Flow, Run
+from langchain_costguard.steering.questions import Answer, about_tool, answered
+from langchain_costguard.steering.sayings import tool_says
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.vocabulary.money import usd
 
-if TYPE_CHECKING:
-    from langchain_costguard.steering.steering import Steering
+Approval = Collection[str] | Callable[[dict[str, Any], Decimal | None], Any]
+"""Which tool calls a person has to allow: names (``"delete_*"`` matches many), or a predicate on the call (``name``,
+``args``, ``id``) and its price in USD (None where it is not known)."""
+
+
+def checked_approval(approval: Any) -> Approval | None:
+    """The approval rule, if it is one.
+
+    Raises:
+        ValueError: it is neither names nor a callable.
+    """
+    if approval is None or callable(approval):
+        return approval  # type: ignore[no-any-return]
+    if isinstance(approval, str) or not all(isinstance(name, str) for name in approval):
+        hint = 'names such as {"send_email", "delete_*"}, or a callable'
+        raise ValueError(f"approve_tools: {approval!r} must be {hint}")
+    return frozenset(approval)
+
 
 Given = dict[str, "Answer | None"]
 """By the id of a tool call, what a person said of it; None where it needs no leave."""
 given: ContextVar[Given] = ContextVar("costguard_leave", default={})  # noqa: B039 - never changed
-Deciding = Callable[[Here, Any], Flow["Answer | None"]]
 
 
-def ask_first(node: Any, steering: Steering, decide: Deciding) -> Any:
-    """Have a ``ToolNode`` of ours ask for leave before it runs anything; ``decide`` asks about one call."""
-    # In a tuple: LangGraph looks for subgraphs in what a node's function refers to, and would find this node for ever.
-    own = node, node.func, node.afunc
-
-    def func(input: Any, **known: Any) -> Any:
-        node, sync, _ = own
-        with _giving(drive(_all(steering, decide, _calls(node, input)), no_calls)):
-            return sync(input, **known)
-
-    async def afunc(input: Any, **known: Any) -> Any:
-        node, _, asynchronous = own
-        with _giving(await adrive(_all(steering, decide, _calls(node, input)), no_calls)):
-            return await asynchronous(input, **known)
-
-    # LangGraph's cache knows it by these.
-    func.__qualname__, func.__module__ = node.func.__qualname__, node.func.__module__
-    node.func, node.afunc = func, afunc
-    return node
-
-
-def _all(steering: Steering, decide: Deciding, calls: Sequence[Any]) -> Flow[Given]:
-    if len(calls) < 2 or any(not call["id"] for call in calls):
-        return {}
-    here, found = Here(steering.guard, "tools"), {}
-    if here.in_graph:
-        for call in calls:
-            found[call["id"]] = yield from decide(here, call)
-    return found
+def approving(approval: Approval, here: Here, ask: Asking, request: Any) -> Flow[Any]:
+    """Ask a person before a tool runs that needs leave."""
+    call, before = request.tool_call, given.get()
+    if not here.in_graph:
+        if not (yield from _needs_leave(approval, here, call)):
+            return (yield from ask(request))
+        text = f"{call['name']} needs a person's approval, and nobody can be asked here. It was not run."
+        here.tell(Rejected, "nobody could be asked", saved=fee_of(here, call) or 0)
+        return tool_says(call, text, rejected=True)
+    answer = before[call["id"]] if call["id"] in before else (yield from asked_leave(approval, here, call))
+    if answer is None:
+        return (yield from ask(request))
+    if not answer.approve:
+        here.tell(Rejected, answer.message or "a person said no", saved=fee_of(here, call) or 0)
+        why = f": {answer.message.rstrip('.')}." if answer.message else "."
+        text = f"A person did not approve this call of {call['name']}{why} It was not run."
+        return tool_says(call, text, rejected=True)
+    here.tell(Approved, answer.message or "a person said yes")
+    if answer.args is not None:
+        request = request.override(tool_call={**call, "args": answer.args})
+    return (yield from ask(request))
 
 
-def _calls(node: Any, input: Any) -> Sequence[Any]:
-    try:
-        return node._parse_input(input)[0]  # type: ignore[no-any-return]
-    except ValueError:  # the node says so itself
-        return ()
+def asked_leave(approval: Approval, here: Here, call: Any) -> Flow[Answer | None]:
+    """What a person says of a tool call; None where it needs no leave."""
+    if not (yield from _needs_leave(approval, here, call)):
+        return None
+    return answered(here, about_tool(call, _price(here, call), here.scope))
 
 
-@contextmanager
-def _giving(found: Given) -> Iterator[None]:
-    token = given.set(found)
-    try:
-        yield
-    finally:
-        given.reset(token)
+def _needs_leave(approval: Approval, here: Here, call: Any) -> Flow[bool]:
+    if not callable(approval):
+        return any(fnmatchcase(call["name"], name) for name in approval)
+    return bool((yield Run(approval, (call, _price(here, call)))))
+
+
+def _price(here: Here, call: Any) -> Decimal | None:
+    fee = fee_of(here, call)
+    return None if fee is None else usd(fee)
+
+
+def fee_of(here: Here, call: Any) -> int | None:
+    """What a tool call costs (nano-USD), as far as is known before it."""
+    return here.guard.tool_fee(call["name"], call["args"])

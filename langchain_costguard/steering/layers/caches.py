@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Union
 from langchain_costguard.caching.base import Answers
 from langchain_costguard.caching.digests import UnknownValueError, canonical, digest, tools_digest
 from langchain_costguard.caching.question import Question, parameters_of, temperature_of
-from langchain_costguard.steering.concrete import concrete
+from langchain_costguard.steering.layers.fleet import ref_of
 from langchain_costguard.steering.layers.guardrails import Guardrail
-from langchain_costguard.steering.layers.routing import ref_of
-from langchain_costguard.steering.requests import name_of
+from langchain_costguard.steering.requests import concrete, name_of
 from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:

@@ -2,66 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage
-from langgraph.constants import TAG_NOSTREAM
-
 from langchain_costguard.events.steered import Escalated, Sufficed
-from langchain_costguard.routing.cascade import Cascade, Judge, Parses, Verifier
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.layers.attempts import retrying
 from langchain_costguard.steering.layers.checking import checking
-from langchain_costguard.steering.layers.guardrails import parses
+from langchain_costguard.steering.layers.fleet import ref_of
 from langchain_costguard.steering.layers.recording import on_record
-from langchain_costguard.steering.layers.routing import Fleet, as_route_request, ref_of, unable
+from langchain_costguard.steering.layers.routing import as_route_request, unable
+from langchain_costguard.steering.layers.tiers import Tiers
 from langchain_costguard.steering.layers.trying import Tried, tried_at
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
-    from langchain_costguard.guard import CostGuard
     from langchain_costguard.routing.route import RouteRequest
-    from langchain_costguard.routing.runlog import RunLog
     from langchain_costguard.steering.layers.ending import OnExceeded
     from langchain_costguard.steering.policies.retries import Retry
-
-
-class Tiers:
-    """A cascade with its models at hand: names are resolved once, and one that cannot be had is told up front.
-
-    Raises:
-        ValueError: names the field and the value.
-    """
-
-    def __init__(
-        self, cascade: Cascade, guard: CostGuard, runs: RunLog | None = None, retry: Retry | None = None
-    ) -> None:
-        if not isinstance(cascade, Cascade):
-            raise ValueError(f"cascade: {cascade!r} is no Cascade, such as Cascade(tiers=[cheap, dear]), or None")
-        self.cascade = cascade
-        self.runs = runs
-        self.fleet = Fleet(cascade.models, guard, retry)
-        *cheap, self.last = (self.fleet.model(tier) for tier in cascade.tiers)
-        confidence = cascade.confidence
-        self.judges = bool(cheap) and confidence is not None
-        """Whether replies are judged at all, or the first is given."""
-        self.holds_streams = self.judges
-        """Whether a reply is shown only once it is trusted."""
-        self.cheap = [_unseen(model) for model in cheap] if self.holds_streams else cheap
-        self.judge = _unseen(self.fleet.model(confidence.model)) if isinstance(confidence, Judge) else None
-        self.check: Callable[[AIMessage], Any] = lambda reply: True
-        if isinstance(confidence, Parses):
-            self.check = parses(confidence.check) if hasattr(confidence.check, "invoke") else confidence.check
-        elif isinstance(confidence, Verifier):
-            self.check = confidence.check
-
-    def leads_on(self, model: Any) -> bool:
-        """Whether another tier is asked where this model fails."""
-        return model is not self.last and any(model is other for other in self.cheap)
 
 
 def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
@@ -170,8 +131,3 @@ def _named(here: Here, name: str) -> Iterator[None]:
         yield
     finally:
         here.name = before
-
-
-def _unseen(model: Any) -> Any:
-    """The model, of which ``stream_mode="messages"`` shows no tokens: the reply that is given is shown whole."""
-    return model.model_copy(update={"tags": [*(model.tags or ()), TAG_NOSTREAM]})

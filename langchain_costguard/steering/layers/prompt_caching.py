@@ -18,8 +18,8 @@ from langchain_costguard.caching.prompt.watching import Watching, sentence
 from langchain_costguard.events.steered import PromptBroken, PromptCacheFell
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.steering.flow import Asking, Flow, Run
-from langchain_costguard.steering.layers.routing import ref_of
-from langchain_costguard.steering.used import used_in
+from langchain_costguard.steering.layers.fleet import ref_of
+from langchain_costguard.steering.requests import used_in
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

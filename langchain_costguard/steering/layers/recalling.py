@@ -15,12 +15,11 @@ from langchain_costguard.events.steered import Recalled, WouldRecall
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, Sleep
 from langchain_costguard.steering.layers.caches import Caches
 from langchain_costguard.steering.layers.checking import objection
-from langchain_costguard.steering.layers.claims import Claim, gets_it_here, getting
-from langchain_costguard.steering.layers.routing import ref_of
+from langchain_costguard.steering.layers.fleet import ref_of
+from langchain_costguard.steering.layers.single_flight import Claim, gets_it_here, getting
 from langchain_costguard.steering.layers.stand_in import Hit, StandIn, shown
-from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.requests import Reply, used_in
 from langchain_costguard.steering.surroundings import Here
-from langchain_costguard.steering.used import used_in
 from langchain_costguard.vocabulary.errors import CostGuardError
 from langchain_costguard.vocabulary.scope import TAGS
 from langchain_costguard.vocabulary.usage import ModelRef

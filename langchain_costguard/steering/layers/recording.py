@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.steering.requests import used_in
 from langchain_costguard.steering.sayings import MARK
-from langchain_costguard.steering.used import used_in
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
     from langchain_costguard.routing.route import RouteRequest
     from langchain_costguard.routing.runlog import RunLog
-    from langchain_costguard.steering.layers.routing import Fleet
+    from langchain_costguard.steering.layers.fleet import Fleet
     from langchain_costguard.steering.surroundings import Here
 
 

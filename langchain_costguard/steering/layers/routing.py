@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_costguard.events.steered import Routed
@@ -14,93 +12,15 @@ from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
 from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.flow import Asking, Flow, Run
+from langchain_costguard.steering.layers.fleet import ASSUMED_OUTPUT, Fleet, answers_as, label, ref_of
 from langchain_costguard.steering.layers.recording import on_record
-from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.requests import Reply, used_in
 from langchain_costguard.steering.surroundings import Here
-from langchain_costguard.steering.used import used_in
 from langchain_costguard.vocabulary.errors import BudgetExceededError
-from langchain_costguard.vocabulary.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
-    from langchain_costguard.metering.pricing.rates import Rates
-    from langchain_costguard.steering.policies.retries import Retry
-
-_ASSUMED_OUTPUT = 256
-"""Output tokens by which models are compared before the call."""
-
-_VERSION = re.compile(r"[-@](20\d\d-?\d\d-?\d\d|\d{3,4}|latest)(-v\d+)?(:\d+)?")
-"""What providers add to a model's name in their replies: ``gpt-4o`` answers as ``gpt-4o-2024-08-06``."""
-
-
-class Fleet:
-    """The models a router may choose: instances, or names that ``init_chat_model`` resolves, once each.
-
-    Where steering tries failed calls again, by ``retry``, the models made from names do not do so themselves.
-
-    Raises:
-        ValueError: names the model that cannot be had.
-    """
-
-    def __init__(self, specs: Iterable[Any], guard: CostGuard, retry: Retry | None = None) -> None:
-        self.guard = guard
-        self.specs = tuple(specs)
-        self._retried = retry is not None and retry.attempts > 1
-        self._known: dict[str, BaseChatModel] = {}
-        for spec in self.specs:
-            self.model(spec)
-
-    def model(self, spec: Any) -> BaseChatModel:
-        """The model a router means."""
-        if isinstance(spec, BaseChatModel):
-            return spec
-        if not isinstance(spec, str) or not spec:
-            raise ValueError(f"router: {spec!r} is no model; give a name such as 'openai:gpt-5-mini', or a chat model")
-        if spec not in self._known:
-            self._known[spec] = _named(spec, retried=self._retried)
-        return self._known[spec]
-
-    def label(self, model: Any) -> str:
-        """What a model is called by whoever gave it; by its own name where nobody did."""
-        ref = ref_of(model)
-        same = [spec for spec in self.specs if ref_of(self.model(spec)) == ref]
-        named = [spec for spec in same if self.model(spec).name == model.name]
-        return next(map(label, named or same), ref.name)
-
-    def rates(self, model: Any) -> Rates:
-        """What a model costs now, to compare it with others: by estimate where nobody knows, whatever the guard makes
-        of calls to such a model."""
-        book, ref, now = self.guard.meter.book, ref_of(model), self.guard.now()
-        try:
-            return book.quote(ref, now)
-        except LookupError:
-            return book.fallback(ref, now)
-
-    def cost(self, model: Any, tokens: int, output: int = _ASSUMED_OUTPUT) -> int:
-        """Nano-USD that a call of so many tokens costs."""
-        return self.rates(model).charge(Usage(input_tokens=tokens, output_tokens=output))
-
-    def charge(self, model: Any, message: AIMessage | None) -> int:
-        """Nano-USD that a model takes, or would have taken, for a reply; 0 where nobody knows what was used."""
-        usage = used_in(message)
-        return 0 if usage is None else self.rates(model).charge(usage)
-
-
-def fleet_of(router: Any, guard: CostGuard, retry: Retry | None = None) -> Fleet:
-    """The models of a router.
-
-    Raises:
-        ValueError: it is none, or names the model that cannot be had.
-    """
-    if not callable(router):
-        raise ValueError(f"router: {router!r} must be callable: it takes a RouteRequest and returns a Route")
-    return Fleet(getattr(router, "models", ()), guard, retry)
-
-
-def ref_of(model: Any) -> ModelRef:
-    """A model by its provider and name, as its own calls will report them."""
-    params = model._get_ls_params()
-    return ModelRef(params.get("ls_provider") or "", params.get("ls_model_name") or type(model).__name__)
 
 
 def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
@@ -163,11 +83,6 @@ def choose(
     return name, why
 
 
-def label(spec: Any) -> str:
-    """What a model is called: the name it was given by, or one it was given itself, or the provider's."""
-    return spec if isinstance(spec, str) else spec.name or ref_of(spec).name
-
-
 def _chosen(router: Router, fleet: Fleet, here: Here, asked: RouteRequest) -> Flow[Route | None]:
     try:
         route = yield Run(router, (asked,), getattr(router, "aroute", None))
@@ -221,14 +136,8 @@ def _kept_for_its_cache(fleet: Fleet, model: Any, asked: RouteRequest, tokens: i
     old = next((known for known in map(fleet.model, fleet.specs) if answers_as(known, asked.last_model)), None)
     if old is None or fleet.cost(model, tokens) >= fleet.cost(old, tokens) or unable(fleet, old, asked):
         return None
-    staying = Usage(input_tokens=tokens, output_tokens=_ASSUMED_OUTPUT, cache_read=min(cached, tokens))
+    staying = Usage(input_tokens=tokens, output_tokens=ASSUMED_OUTPUT, cache_read=min(cached, tokens))
     return old if fleet.rates(old).charge(staying) <= fleet.cost(model, tokens) else None
-
-
-def answers_as(model: Any, name: str) -> bool:
-    """Whether replies of the model are by this name: its own, or its own with a version behind it."""
-    own = ref_of(model).name
-    return name.startswith(own) and (len(name) == len(own) or bool(_VERSION.fullmatch(name, len(own))))
 
 
 def _in_turn(fleet: Fleet, here: Here, chosen: Any, asked: RouteRequest) -> list[Any]:
@@ -251,7 +160,7 @@ def _in_turn(fleet: Fleet, here: Here, chosen: Any, asked: RouteRequest) -> list
 
 def _longest(model: Any) -> int:
     """Output tokens a reply may have, as the model is set up."""
-    return model._get_ls_params().get("ls_max_tokens") or _ASSUMED_OUTPUT
+    return model._get_ls_params().get("ls_max_tokens") or ASSUMED_OUTPUT
 
 
 def _downgrades(guard: CostGuard, error: BudgetExceededError) -> bool:
@@ -277,17 +186,3 @@ def as_route_request(here: Here, request: Any) -> RouteRequest:
 
 def _tokens(fleet: Fleet, model: Any, asked: RouteRequest) -> int:
     return fleet.guard.estimator.estimate(ref_of(model), list(asked.messages), tools=None)[0]
-
-
-def _named(spec: str, *, retried: bool) -> BaseChatModel:
-    try:
-        from langchain.chat_models import init_chat_model
-    except ImportError:
-        raise ValueError(f"router: {spec!r} needs langchain to be resolved: pass a chat model instead") from None
-    try:
-        model = init_chat_model(spec)
-        if retried and "max_retries" in type(model).model_fields:
-            model = init_chat_model(spec, max_retries=0)
-        return model
-    except Exception as error:
-        raise ValueError(f"router: {spec!r} cannot be had: {error}") from None

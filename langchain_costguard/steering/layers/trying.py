@@ -16,7 +16,7 @@ from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
-    from langchain_costguard.steering.layers.cascading import Tiers
+    from langchain_costguard.steering.layers.tiers import Tiers
 
 quick(answer_of)
 

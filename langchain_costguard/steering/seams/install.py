@@ -14,9 +14,8 @@ from langgraph.prebuilt import ToolNode
 
 from langchain_costguard.metering.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
-from langchain_costguard.steering.layers.tools import ask_leave_first, asteer_tool, steer_tool
 from langchain_costguard.steering.seams.states import node_reply, node_request, node_update
-from langchain_costguard.steering.steer import steer
+from langchain_costguard.steering.seams.tools import ask_leave_first, asteer_tool, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import paying
 
@@ -58,7 +57,7 @@ def install(
         raise ValueError(f"graph: {type(graph).__name__} is no compiled StateGraph{hint}")
     if policies is not None and not (isinstance(policies, Steering) and policies.guard is guard):
         raise ValueError(f"policies: {policies!r} is not what steer() returns for this guard")
-    steering = policies or steer(guard)
+    steering = policies or Steering(guard)
     specs, nodes, channels = dict(graph.builder.nodes), dict(graph.nodes), graph.channels
     if model is not None and steering.on_exceeded != "raise" and {messages_key, "__root__"}.isdisjoint(channels):
         keys = ", ".join(repr(key) for key in graph.builder.channels)

@@ -17,8 +17,8 @@ from langgraph.types import Command
 from langsmith.utils import tracing_is_enabled
 
 from langchain_costguard.steering.flow import Call, adrive, drive
-from langchain_costguard.steering.layers.tools import asteer_tool, steer_tool
 from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
+from langchain_costguard.steering.seams.tools import asteer_tool, steer_tool
 from langchain_costguard.steering.surroundings import paying
 
 if TYPE_CHECKING:

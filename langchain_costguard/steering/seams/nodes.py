@@ -14,15 +14,16 @@ from langgraph.types import Command
 
 from langchain_costguard.metering.budgets.grants import RECORDED
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, StoreError
+from langchain_costguard.steering.layers.approval import Approval
 from langchain_costguard.steering.layers.ending import OnExceeded, ended, granted
-from langchain_costguard.steering.layers.tools import Approval, ask_leave_first, asteer_tool, steer_tool
 from langchain_costguard.steering.layers.unsticking import Rung, checked_ladder, found, resolve
 from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector, nudges
 from langchain_costguard.steering.policies.retries import Retry
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.seams.states import messages_of
-from langchain_costguard.steering.steer import steer
+from langchain_costguard.steering.seams.tools import ask_leave_first, asteer_tool, steer_tool
+from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import CostGuardError, StuckLoopError
 from langchain_costguard.vocabulary.money import Money, nano, usd
@@ -63,7 +64,7 @@ def guarded_tools(
     Raises:
         ValueError: names the field and the value.
     """
-    steering = steer(
+    steering = Steering(
         guard, breaker=breaker, retry=retry, approve_tools=approve_tools, on_exceeded=on_exceeded, loops=None
     )
     given = {} if handle_tool_errors is None else {"handle_tool_errors": handle_tool_errors}

@@ -9,10 +9,11 @@ from langgraph.types import Command
 
 from langchain_costguard.routing.route import Router
 from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
-from langchain_costguard.steering.layers.routing import Fleet, choose, fleet_of, label
+from langchain_costguard.steering.layers.fleet import Fleet, fleet_of, label
+from langchain_costguard.steering.layers.routing import choose
 from langchain_costguard.steering.seams.model import SteeredModel
 from langchain_costguard.steering.seams.states import node_request
-from langchain_costguard.steering.steer import steer
+from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class RoutedModel:
 
     def __new__(cls, guard: CostGuard, router: Router, *, default: Any) -> Any:
         """Return a copy of the default model."""
-        steering = steer(guard, router=router, breaker=None, retry=None, loops=None, on_exceeded="raise")
+        steering = Steering(guard, router=router, breaker=None, retry=None, loops=None, on_exceeded="raise")
         return SteeredModel(fleet_of(router, guard).model(default), steering)
 
 
