@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
-from langchain_costguard.events.metered import Sink
-from langchain_costguard.events.steered import Granted
+from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets import alerts as thresholds
-from langchain_costguard.metering.budgets import grants
 from langchain_costguard.metering.budgets.budget import Budget
-from langchain_costguard.metering.budgets.headroom import Headroom
-from langchain_costguard.metering.budgets.ledger import Account, Ledger
-from langchain_costguard.metering.budgets.line import Line
-from langchain_costguard.metering.budgets.switch import KillSwitch, halt, revive
+from langchain_costguard.metering.budgets.ledger import Ledger
+from langchain_costguard.metering.budgets.line import Lines
+from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.deferrals import Deferrals
+from langchain_costguard.metering.fees import Fees, ToolPrice
+from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
 from langchain_costguard.metering.pricing.prices import Price, PriceBook
-from langchain_costguard.metering.refusals import store_down
-from langchain_costguard.metering.seams.callbacks import Handler
+from langchain_costguard.metering.seams.callbacks import Callbacks
+from langchain_costguard.metering.seams.waiting import Waiting
+from langchain_costguard.metering.settings import Settings
+from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.memory import MemoryStore
-from langchain_costguard.observe.report import Report
+from langchain_costguard.metering.voice import Voice
+from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary import scope as scopes
-from langchain_costguard.vocabulary.money import Money, nano
+from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.scope import Scope
-from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
-    from langchain_costguard.vocabulary.errors import BudgetExceededError
+    from langchain_costguard.events.metered import Sink
+    from langchain_costguard.events.steered import Steered
+    from langchain_costguard.metering.budgets.headroom import Headroom
+    from langchain_costguard.observe.report import Report
+    from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 T = TypeVar("T")
-ToolPrice = Money | Callable[[str, Any, Any], Money]
-"""A fee per call, or what computes it from the tool's name, its arguments and (None before the call) its output."""
 
 
-class CostGuard(Handler):
+class CostGuard(Callbacks):
     """Meters every chain, tool and model event, and refuses what does not fit the budgets before it is spent.
 
     Attach it to any Runnable (``config={"callbacks": [guard]}``), to a graph
@@ -89,50 +92,47 @@ class CostGuard(Handler):
         token_counter: TokenCounter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        from langchain_costguard.vocabulary import errors  # noqa: F401 - takes most of a second without a graph: now rather than at a refusal
+        # Takes most of a second without a graph: now rather than at a refusal.
+        from langchain_costguard.vocabulary import errors  # noqa: F401
 
-        super().__init__()
         budgets = (*budgets, *_extra_budgets)
-        _check_budgets(budgets)
-        _check_store(store)
-        _check_whole("assume_output_tokens", assume_output_tokens)
-        _check_seconds("hold_seconds", hold_seconds, least=1)
-        _check_seconds("wait", wait, least=0)
-        _check_kinds(session=session, switch=switch, sinks=sinks, token_counter=token_counter, clock=clock)
-        if on_store_failure not in ("refuse", "local"):
-            raise ValueError(f"on_store_failure: {on_store_failure!r} is not 'refuse' or 'local'")
+        Settings(
+            budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
+            session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
+            wait=wait, token_counter=token_counter, clock=clock,
+        )  # fmt: skip
         self.key = uuid.uuid4().hex
         _here[self.key] = self
-        self.session = session or f"session-{uuid.uuid4().hex[:12]}"
-        self.wait = float(wait)
-        self.floor = assume_output_tokens
-        self.sinks: list[Sink] = [*sinks, *_extra_sinks]
-        self._complained: set[str] = set()
-        self._policy = on_store_failure
+        tallies, self.lines = Tallies(), Lines()
+        voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        self.store: Store = FailoverStore(inner, on_store_failure, self._store_failed) if inner.shared else inner
+        self.store: Store = FailoverStore(inner, on_store_failure, voice.store_failed) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
-        self._switch = switch or (KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None)
-        self._killed: dict[str, str] = {}
-        self.deferrals = Deferrals()
-        self._tool_prices = _checked_fees(tool_prices or {})
+        shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
+        brake = Brake(switch or shared_switch, self.store, voice)
+        lineage = Lineage(session or f"session-{uuid.uuid4().hex[:12]}")
+        fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
         self.estimator = Estimator(token_counter)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
-        self._clock = clock
-        self._traces: dict[int, str] = {}
-        self._models: dict[tuple[str, str], tuple[ModelRef, int, bool]] = {}
-        self.lines: dict[str, Line] = {}
-        self.lines_lock = threading.Lock()
-        self.meter = Meter(
+        meter = Meter(
             Ledger(budgets, self.store, hold_seconds=hold_seconds),
             PriceBook(prices, unpriced=unpriced),
             self.estimator,
-            emit=self._emit if self.sinks else None,
-            alerts=thresholds.checked(alerts),
-            floor=self.floor,
-            clock=clock,
-            settled=self._settled,
+            voice=voice, tallies=tallies, lines=self.lines,
+            alerts=thresholds.checked(alerts), floor=assume_output_tokens,
+        )  # fmt: skip
+        admission = Admission(
+            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, deferrals=deferrals, key=self.key
         )
+        settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees)
+        self.fees = fees
+        self.waiting = Waiting(
+            meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
+        )
+        super().__init__(
+            meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
+            deferrals=deferrals,
+        )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -151,7 +151,9 @@ class CostGuard(Handler):
 
     def headroom(self, scope: Scope | None = None) -> Headroom:
         """What ``scope`` (default: that of the running code) may still spend; empty where the store does not answer."""
-        now = self._clock()
+        from langchain_costguard.metering.budgets.headroom import Headroom
+
+        now = self.now()
         watch = self.meter.ledger.watch(self.whose() if scope is None else scope, now)
         try:
             return watch.headroom(self.store.read(watch.names, now=now) if watch.names else (), now)
@@ -194,21 +196,24 @@ class CostGuard(Handler):
             ValueError: an amount, budget or scope that cannot be; a budget per call, step or trace.
             StoreUnavailableError: the store does not answer.
         """
+        from langchain_costguard.events.steered import Granted
+        from langchain_costguard.metering.budgets import grants
+
         given = {
             "usd": usd, "tokens": tokens, "input_tokens": input_tokens, "output_tokens": output_tokens,
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
-        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self._clock()
+        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
         label, account = _granted_to(what, scope)
         gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
         try:
             if not grants.give(self.store, gifts, key=key, now=now):
                 return False
         except StoreError as error:
-            raise store_down(type(getattr(self.store, "primary", self.store)).__name__, str(error)) from error
+            raise self.meter.unavailable(error) from error
         for (measure, amount), (claim, _) in zip(amounts.items(), gifts, strict=True):
             self.tell(Granted(now, here, label, why, 0, label, measure, claim.account, amount))
-        self._wake([claim.account for claim, _ in gifts])
+        self.lines.wake([claim.account for claim, _ in gifts])
         return True
 
     @contextmanager
@@ -247,33 +252,50 @@ class CostGuard(Handler):
         """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s."""
         if agent == "":
             raise ValueError("agent: '' names nobody; give a name, or None for all")
-        self._killed[agent or "*"] = reason
-        if self.store.shared:
-            halt(self.store, agent, reason)
+        self.brake.kill(agent, reason)
 
     def revive(self, agent: str | None = None) -> None:
         """Take a ``kill`` back."""
-        self._killed.pop(agent or "*", None)
-        if self.store.shared:
-            revive(self.store, agent)
-        if self._switch is not None:
-            self._switch.expire()
+        self.brake.revive(agent)
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
-        self.sinks.append(sink)
-        self.meter.emit = self._emit
+        self.voice.sinks.append(sink)
 
-    def _settled(self, accounts: Sequence[Account]) -> None:
-        """Something settled: whoever waits for one of these accounts may try again."""
-        if self.lines:
-            self._wake([account.name for account in accounts])
+    # What steering calls
 
-    def _wake(self, accounts: Sequence[str]) -> None:
-        for account in accounts:
-            line = self.lines.get(account)
-            if line is not None:
-                line.wake()
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self.voice.now()
+
+    @property
+    def session(self) -> str:
+        """The session of calls that name none."""
+        return self.lineage.session
+
+    def whose(self, config: Mapping[str, Any] | None = None) -> Scope:
+        """Who is spending here: the scope that a call made now (with this ``config``) would have, but for its model."""
+        return self.lineage.whose(config)
+
+    def would_refuse(self, scope: Scope | None = None, usd: Money | None = None) -> BudgetExceededError | None:
+        """Try whether a model call, in the next step, would fit; see ``Admission.would_refuse``."""
+        return self.admission.would_refuse(scope, usd)
+
+    def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:
+        """Count a step that no callback saw start; the refusal where it does not fit."""
+        return self.admission.count_step(metadata, scope)
+
+    def tool_fee(self, tool: str, arguments: Any) -> int | None:
+        """What a tool call costs (nano-USD), as far as is known before it."""
+        return self.fees.before(tool, arguments)
+
+    def tell(self, event: Steered) -> None:
+        """Count what steering did, for the report, and tell the sinks of it."""
+        self.voice.tell(event)
+
+    def say_once(self, text: str, error: BaseException | None = None) -> None:
+        """Warn in the log of something in the user's set-up, once."""
+        self.voice.say_once(text, error)
 
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
@@ -286,51 +308,6 @@ def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
     if scope is not None:
         raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
     return facts["budget"], facts.get("account", "")
-
-
-def _check_budgets(budgets: Sequence[Any]) -> None:
-    for budget in budgets:
-        if not isinstance(budget, Budget):
-            hint = "; pass each on its own: CostGuard(*budgets)" if isinstance(budget, (list, tuple)) else ""
-            raise ValueError(f"budgets: {budget!r} is not a Budget{hint}")
-
-
-def _check_store(store: Any) -> None:
-    verbs = ("shared", "reserve", "settle", "read", "scan", "flags", "flag")
-    if store is not None and (isinstance(store, type) or not all(hasattr(store, verb) for verb in verbs)):
-        hint = "; langchain_costguard.stores.open_store(url) makes one of a URL" if isinstance(store, str) else ""
-        raise ValueError(f"store: {store!r} is no store, such as MemoryStore() or SQLiteStore(path){hint}")
-
-
-def _check_whole(field: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{field}: {value!r} must be a whole number above zero")
-
-
-def _check_seconds(field: str, value: Any, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e7:
-        raise ValueError(f"{field}: {value!r} must be a number of seconds, {least} or more")
-
-
-def _check_kinds(*, session: Any, switch: Any, sinks: Any, token_counter: Any, clock: Any) -> None:
-    if session is not None and not isinstance(session, str):
-        raise ValueError(f"session: {session!r} must be a text")
-    if switch is not None and not isinstance(switch, KillSwitch):
-        raise ValueError(f"switch: {switch!r} is no KillSwitch; KillSwitch(source) makes one")
-    if callable(sinks) or not isinstance(sinks, Iterable) or not all(callable(sink) for sink in sinks):
-        raise ValueError(f"sinks: {sinks!r} must be a list of callables")
-    for field, value in (("token_counter", token_counter), ("clock", clock)):
-        if not callable(value) and (value is not None or field == "clock"):
-            raise ValueError(f"{field}: {value!r} must be callable")
-
-
-def _checked_fees(fees: Mapping[str, ToolPrice]) -> dict[str, ToolPrice]:
-    if not isinstance(fees, Mapping):
-        raise ValueError(f'tool_prices: {fees!r} must be a mapping such as {{"web_search": "0.01"}}')
-    for name, price in fees.items():
-        if not callable(price):
-            nano(price, f"tool_prices[{name!r}]", zero=True)
-    return dict(fees)
 
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()

@@ -16,7 +16,8 @@ from langchain_core.tools import tool
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price, Scope
 from langchain_costguard.events import LoopDetected, ShortCircuited, Steered
 from langchain_costguard.observe import rows as module
-from langchain_costguard.observe.report import DIMENSIONS, Report, Tallies, Tally
+from langchain_costguard.observe.report import DIMENSIONS, Report, Tally
+from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from langchain_costguard.vocabulary.money import show_all
 from tests.conftest import PRICES, Caller

@@ -8,36 +8,27 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
-from langchain_core.runnables.config import var_child_runnable_config
-
 from langchain_costguard.events.metered import CallStarted
+from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets.ledger import Denial
-from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.calls import Call, asked
 from langchain_costguard.metering.deferrals import Deferrals
-from langchain_costguard.metering.meter import (
-    UNKNOWN_OUTPUT,
-    affordable,
-    asks_to_write_cache,
-    may_write_cache,
-    tool_fee,
-)
-from langchain_costguard.metering.pricing.estimate import Estimator, output_limit
-from langchain_costguard.metering.refusals import halted, store_down, unpriced
+from langchain_costguard.metering.fees import Fees
+from langchain_costguard.metering.lineage import Lineage, is_step, step_id
+from langchain_costguard.metering.meter import Meter, affordable
+from langchain_costguard.metering.pricing.cache_writes import may_write_cache
+from langchain_costguard.metering.refusals import unpriced
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.terms import TermsBook
 from langchain_costguard.metering.voice import Voice
-from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.money import Money, nano
 from langchain_costguard.vocabulary.scope import Scope
-from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
-_KEPT_TRACES = 50_000
-_KEPT_MODELS = 1_000
 _CEILINGS = frozenset(
     ["max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"]
 )
@@ -59,20 +50,69 @@ def spending_reserve(on: bool = True) -> Iterator[None]:
         last_call.reset(token)
 
 
-class Admission(Voice):
-    """Lets calls start, or refuses them."""
+class Admission:
+    """Lets calls start, or refuses them.
 
-    key: str
-    """What this guard is known by in this process; a user's ``session`` may be that of several guards."""
-    session: str
-    floor: int
-    estimator: Estimator
-    _switch: KillSwitch | None
-    _killed: dict[str, str]
-    deferrals: Deferrals
-    _tool_prices: Mapping[str, Any]
-    _traces: dict[int, str]
-    _models: dict[tuple[str, str], tuple[ModelRef, int, bool]]
+    Args:
+        meter: Holds what a call may take.
+        voice: Tells of what started and what was refused.
+        brake: Says who is halted.
+        lineage: Says whose run it is.
+        fees: What tools cost.
+        deferrals: Refused steps that steering answers.
+        key: By which calls of models that this guard wrapped are known.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        voice: Voice,
+        brake: Brake,
+        lineage: Lineage,
+        fees: Fees,
+        deferrals: Deferrals,
+        key: str,
+    ) -> None:
+        self._meter = meter
+        self._voice = voice
+        self._brake = brake
+        self._lineage = lineage
+        self._fees = fees
+        self._deferrals = deferrals
+        self._key = key
+        self._terms = TermsBook()
+
+    # Model calls
+
+    def start_model(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        metadata: Mapping[str, Any],
+        tags: Sequence[str] | None,
+        params: Mapping[str, Any],
+        prompt: Sequence[BaseMessage] | str,
+    ) -> None:
+        """Admit a model call; one of a wrapped model is prepared for its wrapper to admit.
+
+        Raises:
+            CostGuardError: it is refused.
+        """
+        books = self._meter.books
+        if run_id.int in books.open:
+            return
+        if self._deferrals.pending:
+            self._refuse_in_step(metadata)
+        call = self.prepare(run_id, parent, metadata, tags, params, prompt)
+        if metadata.get(STRICT) == self._key:
+            call.strict = True
+            started.set(call)
+            books.enter(call)
+        else:
+            self._admit(call)
+            self.begin(call)
+        asked(call, tags, books.open)
 
     def prepare(
         self,
@@ -88,25 +128,27 @@ class Admission(Voice):
         Raises:
             CostGuardError: the kill switch is on, or the model has no price and may have none.
         """
+        meter, lineage = self._meter, self._lineage
         name = metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "unknown"
-        ref, limit, asks = self._model(metadata.get("ls_provider") or "", name)
-        config = var_child_runnable_config.get()
-        trace = str(run_id) if parent is None and config is None else self._trace(run_id, parent, config)
-        scope = scopes.resolve(metadata, tags, config, trace=trace, model=ref.name, session=self.session)
-        call = Call(run_id, parent, "model", ref.name, scope, _step_id(metadata, trace), self._clock())
+        terms = self._terms.of(metadata.get("ls_provider") or "", name)
+        ref = terms.ref
+        config = lineage.enclosing()
+        trace = str(run_id) if parent is None and config is None else lineage.trace(run_id, parent, config)
+        scope = lineage.scope(metadata, tags, config, trace, ref.name)
+        call = Call(run_id, parent, "model", ref.name, scope, step_id(metadata, trace), self._voice.now())
         call.ref = ref
         call.alone = parent is None and (config is None or trace == str(run_id))
-        if self._killed or (self._switch is not None and self._switch.halts()):
-            self._check_halt("model", ref.name, run_id, scope)
+        if self._brake.armed and self._brake.pulled():
+            self._brake.check_call(call)
         tier = "priority" if params.get("service_tier") == "priority" else None
         try:
-            call.rates = self.meter.book.quote(ref, call.started, tier)
+            call.rates = meter.book.quote(ref, call.started, tier)
         except LookupError:
-            raise self.refused(call, unpriced(str(ref))) from None
+            raise self._voice.refused(call, unpriced(str(ref))) from None
         if isinstance(prompt, str):
-            call.tokens, call.upper = self.estimator.estimate_text(ref, prompt)
+            call.tokens, call.upper = meter.estimator.estimate_text(ref, prompt)
         else:
-            call.tokens, call.upper = self.estimator.estimate(
+            call.tokens, call.upper = meter.estimator.estimate(
                 ref,
                 prompt,
                 tools=params.get("tools") or params.get("functions"),
@@ -115,88 +157,52 @@ class Admission(Voice):
         times = params.get("n")
         call.times = times if isinstance(times, int) and times > 1 else 1
         call.asked = _asked(metadata, params)
-        call.ceiling = call.allowed = call.asked or limit
-        call.writes_cache = may_write_cache(prompt, params) if asks else True
+        call.ceiling = call.allowed = call.asked or terms.limit
+        call.writes_cache = may_write_cache(prompt, params) if terms.asks else True
         return call
 
     def begin(self, call: Call) -> None:
         """Enter an admitted call into the books."""
-        self.meter.books.enter(call)
+        self._meter.books.enter(call)
         self.tell_start(call)
 
     def tell_start(self, call: Call) -> None:
         """Tell of a call that was admitted."""
-        if self.sinks:
-            self._emit(CallStarted(call.started, call.scope, call.run_id, call.name, call.kind, call.held))
+        if self._voice.sinks:
+            self._voice.emit(CallStarted(call.started, call.scope, call.run_id, call.name, call.kind, call.held))
 
     def try_admit(self, call: Call, ceiling: int) -> Denial | None:
-        """Try to hold a call with this output ceiling (tokens); the denial where it does not fit."""
-        call.started = self._clock()
+        """Try to hold a call with this output ceiling (tokens); the denial where it does not fit.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+        """
+        call.started = self._voice.now()
         try:
-            return self.meter.admit(call, units=ceiling, last=last_call.get())
+            return self._meter.admit(call, units=ceiling, last=last_call.get())
         except StoreError as error:
             raise self._no_store(call, error) from error
-
-    def check_halt(self, call: Call) -> None:
-        """Raise if the kill switch is on for this call."""
-        if self._killed or self._switch is not None:
-            self._check_halt(call.kind, call.name, call.run_id, call.scope)
-
-    def _model(self, provider: str, name: str) -> tuple[ModelRef, int, bool]:
-        """The model, the most output tokens it can give as far as is known, and whether its prompt cache is written to
-        on request only."""
-        found = self._models.get((provider, name))
-        if found is None:
-            ref = ModelRef(provider, str(name))
-            found = ref, output_limit(ref) or UNKNOWN_OUTPUT, asks_to_write_cache(ref)
-            if len(self._models) > _KEPT_MODELS:
-                self._models.clear()
-            self._models[provider, name] = found
-        return found
-
-    def _start_model(
-        self,
-        run_id: UUID,
-        parent: UUID | None,
-        metadata: Mapping[str, Any],
-        tags: Sequence[str] | None,
-        params: Mapping[str, Any],
-        prompt: Sequence[BaseMessage] | str,
-    ) -> None:
-        if run_id.int in self.meter.open_calls:
-            return
-        if self.deferrals.pending:
-            self._refuse_in_step(metadata)
-        call = self.prepare(run_id, parent, metadata, tags, params, prompt)
-        if metadata.get(STRICT) == self.key:
-            call.strict = True
-            started.set(call)
-            self.meter.books.enter(call)
-        else:
-            self._admit(call)
-            self.begin(call)
-        asked(call, tags, self.meter.open_calls)
 
     def _admit(self, call: Call) -> None:
         try:
-            denial = self.meter.admit(call, last=last_call.get())
+            denial = self._meter.admit(call, last=last_call.get())
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self.refused(
-                call, self.over_budget(denial, f"a call to {call.name}", call.scope, self._advice(call, denial))
-            )
+            raise self._denied(call, denial, f"a call to {call.name}", self._advice(call, denial))
 
     def _advice(self, call: Call, denial: Denial) -> str:
         """What to do about a refusal that is due to the length a reply may have."""
-        if call.asked is None or not self.floor <= affordable(call, denial) < call.ceiling:
+        if call.asked is None or not self._meter.floor <= affordable(call, denial) < call.ceiling:
             return ""
         return (
             f"Its output may be {call.ceiling:,} tokens long: ask for less with max_tokens, "
             f"or use guard.wrap(model), which asks for what is affordable."
         )
 
-    def _start_tool(
+    # Tool calls
+
+    def start_tool(
         self,
         run_id: UUID,
         parent: UUID | None,
@@ -205,127 +211,77 @@ class Admission(Voice):
         metadata: Mapping[str, Any],
         tags: Sequence[str] | None,
     ) -> None:
-        if self.deferrals.pending:
+        """Admit a tool call and its fee.
+
+        Raises:
+            CostGuardError: it is refused.
+        """
+        if self._deferrals.pending:
             self._refuse_in_step(metadata)
-        trace = self._trace(run_id, parent, var_child_runnable_config.get())
-        scope = self._scope(metadata, tags, trace)
-        if self._killed or self._switch is not None:
-            self._check_halt("tool", name, run_id, scope)
-        call = Call(run_id, parent, "tool", name, scope, _step_id(metadata, trace), self._clock())
+        lineage, fees = self._lineage, self._fees
+        config = lineage.enclosing()
+        trace = lineage.trace(run_id, parent, config)
+        scope = lineage.scope(metadata, tags, config, trace)
+        call = Call(run_id, parent, "tool", name, scope, step_id(metadata, trace), self._voice.now())
+        self._brake.check_call(call)
         call.alone = parent is None and trace == str(run_id)
-        price = self._tool_prices.get(name)
-        call.tool = (price, arguments)
-        fee = self._fee(price, name, arguments) or 0
-        if callable(price):
+        call.arguments = arguments
+        fee = fees.before(name, arguments) or 0
+        if fees.computed(name):
             fee = max(fee, 1)  # what is known only afterwards is settled where something was held
         try:
-            denial = self.meter.admit_tool(call, fee, last=last_call.get())
+            denial = self._meter.admit_tool(call, fee, last=last_call.get())
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self.refused(call, self.over_budget(denial, f"tool {name}", scope))
-        self._remember(run_id, trace)
+            raise self._denied(call, denial, f"tool {name}")
+        lineage.remember(run_id, trace)
         self.begin(call)
 
-    def tool_fee(self, tool: str, arguments: Any) -> int | None:
-        """What a tool call costs (nano-USD), as far as is known before it."""
-        return self._fee(self._tool_prices.get(tool), tool, arguments)
+    # Steps of a graph
 
-    def _fee(self, price: Any, tool: str, arguments: Any, output: Any = None) -> int | None:
-        """A tool's fee in nano-USD; None where its price is computed, and that fails: no reason to lose the tool."""
-        if price is None:
-            return 0
+    def start_step(self, run_id: UUID, metadata: Mapping[str, Any], scope: Scope, name: str) -> None:
+        """Count a step.
+
+        Raises:
+            CostGuardError: it is refused.
+        """
+        now = self._voice.now()
+        call = Call(run_id, None, "step", name, scope, step_id(metadata, scope.trace), now)
         try:
-            return nano(tool_fee(price, tool, arguments, output), f"tool_prices[{tool!r}]", zero=True)
-        except Exception as error:
-            self._complain(f"tool_prices[{tool!r}]", error)
-            return None
-
-    def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
-        store = getattr(self.meter.ledger.store, "primary", self.meter.ledger.store)
-        return self.refused(call, store_down(type(store).__name__, str(error)))
-
-    def _step(self, run_id: UUID, metadata: Mapping[str, Any], scope: Scope, name: str) -> None:
-        step_id, now = _step_id(metadata, scope.trace), self._clock()
-        call = Call(run_id, None, "step", name, scope, step_id, now)
-        try:
-            denial = self.meter.step(scope, step_id, now)
+            denial = self._meter.step(scope, call.step_id, now)
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
-            raise self.refused(call, self.over_budget(denial, f"step {name}", scope))
-
-    def _refuse_in_step(self, metadata: Mapping[str, Any]) -> None:
-        """Raise what was kept for steering, where it did not come before this call."""
-        error = self.deferrals.take(metadata.get("langgraph_checkpoint_ns") or "")
-        if error is not None:
-            raise error
-
-    def _deferred(
-        self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str, error: BaseException
-    ) -> bool:
-        """Whether a refused step is kept for the steering inside it."""
-        if not is_step(tags) or not hasattr(error, "for_model"):
-            return False
-        return self.deferrals.keep(metadata.get("langgraph_checkpoint_ns") or "", trace, cast("CostGuardError", error))
-
-    def _starts_again(self, metadata: Mapping[str, Any], tags: Sequence[str] | None) -> None:
-        if is_step(tags):
-            self.deferrals.clear(metadata.get("langgraph_checkpoint_ns") or "")
+            raise self._denied(call, denial, f"step {name}")
 
     def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:
         """Count a step that no callback saw start; the refusal where it does not fit."""
         path = metadata.get("langgraph_checkpoint_ns") or ""
-        if not self.deferrals.first_seen(path):
+        if not self._deferrals.first_seen(path):
             return None
         try:
-            self._step(uuid4(), metadata, scope, scope.step)
+            self.start_step(uuid4(), metadata, scope, scope.step)
         except RuntimeError as error:
             refusal = cast("CostGuardError", error)
-            self.deferrals.keep(path, scope.trace, refusal)  # for the node's other flows
+            self._deferrals.keep(path, scope.trace, refusal)  # for the node's other flows
             return refusal
         return None
 
-    def _check_chain(
-        self, name: str, run_id: UUID, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str
-    ) -> None:
-        if self._killed or (self._switch is not None and self._switch.halts()):
-            self._check_halt("chain", name, run_id, self._scope(metadata, tags, trace))
+    def defer(self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str, error: BaseException) -> bool:
+        """Whether a refused step is kept for the steering inside it."""
+        if not is_step(tags) or not hasattr(error, "for_model"):
+            return False
+        path = metadata.get("langgraph_checkpoint_ns") or ""
+        return self._deferrals.keep(path, trace, cast("CostGuardError", error))
 
-    def _check_halt(self, kind: str, name: str, run_id: UUID, scope: Scope, *, midway: bool = False) -> None:
-        found: tuple[str, str] | None = None
-        if self._killed:
-            killed = self._killed
-            reason = killed.get("*")
-            found = ("*", reason) if reason is not None else None
-            if found is None and (reason := killed.get(scope.agent)) is not None:
-                found = scope.agent, reason
-        if found is None and self._switch is not None:
-            found = self._switch.reason(scope.agent)
-        if found is not None:
-            what = f"{kind} {name}".strip() if kind != "model" else f"a call to {name}"
-            raise self._told(kind, name, run_id, scope, halted(what, *found), midway=midway)
+    def _refuse_in_step(self, metadata: Mapping[str, Any]) -> None:
+        """Raise what was kept for steering, where it did not come before this call."""
+        error = self._deferrals.take(metadata.get("langgraph_checkpoint_ns") or "")
+        if error is not None:
+            raise error
 
-    def _trace(self, run_id: UUID, parent: UUID | None, config: Mapping[str, Any] | None) -> str:
-        if parent is None:
-            # A child call that replaces `callbacks` has no parent, but still runs inside its node's context.
-            manager = config.get("callbacks") if config else None
-            parent = getattr(manager, "parent_run_id", None)
-            if parent is None:
-                return str(run_id)
-        return self._traces.get(parent.int) or str(parent)
-
-    def whose(self, config: Mapping[str, Any] | None = None) -> Scope:
-        """Who is spending here: the scope that a call made now (with this ``config``) would have, but for its model."""
-        config = config or var_child_runnable_config.get()
-        if config is None:
-            return scopes.resolve({}, None, None, trace="", model="", session=self.session)
-        manager = config.get("callbacks")
-        parent = getattr(manager, "parent_run_id", None)
-        trace = (self._traces.get(parent.int) or str(parent)) if parent is not None else ""
-        metadata = {**(getattr(manager, "metadata", None) or {}), **(config.get("metadata") or {})}
-        tags = [*(getattr(manager, "tags", None) or ()), *(config.get("tags") or ())]
-        return scopes.resolve(metadata, tags, config, trace=trace, model="", session=self.session)
+    # Without a call
 
     def would_refuse(self, scope: Scope | None = None, usd: Money | None = None) -> BudgetExceededError | None:
         """Try whether a model call, in the next step, would fit; the refusal where not. Nothing is held or spent.
@@ -338,43 +294,26 @@ class Admission(Voice):
             ValueError: ``usd`` is no amount.
             StoreUnavailableError: the store does not answer.
         """
-        scope = scope or self.whose()
-        most = self.meter.dearest.get(scope.session, 1) if usd is None else nano(usd, "usd")
-        config = var_child_runnable_config.get() or {}
-        step_id = _step_id(config.get("metadata") or {}, scope.trace)
-        call = Call(uuid4(), None, "model", "model", scope, step_id, self._clock())
+        meter, config = self._meter, self._lineage.enclosing() or {}
+        scope = scope or self._lineage.whose()
+        most = meter.dearest.get(scope.session, 1) if usd is None else nano(usd, "usd")
+        step = step_id(config.get("metadata") or {}, scope.trace)
+        call = Call(uuid4(), None, "model", "model", scope, step, self._voice.now())
         try:
-            answer = self.meter.ledger.reserve(scope, step_id, (most, 1, 1, 1, 1, 0, 1, 0), now=call.started)
+            answer = meter.ledger.reserve(scope, step, (most, 1, 1, 1, 1, 0, 1, 0), now=call.started)
             if not isinstance(answer, Denial):
                 call.hold = answer
-                self.meter.void(call)
+                meter.void(call)
                 return None
         except StoreError as error:
             raise self._no_store(call, error) from error
-        return cast("BudgetExceededError", self.refused(call, self.over_budget(answer, "the next model call", scope)))
+        return cast("BudgetExceededError", self._denied(call, answer, "the next model call"))
 
-    def _scope(self, metadata: Mapping[str, Any], tags: Sequence[str] | None, trace: str) -> Scope:
-        config = var_child_runnable_config.get()
-        return scopes.resolve(metadata, tags, config, trace=trace, model="", session=self.session)
+    def _denied(self, call: Call, denial: Denial, what: str, advice: str = "") -> CostGuardError:
+        return self._voice.refused(call, self._meter.over_budget(denial, what, call.scope, advice))
 
-    def _remember(self, run_id: UUID, trace: str) -> None:
-        traces = self._traces
-        traces[run_id.int] = trace
-        if len(traces) > _KEPT_TRACES:  # runs that never ended
-            for key in list(traces)[: _KEPT_TRACES // 2]:
-                traces.pop(key, None)
-
-
-def is_step(tags: Sequence[str] | None) -> bool:
-    """Whether a chain's tags are those of a graph's node."""
-    return bool(tags) and any(tag.startswith("graph:step:") for tag in tags or ())
-
-
-def _step_id(metadata: Mapping[str, Any], trace: str) -> str:
-    """What tells one execution of a node from another: the checkpoint path holds the task's id. A retry of the node
-    is the same step, and shares its budget."""
-    path = metadata.get("langgraph_checkpoint_ns")
-    return f"{trace}/{path}" if path else trace
+    def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
+        return self._voice.refused(call, self._meter.unavailable(error))
 
 
 def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:

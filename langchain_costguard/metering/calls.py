@@ -29,9 +29,9 @@ class Call:
 
     # fmt: off
     __slots__ = (
-        "allowed", "alone", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent", "rates", "ref",
-        "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
-        "times", "tokens", "tool", "upper", "writes_cache",
+        "allowed", "alone", "arguments", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent",
+        "rates", "ref", "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
+        "times", "tokens", "upper", "writes_cache",
     )
     # fmt: on
 
@@ -64,8 +64,8 @@ class Call:
     writes_cache: bool | Literal["1h"]
     times: int
     """How many replies were asked for (``n``)."""
-    tool: Any
-    """What a tool's price is computed from."""
+    arguments: Any
+    """A tool's, from which its price may be computed."""
 
 
 class Asked:

@@ -8,21 +8,28 @@ streams in; then ``settle`` it by the usage the provider reports, ``settle_partl
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from langchain_costguard.events import metered as events
 from langchain_costguard.metering.books import Books
 from langchain_costguard.metering.budgets.alerts import passed
 from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
+from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.metering.pricing.prices import PriceBook
-from langchain_costguard.observe.report import Tallies
+from langchain_costguard.metering.refusals import over_budget, store_down
+from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.voice import Voice
+from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
-from langchain_costguard.vocabulary.usage import ModelRef, Usage
+from langchain_costguard.vocabulary.usage import Usage
+
+if TYPE_CHECKING:
+    from langchain_costguard.vocabulary.errors import BudgetExceededError, StoreUnavailableError
 
 UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
@@ -34,8 +41,6 @@ _MAX_PROVISIONAL = 1_000
 """Calls settled by estimate that may still be heard of."""
 _MAX_SESSIONS = 10_000
 
-Emit = Callable[[events.Event], None]
-
 
 class Meter:
     """Calls under way, and what becomes of them. One per guard; entered from many threads."""
@@ -46,18 +51,20 @@ class Meter:
         book: PriceBook,
         estimator: Estimator,
         *,
-        emit: Emit | None,
+        voice: Voice,
+        tallies: Tallies,
+        lines: Lines,
         alerts: Sequence[float],
         floor: int,
-        clock: Callable[[], float],
-        settled: Callable[[Sequence[Account]], None],
     ) -> None:
         self.ledger = ledger
         self.book = book
         self.estimator = estimator
-        self.tallies = Tallies()
-        self.emit = emit
-        self.clock = clock
+        self.tallies = tallies
+        self.floor = floor
+        self.clock = voice.now
+        self._voice = voice
+        self._lines = lines
         self.books = Books(self._orphaned, self._expired, ledger.hold_seconds)
         self.open_calls = self.books.open
         self.dearest: dict[str, int] = {}
@@ -65,8 +72,6 @@ class Meter:
         self._provisional: deque[Call] = deque()
         self._alerts = alerts
         self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
-        self._floor = floor
-        self._settled = settled
 
     # Start
 
@@ -84,7 +89,7 @@ class Meter:
         if call.asked is not None or units is not None:
             output, bounds = call.ceiling * n, (0, 0)
         else:
-            output, bounds = 0, (min(self._floor, call.ceiling), call.ceiling)
+            output, bounds = 0, (min(self.floor, call.ceiling), call.ceiling)
         usd = call.rates.ceiling(upper, output, cache_write=call.writes_cache)
         answer = self.ledger.reserve(
             call.scope,
@@ -122,9 +127,20 @@ class Meter:
         if isinstance(answer, Denial):
             return answer
         totals = self.ledger.settle(answer, amounts, now)
-        if self.emit is not None:
+        if self._voice.sinks:
             self._alert(scope, answer.accounts, amounts, totals, now)
         return None
+
+    # Refusals
+
+    def over_budget(self, denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
+        """The error of a denial, yet to be told."""
+        return over_budget(self.ledger.in_full(denial, self.clock()), what, scope, advice)
+
+    def unavailable(self, error: StoreError) -> StoreUnavailableError:
+        """The error where the store does not answer, yet to be told."""
+        store = getattr(self.ledger.store, "primary", self.ledger.store)
+        return store_down(type(store).__name__, str(error))
 
     # Under way
 
@@ -174,13 +190,13 @@ class Meter:
         charge = rates.charge(usage)
         saved = rates.saved_by_cache(usage) if usage.cache_read else 0
         self._pay(call, usage, charge, saved, estimated=estimated)
-        emit = self.emit
-        if emit is not None and rates.estimated and book.unpriced == "estimate":
-            emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
+        voice = self._voice
+        if voice.sinks and rates.estimated and book.unpriced == "estimate":
+            voice.emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
         if charge > call.held:
             self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, charge - call.held, 0))
-            if emit is not None:
-                emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
+            if voice.sinks:
+                voice.emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
 
     def settle_partly(self, call: Call, output: int | None) -> None:
         """Settle a reply whose usage nobody said.
@@ -189,8 +205,8 @@ class Meter:
         """
         usage, charge = self._guess(call, output)
         self._pay(call, usage, charge, 0, estimated=True)
-        if self.emit is not None:
-            self.emit(events.UsageMissing(self.clock(), call.scope, call.run_id, call.ref, charge))
+        if self._voice.sinks:
+            self._voice.emit(events.UsageMissing(self.clock(), call.scope, call.run_id, call.ref, charge))
 
     def settle_tool(self, call: Call, fee: int, *, failed: bool) -> None:
         """Settle a tool call at its fee (nano-USD)."""
@@ -198,8 +214,10 @@ class Meter:
         self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
         spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
         self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0, 0))
-        if self.emit is not None:
-            self.emit(events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed))
+        if self._voice.sinks:
+            self._voice.emit(
+                events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed)
+            )
 
     def hit(self, call: Call, usage: Usage | None) -> None:
         """A response cache answered: nothing was spent, and ``usage`` is what was saved."""
@@ -207,8 +225,8 @@ class Meter:
         now = self.clock()
         self._release(call, NONE, now)
         self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0, 0))
-        if self.emit is not None:
-            self.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
+        if self._voice.sinks:
+            self._voice.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
 
     def void(self, call: Call) -> None:
         """Release the hold: nothing was spent."""
@@ -232,8 +250,8 @@ class Meter:
                 call.charged = self._pay(call, usage, charge, 0, estimated=True)
 
     def _expired(self, call: Call) -> None:
-        if call.state == OPEN and self.emit is not None:
-            self.emit(events.HoldExpired(self.clock(), call.scope, call.run_id, call.name, call.held))
+        if call.state == OPEN and self._voice.sinks:
+            self._voice.emit(events.HoldExpired(self.clock(), call.scope, call.run_id, call.name, call.held))
 
     def _guess(self, call: Call, output: int | None) -> tuple[Usage, int]:
         if output is not None:
@@ -263,9 +281,9 @@ class Meter:
             tokens, output, spent = tokens - before[INPUT], output - before[OUTPUT], charge - before[USD]
             counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, cacheable)
         self.tallies.count(call.scope, counts)
-        if self.emit is not None:
+        if self._voice.sinks:
             first = call.stream.first_at - call.started if call.stream else None
-            self.emit(
+            self._voice.emit(
                 events.CallSettled(
                     at=now,
                     scope=call.scope,
@@ -289,21 +307,23 @@ class Meter:
         if call.charged is not None:
             actual = [new - old for new, old in zip(actual, call.charged, strict=True)]
         totals = self.ledger.settle(hold, actual, now)
-        if self.emit is not None:
+        if self._voice.sinks:
             self._alert(call.scope, hold.accounts, actual, totals, now)
-        self._settled(hold.accounts)
+        if self._lines:
+            self._lines.wake([account.name for account in hold.accounts])
 
     def _alert(
         self, scope: Scope, accounts: Sequence[Account], actual: Amounts, totals: Sequence[int], now: float
     ) -> None:
-        assert self.emit is not None
         for account, total in zip(accounts, totals, strict=True):
             amount = actual[account.measure]
             if amount <= 0 or total < self._lowest_alert * account.base:
                 continue
             for threshold in passed(total - amount, total, account.base, self._alerts):
                 budget, measure = account.budget, MEASURES[account.measure]
-                self.emit(events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base))
+                self._voice.emit(
+                    events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base)
+                )
 
 
 def affordable(call: Call, denial: Denial) -> int:
@@ -322,40 +342,8 @@ def affordable(call: Call, denial: Denial) -> int:
     return call.ceiling if refusal.by_holds else -1
 
 
-def tool_fee(price: Any, tool: str, arguments: Any, output: Any = None) -> Any:
-    """What a tool's price says for this call: a fixed amount, or computed from arguments and (afterwards) output."""
-    if callable(price):
-        return price(tool, arguments, output)
-    return price
-
-
-_ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
-
-
 def _cacheable(call: Call, tokens: int) -> int:
     """The input tokens, where the provider could have had them in its cache: it charges less for what it has there, and
     they are as many as it keeps."""
     rates = call.rates
     return tokens if rates.cache_read < rates.input and tokens >= least_tokens(call.ref.name) else 0
-
-
-def asks_to_write_cache(ref: ModelRef) -> bool:
-    """Whether the provider's prompt cache is written to on request only; others write by themselves.
-
-    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
-    """
-    return any(name in ref.provider for name in _ASK_TO_WRITE)
-
-
-def may_write_cache(prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
-    """Whether a request asks for a write to the prompt cache (``cache_control``), for five minutes or ``"1h"``."""
-    marks = [params.get("cache_control")]
-    for message in prompt:
-        content = getattr(message, "content", None)
-        if isinstance(content, list):
-            marks += [block.get("cache_control") for block in content if isinstance(block, dict)]
-    marks += [tool.get("cache_control") for tool in params.get("tools") or () if isinstance(tool, dict)]
-    found = [mark for mark in marks if mark]
-    if not found:
-        return False
-    return "1h" if any(isinstance(mark, dict) and mark.get("ttl") == "1h" for mark in found) else True

@@ -8,13 +8,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.calls import Call, Stream
 from langchain_costguard.metering.fates import Fate, fate
+from langchain_costguard.metering.fees import Fees
+from langchain_costguard.metering.lineage import Lineage
+from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.plain import plain_usage
 from langchain_costguard.metering.pricing.reading import is_cache_hit, reported_model, usage_of
 from langchain_costguard.metering.refusals import out_of_time
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.voice import Voice
 from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
@@ -37,8 +41,23 @@ def noting(paid: list[str]) -> Iterator[None]:
         _paid.reset(token)
 
 
-class Settlement(Admission):
-    """Settles calls, and stops streams that have used up their hold."""
+class Settlement:
+    """Settles calls, and stops streams that have used up their hold.
+
+    Args:
+        meter: Pays.
+        voice: Tells of streams that were stopped.
+        brake: Says who is halted, also in the middle of a stream.
+        lineage: Is told which runs are over.
+        fees: What tools have cost.
+    """
+
+    def __init__(self, meter: Meter, *, voice: Voice, brake: Brake, lineage: Lineage, fees: Fees) -> None:
+        self._meter = meter
+        self._voice = voice
+        self._brake = brake
+        self._lineage = lineage
+        self._fees = fees
 
     def feed(self, call: Call, stream: Stream, text: str) -> None:
         """Count a piece of a reply; raise where the stream must stop here."""
@@ -47,14 +66,13 @@ class Settlement(Admission):
         stream.chars = chars = stream.chars + len(text)
         if chars >= stream.check_at or chunks >= stream.check_at:
             self._check_hold(call, stream)
-        now = self._clock()
+        now = self._voice.now()
         if now >= stream.next_check:
             stream.next_check = now + _STREAM_CHECK
             if call.hold is not None and now >= call.hold.deadline:
-                clock = self.meter.ledger.shortest(call.scope, call.step_id, now, alone=call.alone)
+                clock = self._meter.ledger.shortest(call.scope, call.step_id, now, alone=call.alone)
                 raise self._stopped(call, stream, out_of_time(clock, f"more of a reply of {call.name}", call.scope))
-            if self._killed or self._switch is not None:
-                self._check_halt("model", call.name, call.run_id, call.scope, midway=True)
+            self._brake.check_call(call, midway=True)
 
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
@@ -63,79 +81,80 @@ class Settlement(Admission):
             paid.append(call.name)
         plain = plain_usage(response)
         if plain is not None:
-            self.meter.settle(call, *plain)
+            self._meter.settle(call, *plain)
             return
         usage = usage_of(response)
         if is_cache_hit(response):
-            self.meter.hit(call, usage)
+            self._meter.hit(call, usage)
         elif usage is not None:
-            self.meter.settle(call, usage, reported_model(response))
+            self._meter.settle(call, usage, reported_model(response))
         else:
-            self.meter.settle_partly(call, self._unstated_output(call, response))
+            self._meter.settle_partly(call, self._unstated_output(call, response))
 
     def fail_model(self, call: Call, error: BaseException, response: Any) -> None:
         """Settle a model call that ended in an error by what came of it."""
         usage = usage_of(response) if response is not None else None
         stream = call.stream
         if usage is not None:
-            self.meter.settle(call, usage, reported_model(response), estimated=stream is None or not stream.stopped)
+            self._meter.settle(call, usage, reported_model(response), estimated=stream is None or not stream.stopped)
         elif stream is not None and stream.chunks:
-            self.meter.settle_partly(call, self.meter.seen(call, stream))
+            self._meter.settle_partly(call, self._meter.seen(call, stream))
         else:
             what = fate(error)
             if what is Fate.UNBILLED:
-                self.meter.void(call)
+                self._meter.void(call)
             else:
-                self.meter.settle_partly(call, None if what is Fate.UNKNOWN else 0)
+                self._meter.settle_partly(call, None if what is Fate.UNKNOWN else 0)
 
-    def _end_with_error(self, run_id: UUID, error: BaseException, response: Any) -> None:
-        call = self.meter.books.take(run_id)
+    def end_with_error(self, run_id: UUID, error: BaseException, response: Any) -> None:
+        """Settle a run that ended in an error, if it is a model call under way."""
+        call = self._meter.books.take(run_id)
         if call is not None:
             self.fail_model(call, error, response)
 
-    def _end_decision(self, run_id: UUID, outputs: Any) -> None:
-        call = self.meter.books.take(run_id)
+    def end_decision(self, run_id: UUID, outputs: Any) -> None:
+        """Settle a router model's run, which LangChain tells of as a chain."""
+        call = self._meter.books.take(run_id)
         if call is None:
             return
         usage = usage_of(outputs) or _decision_usage(outputs)
         if usage is None:
-            self.meter.settle_partly(call, None)
+            self._meter.settle_partly(call, None)
         else:
-            self.meter.settle(call, usage, None)
+            self._meter.settle(call, usage, None)
 
-    def _end_tool(self, run_id: UUID, output: Any, *, failed: bool) -> None:
-        self._run_over(run_id)
-        call = self.meter.books.take(run_id)
+    def end_tool(self, run_id: UUID, output: Any, *, failed: bool) -> None:
+        """Settle a tool call; its own runs are over."""
+        self.run_over(run_id)
+        call = self._meter.books.take(run_id)
         if call is None:
             return
         paid = _paid.get()
         if paid is not None:
             paid.append(call.name)
-        price, arguments = call.tool
-        fee = call.held
-        if callable(price) and not failed:
-            computed = self._fee(price, call.name, arguments, output)
-            fee = fee if computed is None else computed
-        self.meter.settle_tool(call, fee, failed=failed)
+        fee = None if failed else self._fees.after(call.name, call.arguments, output)
+        self._meter.settle_tool(call, call.held if fee is None else fee, failed=failed)
 
-    def _run_over(self, run_id: UUID) -> None:
-        trace = self._traces.pop(run_id.int, None)
-        self.meter.books.parent_over(run_id)
-        if self.meter.ledger.by_trace and trace == str(run_id):
-            self.meter.ledger.forget(trace)
+    def run_over(self, run_id: UUID) -> None:
+        """A run ended: what is still open below it is settled by estimate, and a trace that is over is forgotten."""
+        trace = self._lineage.over(run_id)
+        self._meter.books.parent_over(run_id)
+        if self._meter.ledger.by_trace and trace == str(run_id):
+            self._meter.ledger.forget(trace)
 
     def _check_hold(self, call: Call, stream: Stream) -> None:
         try:
-            denial = self.meter.overflow(call, stream)
+            denial = self._meter.overflow(call, stream)
         except StoreError as error:
             stream.stopped = True
-            raise self._no_store(call, error) from error
+            raise self._voice.refused(call, self._meter.unavailable(error)) from error
         if denial is not None:
-            raise self._stopped(call, stream, self.over_budget(denial, f"more of a reply of {call.name}", call.scope))
+            refusal = self._meter.over_budget(denial, f"more of a reply of {call.name}", call.scope)
+            raise self._stopped(call, stream, refusal)
 
     def _stopped(self, call: Call, stream: Stream, error: CostGuardError) -> CostGuardError:
         stream.stopped = True
-        return self._told("model", call.name, call.run_id, call.scope, error, midway=True)
+        return self._voice.refused(call, error, midway=True)
 
     def _unstated_output(self, call: Call, response: Any) -> int | None:
         """Output tokens of a reply without usage, counted from its text, where the hold would say nothing: no maximum
@@ -143,10 +162,10 @@ class Settlement(Admission):
         if call.asked is not None:
             return None
         if call.stream is not None:
-            return self.meter.seen(call, call.stream)
+            return self._meter.seen(call, call.stream)
         generations = getattr(response, "generations", None) or [[]]
         text = "".join(getattr(g, "text", "") or "" for g in generations[0])
-        return self.estimator.count_output(text, call.ref) if text else None
+        return self._meter.estimator.count_output(text, call.ref) if text else None
 
 
 def _decision_usage(outputs: Any) -> Usage | None:

@@ -3,69 +3,75 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from langchain_costguard.events.metered import Event, Refused, Sink, StoreFailed
-from langchain_costguard.events.steered import Steered
-from langchain_costguard.metering.budgets.ledger import Denial
 from langchain_costguard.metering.calls import Call
-from langchain_costguard.metering.meter import Meter
-from langchain_costguard.metering.refusals import over_budget
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
-    from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
+    from langchain_costguard.events.steered import Steered
+    from langchain_costguard.vocabulary.errors import CostGuardError
 
 log = logging.getLogger("langchain_costguard")
 _REFUSED = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0)
 
 
 class Voice:
-    """Tells sinks, callers and the log. The state is the guard's."""
+    """Tells sinks, callers and the log, and counts what it tells.
 
-    meter: Meter
-    sinks: list[Sink]
-    _clock: Callable[[], float]
-    _complained: set[str]
-    _policy: str
+    Args:
+        sinks: What receives every event; more may be added to ``sinks`` at any time.
+        tallies: Where refusals and acts of steering are counted.
+        clock: Epoch seconds.
+        policy: What is done while the store does not answer, for the event that says so.
+    """
 
-    def now(self) -> float:
-        """Epoch seconds."""
-        return self._clock()
+    def __init__(self, sinks: Iterable[Sink], tallies: Tallies, clock: Callable[[], float], policy: str) -> None:
+        self.sinks = list(sinks)
+        self.now = clock
+        self._tallies = tallies
+        self._policy = policy
+        self._complained: set[str] = set()
 
-    def over_budget(self, denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
-        """The error of a denial, yet to be told."""
-        return over_budget(self.meter.ledger.in_full(denial, self._clock()), what, scope, advice)
-
-    def refused(self, call: Call, error: CostGuardError) -> CostGuardError:
+    def refused(self, call: Call, error: CostGuardError, *, midway: bool = False) -> CostGuardError:
         """Count a refusal and tell of it; returns the error to raise."""
-        return self._told(call.kind, call.name, call.run_id, call.scope, error)
+        return self.refused_run(call.kind, call.name, call.run_id, call.scope, error, midway=midway)
 
-    def _told(
+    def refused_run(
         self, kind: str, name: str, run_id: UUID, scope: Scope, error: CostGuardError, *, midway: bool = False
     ) -> CostGuardError:
+        """The same, of a run that never became a call."""
         error.facts.setdefault("kind", kind)
-        self.meter.tallies.count(scope, _REFUSED)
+        self._tallies.count(scope, _REFUSED)
         if self.sinks:
-            text = str(error)
-            self._emit(Refused(self._clock(), scope, run_id, kind, name, type(error).__name__, text, midway))
+            self.emit(Refused(self.now(), scope, run_id, kind, name, type(error).__name__, str(error), midway))
         return error
 
     def tell(self, event: Steered) -> None:
         """Count what steering did, for the report, and tell the sinks of it."""
-        self.meter.tallies.act(event)
+        self._tallies.act(event)
         if self.sinks:
-            self._emit(event)
+            self.emit(event)
+
+    def emit(self, event: Event) -> None:
+        """Give an event to every sink; one that fails is logged once, and cannot hurt the call."""
+        for sink in self.sinks:
+            try:
+                sink(event)
+            except Exception as error:
+                self.complain(f"sink {getattr(sink, '__name__', type(sink).__name__)}", error)
 
     def safely(self, end: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """A paid reply is never lost to an error of ours."""
         try:
             end(*args, **kwargs)
         except Exception as error:
-            self._complain("settling a call", error)
+            self.complain("settling a call", error)
 
     def say_once(self, text: str, error: BaseException | None = None) -> None:
         """Warn of something in the user's set-up; with an ``error``, which may be in other words each time, once of its
@@ -75,20 +81,15 @@ class Voice:
             self._complained.add(kind)
             log.warning("%s (said once)", text if error is None else f"{kind}: {error}")
 
-    def _complain(self, what: str, error: BaseException) -> None:
+    def complain(self, what: str, error: BaseException) -> None:
+        """Log that something of ours failed, once of its kind."""
         kind = f"{what}: {type(error).__name__}"
         if kind not in self._complained:
             self._complained.add(kind)
             log.warning("%s failed: %s (said once)", what, error, exc_info=error)
 
-    def _emit(self, event: Event) -> None:
-        for sink in self.sinks:
-            try:
-                sink(event)
-            except Exception as error:
-                self._complain(f"sink {getattr(sink, '__name__', type(sink).__name__)}", error)
-
-    def _store_failed(self, message: str) -> None:
-        self._complain("the store of balances", StoreError(message))
+    def store_failed(self, message: str) -> None:
+        """The store of balances did not answer."""
+        self.complain("the store of balances", StoreError(message))
         if self.sinks:
-            self._emit(StoreFailed(self._clock(), Scope(), message, self._policy))
+            self.emit(StoreFailed(self.now(), Scope(), message, self._policy))

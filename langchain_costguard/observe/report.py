@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from langchain_costguard.events.steered import Recalled, Steered, WouldRecall
-from langchain_costguard.observe.actions import Action, Actions
-from langchain_costguard.observe.recalls import Recalls, RecentRecalls
-from langchain_costguard.observe.rows import Rows
+from langchain_costguard.observe.actions import Actions
+from langchain_costguard.observe.recalls import Recalls
 from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope
@@ -66,27 +64,6 @@ _COLUMNS = {
     "overrun": "overrun",
 }
 """What a table calls the counts, in the order of its columns."""
-
-
-class Tallies(Rows[Scope]):
-    """What a guard counted: a row is the counts of a ``Tally`` in its order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._actions: Rows[Action] = Rows()
-        self._recalls = RecentRecalls()
-
-    def act(self, event: Steered) -> None:
-        """Count what steering did."""
-        self._actions.count(Action(*event.scope, type(event).__name__, event.name), (1, event.saved))
-        if isinstance(event, (Recalled, WouldRecall)):
-            self._recalls.note(event)
-
-    def report(self) -> Report:
-        """A copy of the rows as they stand."""
-        actions = Actions((key, times, saved) for key, (times, saved) in self._actions.items())
-        rows = ((scope, Tally(*counts)) for scope, counts in self.items())
-        return Report(rows, actions=actions, recalls=self._recalls.recalls())
 
 
 class Report(Tabular):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future
 
 
@@ -61,3 +62,33 @@ class Line:
     def _wake(self) -> None:
         if self._waiting and not self._waiting[0].turn.done():
             self._waiting[0].turn.set_result(None)
+
+
+class Lines(dict[str, Line]):
+    """The lines there are now, by account: each is there as long as somebody stands in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def join(self, account: str) -> tuple[Line, Ticket]:
+        """Take the last place in an account's line, which may begin with it."""
+        with self._lock:
+            line = self.get(account)
+            if line is None:
+                line = self[account] = Line(account)
+            return line, line.join()
+
+    def leave(self, line: Line, ticket: Ticket) -> None:
+        """Give a place up; an empty line ends."""
+        with self._lock:
+            line.leave(ticket)
+            if not len(line) and self.get(line.account) is line:
+                del self[line.account]
+
+    def wake(self, accounts: Iterable[str]) -> None:
+        """Something settled on these accounts, or was granted to them: whoever waits for one may try again."""
+        for account in accounts:
+            line = self.get(account)
+            if line is not None:
+                line.wake()

@@ -7,22 +7,56 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_costguard.metering.admission import is_step
+from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.calls import Stream, pieces
+from langchain_costguard.metering.deferrals import Deferrals
+from langchain_costguard.metering.lineage import Lineage, is_step
+from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.seams.watching import OURS, RECALLED
 from langchain_costguard.metering.settlement import Settlement
+from langchain_costguard.metering.voice import Voice
 
 _NOTHING: Mapping[str, Any] = {}
 
 
-class Handler(Settlement, BaseCallbackHandler):
-    """Turns LangChain's events into the meter's verbs. Sync and inline: an async handler cannot refuse anything under
-    ``invoke``, and one that is not inline costs a thread hop an event."""
+class Callbacks(BaseCallbackHandler):
+    """Turns LangChain's events into the verbs of admission and settlement. Sync and inline: an async handler cannot
+    refuse anything under ``invoke``, and one that is not inline costs a thread hop an event.
+
+    Args:
+        meter: Has the calls under way.
+        admission: Lets calls start.
+        settlement: Pays them.
+        voice: Keeps errors of ours from the caller.
+        brake: Halts chains.
+        lineage: Follows runs.
+        deferrals: Refused steps that steering answers.
+    """
 
     raise_error = True
     run_inline = True
+
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        admission: Admission,
+        settlement: Settlement,
+        voice: Voice,
+        brake: Brake,
+        lineage: Lineage,
+        deferrals: Deferrals,
+    ) -> None:
+        super().__init__()
+        self.meter = meter
+        self.admission = admission
+        self.settlement = settlement
+        self.voice = voice
+        self.brake = brake
+        self.lineage = lineage
+        self.deferrals = deferrals
 
     @property
     def ignore_retriever(self) -> bool:
@@ -53,37 +87,40 @@ class Handler(Settlement, BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Follow the run's lineage; refuse when halted, and count a graph's steps."""
-        trace = self._trace(run_id, parent_run_id, var_child_runnable_config.get())
-        self._remember(run_id, trace)
-        if self.deferrals.pending:
-            self._starts_again(metadata or {}, tags)
+        lineage, brake, metadata = self.lineage, self.brake, metadata or {}
+        config = lineage.enclosing()
+        trace = lineage.trace(run_id, parent_run_id, config)
+        lineage.remember(run_id, trace)
+        if self.deferrals.pending and is_step(tags):  # it starts again, or may go on after all
+            self.deferrals.clear(metadata.get("langgraph_checkpoint_ns") or "")
         try:
-            if self._killed or self._switch is not None:
-                self._check_chain(kwargs.get("name") or "", run_id, metadata or {}, tags, trace)
+            if brake.armed and brake.pulled():
+                scope = lineage.scope(metadata, tags, config, trace)
+                brake.check("chain", kwargs.get("name") or "", run_id, scope)
             if self.meter.ledger.counts_steps and is_step(tags):
-                scope = self._scope(metadata or {}, tags, trace)
-                self._step(run_id, metadata or {}, scope, kwargs.get("name") or "")
+                scope = lineage.scope(metadata, tags, config, trace)
+                self.admission.start_step(run_id, metadata, scope, kwargs.get("name") or "")
             if kwargs.get("run_type") == "llm":
                 # Router models ("decisions") report themselves as chains.
                 # https://github.com/langchain-ai/langchain/blob/master/libs/partners/openai/langchain_openai/decisions/base.py
-                self._start_model(run_id, parent_run_id, metadata or {}, tags, _NOTHING, str(inputs))
+                self.admission.start_model(run_id, parent_run_id, metadata, tags, _NOTHING, str(inputs))
         except BaseException as error:
-            if self._deferred(metadata or {}, tags, trace, error):
+            if self.admission.defer(metadata, tags, trace, error):
                 return
-            self._traces.pop(run_id.int, None)
+            lineage.over(run_id)
             raise
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
-        self.safely(self._run_over, run_id)
+        self.voice.safely(self.settlement.run_over, run_id)
         if run_id.int in self.meter.open_calls:
-            self.safely(self._end_decision, run_id, outputs)
+            self.voice.safely(self.settlement.end_decision, run_id, outputs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
-        self.safely(self._run_over, run_id)
+        self.voice.safely(self.settlement.run_over, run_id)
         if run_id.int in self.meter.open_calls:
-            self.safely(self._end_with_error, run_id, error, None)
+            self.voice.safely(self.settlement.end_with_error, run_id, error, None)
 
     # Models
 
@@ -103,7 +140,7 @@ class Handler(Settlement, BaseCallbackHandler):
             return
         params = kwargs.get("invocation_params") or _NOTHING
         prompt = messages[0] if messages else []
-        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)
+        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)
 
     def on_llm_start(
         self,
@@ -118,7 +155,7 @@ class Handler(Settlement, BaseCallbackHandler):
     ) -> None:
         """Admit a text model's call, or refuse it before it is made."""
         params = kwargs.get("invocation_params") or _NOTHING
-        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, "\n".join(prompts))
+        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, "\n".join(prompts))
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Count a streamed chunk; stop the stream when its hold is used up."""
@@ -127,14 +164,14 @@ class Handler(Settlement, BaseCallbackHandler):
             return
         stream = call.stream
         if stream is None:
-            stream = call.stream = Stream(self.now(), 1)
+            stream = call.stream = Stream(self.voice.now(), 1)
         if chunk is not None:
             if chunk is stream.last_chunk:  # the guard is attached twice
                 return
             stream.last_chunk = chunk
         text = token if token.__class__ is str and token else pieces(token, chunk)
         if text:
-            self.feed(call, stream, text)
+            self.settlement.feed(call, stream, text)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Count what protocol streams bring, for models that do not report their tokens one by one."""
@@ -145,18 +182,18 @@ class Handler(Settlement, BaseCallbackHandler):
         if text:
             stream = call.stream
             if stream is None:
-                stream = call.stream = Stream(self.now(), 1)
-            self.feed(call, stream, text)
+                stream = call.stream = Stream(self.voice.now(), 1)
+            self.settlement.feed(call, stream, text)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle by what the provider reports."""
         call = self.meter.books.take(run_id)
         if call is not None:
-            self.safely(self.end_model, call, response)
+            self.voice.safely(self.settlement.end_model, call, response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a call that broke off by what came of it."""
-        self.safely(self._end_with_error, run_id, error, kwargs.get("response"))
+        self.voice.safely(self.settlement.end_with_error, run_id, error, kwargs.get("response"))
 
     # Tools
 
@@ -174,15 +211,16 @@ class Handler(Settlement, BaseCallbackHandler):
         """Admit a tool call, or refuse it before the tool runs."""
         if run_id.int not in self.meter.open_calls:
             name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
-            self._start_tool(run_id, parent_run_id, name, kwargs.get("inputs") or input_str, metadata or {}, tags)
+            arguments = kwargs.get("inputs") or input_str
+            self.admission.start_tool(run_id, parent_run_id, name, arguments, metadata or {}, tags)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a tool's fee."""
-        self.safely(self._end_tool, run_id, output, failed=False)
+        self.voice.safely(self.settlement.end_tool, run_id, output, failed=False)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a tool's fee: it ran, even though it failed."""
-        self.safely(self._end_tool, run_id, None, failed=True)
+        self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)
 
 
 def _event_text(event: Any) -> str:

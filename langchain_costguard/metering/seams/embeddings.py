@@ -10,11 +10,11 @@ from uuid import uuid4
 from langchain_core.embeddings import Embeddings
 
 from langchain_costguard.metering.calls import Call
-from langchain_costguard.metering.seams.waiting import admission, adrive, drive
+from langchain_costguard.metering.seams.waiting import adrive, drive
 from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
-    from langchain_costguard.guard import CostGuard
+    from langchain_costguard.metering.seams.host import Host
 
 
 class GuardedEmbeddings(Embeddings):
@@ -24,7 +24,7 @@ class GuardedEmbeddings(Embeddings):
     Attributes that are not its own are the wrapped object's.
     """
 
-    def __init__(self, guard: CostGuard, inner: Embeddings) -> None:
+    def __init__(self, guard: Host, inner: Embeddings) -> None:
         self.guard = guard
         self.inner = inner
 
@@ -33,14 +33,14 @@ class GuardedEmbeddings(Embeddings):
         if not texts:
             return self.inner.embed_documents(texts)
         call = self._call(texts)
-        drive(admission(self.guard, call))
+        drive(self.guard.waiting.admit(call))
         with self._metered(call):
             return self.inner.embed_documents(texts)
 
     def embed_query(self, text: str) -> list[float]:
         """Embed one text."""
         call = self._call([text])
-        drive(admission(self.guard, call))
+        drive(self.guard.waiting.admit(call))
         with self._metered(call):
             return self.inner.embed_query(text)
 
@@ -49,14 +49,14 @@ class GuardedEmbeddings(Embeddings):
         if not texts:
             return await self.inner.aembed_documents(texts)
         call = self._call(texts)
-        await adrive(admission(self.guard, call))
+        await adrive(self.guard.waiting.admit(call))
         with self._metered(call):
             return await self.inner.aembed_documents(texts)
 
     async def aembed_query(self, text: str) -> list[float]:
         """Embed one text."""
         call = self._call([text])
-        await adrive(admission(self.guard, call))
+        await adrive(self.guard.waiting.admit(call))
         with self._metered(call):
             return await self.inner.aembed_query(text)
 
@@ -67,7 +67,7 @@ class GuardedEmbeddings(Embeddings):
 
     def _call(self, texts: list[str]) -> Call:
         metadata = {"ls_provider": _provider(self.inner), "ls_model_name": _model(self.inner), "ls_max_tokens": 1}
-        call = self.guard.prepare(uuid4(), None, metadata, None, {}, "\n".join(texts))
+        call = self.guard.admission.prepare(uuid4(), None, metadata, None, {}, "\n".join(texts))
         call.kind = "embedding"
         call.ceiling = 0
         return call
@@ -75,15 +75,15 @@ class GuardedEmbeddings(Embeddings):
     @contextmanager
     def _metered(self, call: Call) -> Iterator[None]:
         guard = self.guard
-        guard.begin(call)
+        guard.admission.begin(call)
         try:
             yield
         except BaseException as error:
             guard.meter.books.take(call.run_id)
-            guard.safely(guard.fail_model, call, error, None)
+            guard.voice.safely(guard.settlement.fail_model, call, error, None)
             raise
         guard.meter.books.take(call.run_id)
-        guard.safely(guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
+        guard.voice.safely(guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
 
 
 def _model(inner: Embeddings) -> str:

@@ -12,11 +12,13 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from langchain_costguard.metering.budgets.line import Line, Ticket
-from langchain_costguard.metering.meter import affordable
+from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.brake import Brake
+from langchain_costguard.metering.budgets.line import Line, Lines, Ticket
+from langchain_costguard.metering.meter import Meter, affordable
+from langchain_costguard.metering.voice import Voice
 
 if TYPE_CHECKING:
-    from langchain_costguard.guard import CostGuard
     from langchain_costguard.metering.calls import Call
 
 _POLL_SHARED = 0.05
@@ -25,51 +27,90 @@ _POLL_HERE = 0.5
 others in line look as rarely whether they were halted."""
 
 Wait = tuple["Future[None]", float]
-Admission = Generator[Wait, None, None]
+Admitting = Generator[Wait, None, None]
 
 
-def admission(guard: CostGuard, call: Call, *, patient: bool = True) -> Admission:
-    """Admit ``call``, waiting for its turn while only holds stand in the way; lowers ``call.ceiling`` where money does.
+class Waiting:
+    """Lets strict calls wait for their turn.
 
-    One that is not ``patient`` does not wait: it is part of a call whose own hold it would wait for.
-
-    Raises:
-        CostGuardError: it does not fit, or did not within ``guard.wait`` seconds.
+    Args:
+        meter: Whose accounts are waited for.
+        admission: Tries.
+        brake: May halt what waits.
+        voice: Tells of what was refused in the end.
+        lines: The lines, by account.
+        seconds: How long a call waits at the most.
     """
-    if call.hold is not None:  # the callback did
-        return
-    deadline = time.monotonic() + (guard.wait if patient else 0)
-    poll = _POLL_SHARED if guard.store.shared else _POLL_HERE
-    floor, ceiling = min(guard.floor, call.ceiling), call.ceiling
-    place = _behind_others(guard, call)
-    try:
-        while True:
-            if place is not None:
-                left = deadline - time.monotonic()
-                yield place[1].turn, max(0.0, min(poll if place[0].leads(place[1]) else _POLL_HERE, left))
-                guard.check_halt(call)
-                if not place[0].leads(place[1]) and left > 0:
-                    continue
-                place[0].wait_again(place[1])
-            denial = guard.try_admit(call, ceiling)
-            if denial is None:
-                return
-            within = affordable(call, denial)
-            if within < floor or (denial.refusal.by_holds and time.monotonic() >= deadline):
-                if ceiling > floor:  # the refusal is told in figures of the least that would do
-                    ceiling = floor
-                    continue
-                raise guard.refused(call, guard.over_budget(denial, f"a call to {call.name}", call.scope))
-            if not denial.refusal.by_holds:
-                ceiling = min(ceiling - 1, within)
-            elif place is None or guard.lines.get(denial.account.name) is not place[0]:
-                _leave(guard, place)
-                place = _join(guard, denial.account.name)
-    finally:
-        _leave(guard, place)
+
+    def __init__(
+        self, meter: Meter, *, admission: Admission, brake: Brake, voice: Voice, lines: Lines, seconds: float
+    ) -> None:
+        self._meter = meter
+        self._admission = admission
+        self._brake = brake
+        self._voice = voice
+        self._lines = lines
+        self._seconds = seconds
+        self._poll = _POLL_SHARED if meter.ledger.store.shared else _POLL_HERE
+
+    def admit(self, call: Call, *, patient: bool = True) -> Admitting:
+        """Admit ``call``, waiting for its turn while only holds stand in the way; lowers ``call.ceiling`` where money
+        does.
+
+        One that is not ``patient`` does not wait: it is part of a call whose own hold it would wait for.
+
+        Raises:
+            CostGuardError: it does not fit, or did not within the time.
+        """
+        if call.hold is not None:  # the callback did
+            return
+        deadline = time.monotonic() + (self._seconds if patient else 0)
+        floor, ceiling = min(self._meter.floor, call.ceiling), call.ceiling
+        place = self._behind_others(call)
+        try:
+            while True:
+                if place is not None:
+                    line, ticket = place
+                    left = deadline - time.monotonic()
+                    yield ticket.turn, max(0.0, min(self._poll if line.leads(ticket) else _POLL_HERE, left))
+                    self._brake.check_call(call)
+                    if not line.leads(ticket) and left > 0:
+                        continue
+                    line.wait_again(ticket)
+                denial = self._admission.try_admit(call, ceiling)
+                if denial is None:
+                    return
+                within = affordable(call, denial)
+                if within < floor or (denial.refusal.by_holds and time.monotonic() >= deadline):
+                    if ceiling > floor:  # the refusal is told in figures of the least that would do
+                        ceiling = floor
+                        continue
+                    raise self._voice.refused(
+                        call, self._meter.over_budget(denial, f"a call to {call.name}", call.scope)
+                    )
+                if not denial.refusal.by_holds:
+                    ceiling = min(ceiling - 1, within)
+                elif place is None or self._lines.get(denial.account.name) is not place[0]:
+                    self._leave(place)
+                    place = self._lines.join(denial.account.name)
+        finally:
+            self._leave(place)
+
+    def _behind_others(self, call: Call) -> tuple[Line, Ticket] | None:
+        if not self._lines:
+            return None
+        for account in self._meter.ledger.accounts(call.scope, call.step_id, call.started):
+            line = self._lines.get(account.name)
+            if line is not None and len(line):
+                return line, line.join()
+        return None
+
+    def _leave(self, place: tuple[Line, Ticket] | None) -> None:
+        if place is not None:
+            self._lines.leave(*place)
 
 
-def drive(flow: Admission) -> None:
+def drive(flow: Admitting) -> None:
     """Run an admission on this thread."""
     try:
         for turn, seconds in flow:
@@ -78,36 +119,10 @@ def drive(flow: Admission) -> None:
         flow.close()
 
 
-async def adrive(flow: Admission) -> None:
+async def adrive(flow: Admitting) -> None:
     """Run an admission on this event loop, without blocking it."""
     try:
         for turn, seconds in flow:
             await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds)
     finally:
         flow.close()
-
-
-def _behind_others(guard: CostGuard, call: Call) -> tuple[Line, Ticket] | None:
-    if not guard.lines:
-        return None
-    for account in guard.meter.ledger.accounts(call.scope, call.step_id, call.started):
-        line = guard.lines.get(account.name)
-        if line is not None and len(line):
-            return line, line.join()
-    return None
-
-
-def _join(guard: CostGuard, account: str) -> tuple[Line, Ticket]:
-    with guard.lines_lock:
-        line = guard.lines.setdefault(account, Line(account))
-        return line, line.join()
-
-
-def _leave(guard: CostGuard, place: tuple[Line, Ticket] | None) -> None:
-    if place is None:
-        return
-    line, ticket = place
-    with guard.lines_lock:
-        line.leave(ticket)
-        if not len(line) and guard.lines.get(line.account) is line:
-            del guard.lines[line.account]

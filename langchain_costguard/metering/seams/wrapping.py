@@ -15,7 +15,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID, uuid4
 
-from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -24,10 +24,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
-from langchain_costguard.metering.seams.waiting import admission, adrive, drive
+from langchain_costguard.metering.seams.waiting import adrive, drive
 
 if TYPE_CHECKING:
-    from langchain_costguard.guard import CostGuard
+    from langchain_costguard.metering.seams.host import Host
 
 T = TypeVar("T")
 _Messages = list[BaseMessage]
@@ -46,7 +46,7 @@ _inside: ContextVar[tuple[Any, UUID] | None] = ContextVar("costguard_inside", de
 way round) is admitted once, at the outer one. Another wrapped model that it calls is admitted as ever."""
 
 
-def wrap(guard: CostGuard, model: T) -> T:
+def wrap(guard: Host, model: T) -> T:
     """A guarded copy of a chat model or of ``Embeddings``.
 
     Raises:
@@ -67,10 +67,10 @@ def wrap(guard: CostGuard, model: T) -> T:
     raise ValueError(f"wrap: {model!r} is neither a chat model nor Embeddings; {hint}")
 
 
-def _with(guard: CostGuard, callbacks: Any) -> Any:
+def _with(guard: Host, callbacks: Any) -> Any:
     if isinstance(callbacks, BaseCallbackManager):
         manager = callbacks.copy()
-        manager.add_handler(guard)
+        manager.add_handler(cast("BaseCallbackHandler", guard))
         return manager
     return [*(handler for handler in callbacks or () if handler is not guard), guard]
 
@@ -132,7 +132,7 @@ def _generate(original: Any) -> Any:
             return original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            drive(admission(guard, call, patient=_inside.get() is None))
+            drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
             with _entered(model, call):
@@ -151,7 +151,7 @@ def _agenerate(original: Any) -> Any:
             return await original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            await adrive(admission(guard, call, patient=_inside.get() is None))
+            await adrive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
             with _entered(model, call):
@@ -171,7 +171,7 @@ def _stream(original: Any) -> Any:
             return
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            drive(admission(guard, call, patient=_inside.get() is None))
+            drive(guard.waiting.admit(call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
             model, kwargs = _clamped(self, call, kwargs)
@@ -198,7 +198,7 @@ def _astream(original: Any) -> Any:
             return
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
-            await adrive(admission(guard, call, patient=_inside.get() is None))
+            await adrive(guard.waiting.admit(call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
             model, kwargs = _clamped(self, call, kwargs)
@@ -218,12 +218,12 @@ def _astream(original: Any) -> Any:
 class _Reply:
     """A streamed reply as it comes: counted chunk by chunk, its usage added up."""
 
-    def __init__(self, guard: CostGuard, call: Call) -> None:
+    def __init__(self, guard: Host, call: Call) -> None:
         self.guard = guard
         self.call = call
         self.usage: Any = None
         self.metadata: dict[str, Any] = {}
-        call.stream = Stream(guard.now(), 1)
+        call.stream = Stream(guard.voice.now(), 1)
 
     def add(self, chunk: ChatGenerationChunk) -> None:
         message = chunk.message
@@ -238,8 +238,8 @@ class _Reply:
         text = pieces(message.content, chunk)
         if text:
             if not stream.chunks:
-                stream.first_at = self.guard.now()
-            self.guard.feed(self.call, stream, text)
+                stream.first_at = self.guard.voice.now()
+            self.guard.settlement.feed(self.call, stream, text)
 
     def result(self) -> ChatResult:
         text = self.call.stream.text() if self.call.stream else ""
@@ -257,9 +257,9 @@ def _is_inside(model: Any, run_manager: Any) -> bool:
     return call is not None and call.strict and call.hold is not None
 
 
-def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str, Any]) -> tuple[CostGuard, Call]:
+def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str, Any]) -> tuple[Host, Call]:
     """The call that the callback opened for this request; a new one where something calls the model directly."""
-    guard: CostGuard = model.__dict__[_GUARD]
+    guard: Host = model.__dict__[_GUARD]
     books = guard.meter.open_calls
     call = books.get(run_manager.run_id.int) if run_manager is not None else started.get()
     if call is not None and books.get(call.run_id.int) is call:
@@ -268,7 +268,7 @@ def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str
         return guard, call
     metadata = {**(model.metadata or {}), **model._get_ls_params(**kwargs)}
     run_id = run_manager.run_id if run_manager is not None else uuid4()
-    call = guard.prepare(run_id, None, metadata, model.tags, kwargs, messages)
+    call = guard.admission.prepare(run_id, None, metadata, model.tags, kwargs, messages)
     call.strict = True
     guard.meter.books.enter(call)
     return guard, call
@@ -299,36 +299,36 @@ def _entered(model: Any, call: Call) -> Iterator[None]:
 
 
 @contextmanager
-def _admitting(guard: CostGuard, call: Call) -> Iterator[None]:
+def _admitting(guard: Host, call: Call) -> Iterator[None]:
     told = call.hold is not None
     try:
         yield
     except BaseException:
         if guard.meter.books.take(call.run_id) is not None and call.hold is not None:  # interrupted in between
-            guard.safely(guard.meter.void, call)
+            guard.voice.safely(guard.meter.void, call)
         raise
     if not told:
-        guard.tell_start(call)
+        guard.admission.tell_start(call)
 
 
 @contextmanager
-def _settling(guard: CostGuard, call: Call, reply: _Reply | None = None) -> Iterator[None]:
+def _settling(guard: Host, call: Call, reply: _Reply | None = None) -> Iterator[None]:
     """Settle whatever happens: the reply, a break in the stream, an error, a cancelled task."""
     try:
         yield
     except BaseException as error:
         if guard.meter.books.take(call.run_id) is not None:
             if reply is None and isinstance(error, _INTERRUPTED):
-                guard.safely(guard.meter.settle_partly, call, None)
+                guard.voice.safely(guard.meter.settle_partly, call, None)
             else:
                 seen = reply.result() if reply is not None and reply.usage else None
-                guard.safely(guard.fail_model, call, error, _as_llm_result(seen) if seen else None)
+                guard.voice.safely(guard.settlement.fail_model, call, error, _as_llm_result(seen) if seen else None)
         raise
 
 
-def _done(guard: CostGuard, call: Call, result: ChatResult) -> None:
+def _done(guard: Host, call: Call, result: ChatResult) -> None:
     if guard.meter.books.take(call.run_id) is not None:
-        guard.safely(guard.end_model, call, _as_llm_result(result))
+        guard.voice.safely(guard.settlement.end_model, call, _as_llm_result(result))
 
 
 def _as_llm_result(result: ChatResult) -> LLMResult:

@@ -1,0 +1,32 @@
+"""Whether a request may write to the provider's prompt cache, which costs more than reading the input plainly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_costguard.vocabulary.usage import ModelRef
+
+_ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
+
+
+def asks_to_write_cache(ref: ModelRef) -> bool:
+    """Whether the provider's prompt cache is written to on request only; others write by themselves.
+
+    https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching
+    """
+    return any(name in ref.provider for name in _ASK_TO_WRITE)
+
+
+def may_write_cache(prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
+    """Whether a request asks for a write to the prompt cache (``cache_control``), for five minutes or ``"1h"``."""
+    marks = [params.get("cache_control")]
+    for message in prompt:
+        content = getattr(message, "content", None)
+        if isinstance(content, list):
+            marks += [block.get("cache_control") for block in content if isinstance(block, dict)]
+    marks += [tool.get("cache_control") for tool in params.get("tools") or () if isinstance(tool, dict)]
+    found = [mark for mark in marks if mark]
+    if not found:
+        return False
+    return "1h" if any(isinstance(mark, dict) and mark.get("ttl") == "1h" for mark in found) else True

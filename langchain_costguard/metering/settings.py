@@ -1,0 +1,103 @@
+"""A guard's arguments, validated: what is not as it must be is told with its field, its value and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.budgets.switch import KillSwitch
+from langchain_costguard.metering.fees import ToolPrice
+from langchain_costguard.metering.pricing.estimate import TokenCounter
+from langchain_costguard.metering.stores.base import Store
+from langchain_costguard.vocabulary.money import nano
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The arguments of ``CostGuard`` that need a look, as given there.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    budgets: Sequence[Budget]
+    store: Store | None
+    tool_prices: Mapping[str, ToolPrice]
+    assume_output_tokens: int
+    session: str | None
+    switch: KillSwitch | None
+    sinks: Sequence[Any]
+    on_store_failure: Literal["refuse", "local"]
+    hold_seconds: float
+    wait: float
+    token_counter: TokenCounter | None
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        _check_budgets(self.budgets)
+        _check_store(self.store)
+        _check_whole("assume_output_tokens", self.assume_output_tokens)
+        _check_seconds("hold_seconds", self.hold_seconds, least=1)
+        _check_seconds("wait", self.wait, least=0)
+        _check_session(self.session)
+        _check_switch(self.switch)
+        _check_sinks(self.sinks)
+        _check_callable("token_counter", self.token_counter, optional=True)
+        _check_callable("clock", self.clock)
+        if self.on_store_failure not in ("refuse", "local"):
+            raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
+        _check_fees(self.tool_prices)
+
+
+def _check_budgets(budgets: Sequence[Any]) -> None:
+    for budget in budgets:
+        if not isinstance(budget, Budget):
+            hint = "; pass each on its own: CostGuard(*budgets)" if isinstance(budget, (list, tuple)) else ""
+            raise ValueError(f"budgets: {budget!r} is not a Budget{hint}")
+
+
+def _check_store(store: Any) -> None:
+    verbs = ("shared", "reserve", "settle", "read", "scan", "flags", "flag")
+    if store is not None and (isinstance(store, type) or not all(hasattr(store, verb) for verb in verbs)):
+        hint = "; langchain_costguard.stores.open_store(url) makes one of a URL" if isinstance(store, str) else ""
+        raise ValueError(f"store: {store!r} is no store, such as MemoryStore() or SQLiteStore(path){hint}")
+
+
+def _check_whole(field: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field}: {value!r} must be a whole number above zero")
+
+
+def _check_seconds(field: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e7:
+        raise ValueError(f"{field}: {value!r} must be a number of seconds, {least} or more")
+
+
+def _check_session(session: Any) -> None:
+    if session is not None and not isinstance(session, str):
+        raise ValueError(f"session: {session!r} must be a text")
+
+
+def _check_switch(switch: Any) -> None:
+    if switch is not None and not isinstance(switch, KillSwitch):
+        raise ValueError(f"switch: {switch!r} is no KillSwitch; KillSwitch(source) makes one")
+
+
+def _check_sinks(sinks: Any) -> None:
+    if callable(sinks) or not isinstance(sinks, Iterable) or not all(callable(sink) for sink in sinks):
+        raise ValueError(f"sinks: {sinks!r} must be a list of callables")
+
+
+def _check_callable(field: str, value: Any, *, optional: bool = False) -> None:
+    if not callable(value) and not (optional and value is None):
+        raise ValueError(f"{field}: {value!r} must be callable")
+
+
+def _check_fees(fees: Any) -> None:
+    if not isinstance(fees, Mapping):
+        raise ValueError(f'tool_prices: {fees!r} must be a mapping such as {{"web_search": "0.01"}}')
+    for name, price in fees.items():
+        if not callable(price):
+            nano(price, f"tool_prices[{name!r}]", zero=True)
