@@ -22,6 +22,7 @@ from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
 from langchain_costguard.metering.pricing.prices import Price, PriceBook
+from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
 from langchain_costguard.metering.settings import Settings
@@ -29,6 +30,7 @@ from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.memory import MemoryStore
+from langchain_costguard.metering.terms import TermsBook
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary import scope as scopes
@@ -121,10 +123,13 @@ class CostGuard(Callbacks):
             voice=voice, tallies=tallies, lines=self.lines,
             alerts=thresholds.checked(alerts), floor=assume_output_tokens,
         )  # fmt: skip
+        terms = TermsBook()
+        quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
         admission = Admission(
-            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, deferrals=deferrals, key=self.key
-        )
-        settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees)
+            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, deferrals=deferrals, terms=terms, quick=quick,
+            key=self.key,
+        )  # fmt: skip
+        settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick)
         self.fees = fees
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -153,6 +158,7 @@ class CostGuard(Callbacks):
         """What ``scope`` (default: that of the running code) may still spend; empty where the store does not answer."""
         from langchain_costguard.metering.budgets.headroom import Headroom
 
+        self.meter.refine()
         now = self.now()
         watch = self.meter.ledger.watch(self.whose() if scope is None else scope, now)
         try:

@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 from langchain_costguard.events.metered import CallStarted
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets.ledger import Denial
-from langchain_costguard.metering.calls import Call, asked
+from langchain_costguard.metering.calls import Call, asked, listeners
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.fees import Fees
 from langchain_costguard.metering.lineage import Lineage, is_step, step_id
 from langchain_costguard.metering.meter import Meter, affordable
 from langchain_costguard.metering.pricing.cache_writes import may_write_cache
+from langchain_costguard.metering.quick import CEILINGS, Quick
 from langchain_costguard.metering.refusals import unpriced
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.terms import TermsBook
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
-_CEILINGS = frozenset(
-    ["max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"]
-)
 STRICT = "costguard_strict"
 """Metadata key by which a call of a wrapped model is known: its wrapper admits it, not the callback."""
 started: ContextVar[Call | None] = ContextVar("costguard_started", default=None)
@@ -60,6 +58,8 @@ class Admission:
         lineage: Says whose run it is.
         fees: What tools cost.
         deferrals: Refused steps that steering answers.
+        terms: What is known of models.
+        quick: Lets plain calls in.
         key: By which calls of models that this guard wrapped are known.
     """
 
@@ -72,6 +72,8 @@ class Admission:
         lineage: Lineage,
         fees: Fees,
         deferrals: Deferrals,
+        terms: TermsBook,
+        quick: Quick,
         key: str,
     ) -> None:
         self._meter = meter
@@ -81,7 +83,8 @@ class Admission:
         self._fees = fees
         self._deferrals = deferrals
         self._key = key
-        self._terms = TermsBook()
+        self._terms = terms
+        self._quick = quick
 
     # Model calls
 
@@ -104,15 +107,23 @@ class Admission:
             return
         if self._deferrals.pending:
             self._refuse_in_step(metadata)
-        call = self.prepare(run_id, parent, metadata, tags, params, prompt)
-        if metadata.get(STRICT) == self._key:
-            call.strict = True
-            started.set(call)
+        strict = metadata.get(STRICT) == self._key
+        call = None
+        if not strict and not last_call.get() and not (self._brake.armed and self._brake.pulled()):
+            call = self._quick.start(run_id, parent, metadata, tags, params, prompt)
+        if call is not None:
             books.enter(call)
         else:
-            self._admit(call)
-            self.begin(call)
-        asked(call, tags, books.open)
+            call = self.prepare(run_id, parent, metadata, tags, params, prompt)
+            call.strict = strict
+            if strict:
+                started.set(call)
+                books.enter(call)
+            else:
+                self._admit(call)
+                self.begin(call)
+        if listeners:
+            asked(call, tags, books.open)
 
     def prepare(
         self,
@@ -155,7 +166,8 @@ class Admission:
                 response_format=params.get("response_format"),
             )
         times = params.get("n")
-        call.times = times if isinstance(times, int) and times > 1 else 1
+        if isinstance(times, int) and times > 1:
+            call.times = times
         call.asked = _asked(metadata, params)
         call.ceiling = call.allowed = call.asked or terms.limit
         call.writes_cache = may_write_cache(prompt, params) if terms.asks else True
@@ -246,10 +258,9 @@ class Admission:
         Raises:
             CostGuardError: it is refused.
         """
-        now = self._voice.now()
-        call = Call(run_id, None, "step", name, scope, step_id(metadata, scope.trace), now)
+        call = Call(run_id, None, "step", name, scope, step_id(metadata, scope.trace), self._voice.now())
         try:
-            denial = self._meter.step(scope, call.step_id, now)
+            denial = self._meter.step(call)
         except StoreError as error:
             raise self._no_store(call, error) from error
         if denial is not None:
@@ -300,7 +311,7 @@ class Admission:
         step = step_id(config.get("metadata") or {}, scope.trace)
         call = Call(uuid4(), None, "model", "model", scope, step, self._voice.now())
         try:
-            answer = meter.ledger.reserve(scope, step, (most, 1, 1, 1, 1, 0, 1, 0), now=call.started)
+            answer = meter.reserve(call, (most, 1, 1, 1, 1, 0, 1, 0))
             if not isinstance(answer, Denial):
                 call.hold = answer
                 meter.void(call)
@@ -322,6 +333,6 @@ def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None
     over the Responses API sends the constructor's figure whatever ``max_tokens`` is bound."""
     asked = metadata.get("ls_max_tokens")
     figures = [asked] if isinstance(asked, int) and asked > 0 else []
-    if not _CEILINGS.isdisjoint(params):
-        figures += [value for key in _CEILINGS if isinstance(value := params.get(key), int) and value > 0]
+    if not CEILINGS.isdisjoint(params):
+        figures += [value for key in CEILINGS if isinstance(value := params.get(key), int) and value > 0]
     return max(figures, default=None)

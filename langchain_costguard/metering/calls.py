@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from langchain_costguard.metering.budgets.ledger import Amounts, Hold
 from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import ModelRef
+
+if TYPE_CHECKING:
+    from langchain_costguard.metering.terms import Terms
 
 OPEN, PROVISIONAL = "open", "provisional"
 
@@ -23,15 +26,18 @@ class Call:
         asked: the most output tokens a reply may have, as the request says; None where it does not.
         allowed: the same, or what the model can give at the most.
         ceiling: the same as it was held: what was asked for, or less, or what the budgets afford.
+        times: how many replies were asked for (``n``).
+        coarse: the prompt and the tools, where ``upper`` is but a bound by their length, and ``tokens`` not known.
+        terms: those of its model, where it was let in the short way.
         alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
     """
 
     # fmt: off
     __slots__ = (
-        "allowed", "alone", "arguments", "asked", "ceiling", "charged", "held", "hold", "kind", "name", "parent",
-        "rates", "ref", "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
-        "times", "tokens", "upper", "writes_cache",
+        "allowed", "alone", "arguments", "asked", "ceiling", "charged", "coarse", "held", "hold", "kind", "name",
+        "parent", "rates", "ref", "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
+        "terms", "times", "tokens", "upper", "writes_cache",
     )
     # fmt: on
 
@@ -53,6 +59,9 @@ class Call:
         self.held = 0
         self.charged: Amounts | None = None
         self.alone = False
+        self.times = 1
+        self.coarse: tuple[Any, Any] | None = None
+        self.terms: Terms | None = None
 
     ref: ModelRef
     rates: Rates
@@ -62,8 +71,6 @@ class Call:
     ceiling: int
     asked: int | None
     writes_cache: bool | Literal["1h"]
-    times: int
-    """How many replies were asked for (``n``)."""
     arguments: Any
     """A tool's, from which its price may be computed."""
 
@@ -91,6 +98,8 @@ class Asked:
         self.prompts: Sequence[str] = ()
 
 
+listeners: list[str] = []
+"""Who wants to know what was asked: nothing is noted for nobody."""
 _asked: ContextVar[Asked | None] = ContextVar("costguard_asked", default=None)
 
 

@@ -15,7 +15,7 @@ from langchain_costguard.events import metered as events
 from langchain_costguard.metering.books import Books
 from langchain_costguard.metering.budgets.alerts import passed
 from langchain_costguard.metering.budgets.budget import MEASURES
-from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Ledger
+from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Hold, Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
@@ -83,53 +83,76 @@ class Meter:
         """
         if units is not None:
             call.ceiling = units
-        n, upper, steps = call.times, call.upper, 0 if call.scope.step else 1
-        rate = call.rates.output_rate(upper)
-        per_unit = (rate * n, n, 0, n, 0, 0, 0, 0)
-        if call.asked is not None or units is not None:
-            output, bounds = call.ceiling * n, (0, 0)
-        else:
-            output, bounds = 0, (min(self.floor, call.ceiling), call.ceiling)
-        usd = call.rates.ceiling(upper, output, cache_write=call.writes_cache)
-        answer = self.ledger.reserve(
-            call.scope,
-            call.step_id,
-            (usd, upper + output, upper, output, 1, 0, steps, 0),
-            per_unit,
-            units=bounds,
-            alone=call.alone,
-            last=last,
-            now=call.started,
-        )
+        bounds = (0, 0)
+        if call.asked is None and units is None:
+            bounds = (min(self.floor, call.ceiling), call.ceiling)
+        fixed, per_unit = _amounts(call, 0 if bounds[1] else call.ceiling)
+        answer = self.reserve(call, fixed, per_unit, units=bounds, last=last)
         if isinstance(answer, Denial):
             return answer
         call.hold = answer
         if bounds[1]:
             call.ceiling = answer.units
-        call.held = usd + rate * n * answer.units
+        call.held = fixed[USD] + per_unit[USD] * answer.units
         return None
 
     def admit_tool(self, call: Call, fee: int, *, last: bool = False) -> Denial | None:
         """Reserve one tool call and its fee (nano-USD)."""
         call.held = fee
-        answer = self.ledger.reserve(
-            call.scope, call.step_id, (fee, 0, 0, 0, 0, 1, 0, 0), alone=call.alone, last=last, now=call.started
-        )
+        answer = self.reserve(call, (fee, 0, 0, 0, 0, 1, 0, 0), last=last)
         if isinstance(answer, Denial):
             return answer
         call.hold = answer
         return None
 
-    def step(self, scope: Scope, step_id: str, now: float) -> Denial | None:
+    def step(self, call: Call) -> Denial | None:
         """Count one step: spent as it starts."""
-        amounts = (0, 0, 0, 0, 0, 0, 1, 0)
-        answer = self.ledger.reserve(scope, step_id, amounts, now=now)
+        amounts, scope, now = (0, 0, 0, 0, 0, 0, 1, 0), call.scope, call.started
+        answer = self.reserve(call, amounts)
         if isinstance(answer, Denial):
             return answer
         totals = self.ledger.settle(answer, amounts, now)
         if self._voice.sinks:
             self._alert(scope, answer.accounts, amounts, totals, now)
         return None
+
+    def reserve(
+        self,
+        call: Call,
+        fixed: Amounts,
+        per_unit: Amounts = NONE,
+        *,
+        units: tuple[int, int] = (0, 0),
+        last: bool = False,
+    ) -> Hold | Denial:
+        """Hold these amounts for a call, or say why not: in figures of holds that are exact."""
+        ledger, facts = self.ledger, (call.scope, call.step_id, fixed, per_unit)
+        answer = ledger.reserve(*facts, units=units, alone=call.alone, last=last, now=call.started)
+        if isinstance(answer, Denial) and self.refine():
+            answer = ledger.reserve(*facts, units=units, alone=call.alone, last=last, now=call.started)
+        return answer
+
+    def refine(self) -> bool:
+        """Count exactly what was held by a bound on its length alone; whether there was any such call."""
+        coarse = [call for call in list(self.open_calls.values()) if call.coarse is not None]
+        for call in coarse:
+            self.exactly(call)
+        return bool(coarse)
+
+    def exactly(self, call: Call) -> None:
+        """Count what a call's input takes as exactly as can be, and hold no more than that."""
+        coarse, call.coarse = call.coarse, None
+        if coarse is None:
+            return
+        prompt, tools = coarse
+        call.tokens, call.upper = self.estimator.estimate(call.ref, prompt, tools=tools)
+        hold = call.hold
+        if hold is not None and call.charged is None:
+            fixed, per_unit = _amounts(call, 0 if call.asked is None else call.ceiling)
+            if call.asked is None:
+                fixed = [amount + each * call.ceiling for amount, each in zip(fixed, per_unit, strict=True)]
+            call.held = fixed[USD]
+            self.ledger.lower(hold, fixed, self.clock())
 
     # Refusals
 
@@ -157,6 +180,7 @@ class Meter:
         if stream.at_most() < ceiling:
             stream.check_at = ceiling
             return None
+        self.exactly(call)
         used = self.seen(call, stream)
         while used > ceiling:
             more, now = used - ceiling, self.clock()
@@ -182,6 +206,7 @@ class Meter:
     def settle(self, call: Call, usage: Usage, reported: str | None, *, estimated: bool = False) -> None:
         """Replace the hold by what the provider says was used; its word on the model wins, too."""
         book = self.book
+        self.exactly(call)
         if usage.cache_write and call.writes_cache == "1h" and call.stream is not None and not usage.cache_write_1h:
             # Anthropic's streams do not say which writes are kept for how long: the dearer one, where it was asked for.
             usage = usage._replace(cache_write_1h=usage.cache_write)
@@ -250,10 +275,12 @@ class Meter:
                 call.charged = self._pay(call, usage, charge, 0, estimated=True)
 
     def _expired(self, call: Call) -> None:
+        self.exactly(call)
         if call.state == OPEN and self._voice.sinks:
             self._voice.emit(events.HoldExpired(self.clock(), call.scope, call.run_id, call.name, call.held))
 
     def _guess(self, call: Call, output: int | None) -> tuple[Usage, int]:
+        self.exactly(call)
         if output is not None:
             usage = Usage(input_tokens=call.tokens, output_tokens=output)
             return usage, call.rates.charge(usage)
@@ -269,9 +296,7 @@ class Meter:
         session, dearest = call.scope.session, self.dearest
         took = call.held if call.held > charge and call.asked is not None and not call.strict else charge
         if took > dearest.get(session, 0):
-            dearest[session] = took
-            if len(dearest) > _MAX_SESSIONS:
-                dearest.pop(next(iter(dearest)), None)
+            self.note_dearest(session, took)
         read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
         cacheable = tokens if read else _cacheable(call, tokens)
         if before is None:
@@ -309,8 +334,18 @@ class Meter:
         totals = self.ledger.settle(hold, actual, now)
         if self._voice.sinks:
             self._alert(call.scope, hold.accounts, actual, totals, now)
+        self.wake(hold)
+
+    def wake(self, hold: Hold) -> None:
+        """Something settled: whoever waits for one of its accounts may try again."""
         if self._lines:
             self._lines.wake([account.name for account in hold.accounts])
+
+    def note_dearest(self, session: str, took: int) -> None:
+        """No call of the session took as much before."""
+        self.dearest[session] = took
+        if len(self.dearest) > _MAX_SESSIONS:
+            self.dearest.pop(next(iter(self.dearest)), None)
 
     def _alert(
         self, scope: Scope, accounts: Sequence[Account], actual: Amounts, totals: Sequence[int], now: float
@@ -324,6 +359,15 @@ class Meter:
                 self._voice.emit(
                     events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base)
                 )
+
+
+def _amounts(call: Call, output: int) -> tuple[Amounts, Amounts]:
+    """What a call can take at the most with so many output tokens a reply, and what each one more would take."""
+    n, upper = call.times, call.upper
+    rate, made = call.rates.output_rate(upper), output * n
+    usd = call.rates.ceiling(upper, made, cache_write=call.writes_cache)
+    fixed = (usd, upper + made, upper, made, 1, 0, 0 if call.scope.step else 1, 0)
+    return fixed, (rate * n, n, 0, n, 0, 0, 0, 0)
 
 
 def affordable(call: Call, denial: Denial) -> int:

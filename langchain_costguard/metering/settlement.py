@@ -16,6 +16,7 @@ from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.plain import plain_usage
 from langchain_costguard.metering.pricing.reading import is_cache_hit, reported_model, usage_of
+from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.refusals import out_of_time
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.voice import Voice
@@ -49,15 +50,17 @@ class Settlement:
         voice: Tells of streams that were stopped.
         brake: Says who is halted, also in the middle of a stream.
         lineage: Is told which runs are over.
+        quick: Settles plain replies.
         fees: What tools have cost.
     """
 
-    def __init__(self, meter: Meter, *, voice: Voice, brake: Brake, lineage: Lineage, fees: Fees) -> None:
+    def __init__(self, meter: Meter, *, voice: Voice, brake: Brake, lineage: Lineage, fees: Fees, quick: Quick) -> None:
         self._meter = meter
         self._voice = voice
         self._brake = brake
         self._lineage = lineage
         self._fees = fees
+        self._quick = quick
 
     def feed(self, call: Call, stream: Stream, text: str) -> None:
         """Count a piece of a reply; raise where the stream must stop here."""
@@ -81,7 +84,9 @@ class Settlement:
             paid.append(call.name)
         plain = plain_usage(response)
         if plain is not None:
-            self._meter.settle(call, *plain)
+            given, made, reported = plain
+            if not self._quick.end(call, given, made, reported):
+                self._meter.settle(call, Usage(given, made), reported)
             return
         usage = usage_of(response)
         if is_cache_hit(response):

@@ -38,6 +38,7 @@ _METADATA = {tag: (f"costguard_{tag}", *_ALIASES[tag]) for tag in TAGS}
 _NAMES = frozenset(key for keys in _METADATA.values() for key in keys)
 _TELLING = _NAMES | {"langgraph_node", "langgraph_checkpoint_ns", "lc_agent_name", "thread_id"}
 _NOTHING: Mapping[str, str] = {}
+_new: Any = tuple.__new__
 
 ambient: ContextVar[Mapping[str, str]] = ContextVar("costguard_scope", default=_NOTHING)
 """What ``guard.scope(...)`` set around the running code."""
@@ -55,6 +56,11 @@ def checked(tags: Mapping[str, object]) -> dict[str, str]:
         if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
             raise ValueError(f"scope: {name}={value!r} must be a non-empty text")
     return {name: str(value) for name, value in tags.items()}
+
+
+def unsaid(metadata: Mapping[str, Any]) -> bool:
+    """Whether neither ``guard.scope`` nor this metadata say anything of who is spending."""
+    return ambient.get() is _NOTHING and _TELLING.isdisjoint(metadata)
 
 
 def resolve(
@@ -77,16 +83,19 @@ def resolve(
     """
     said = ambient.get()
     configurable: Mapping[str, Any] = (config.get("configurable") or _NOTHING) if config else _NOTHING
-    node = metadata.get("langgraph_node") or ""
     if said is _NOTHING and not configurable and not tags and _TELLING.isdisjoint(metadata):
-        return Scope("", session, "", "", "", "", trace, model)
+        found: Scope = _new(Scope, ("", session, "", "", "", "", trace, model))
+        return found
+    node = metadata.get("langgraph_node") or ""
     runtime = configurable.get("__pregel_runtime") if configurable else None
     context = _fields(getattr(runtime, "context", None)) if runtime is not None else _NOTHING
-    layers = [layer for layer in (metadata, configurable, context) if not _NAMES.isdisjoint(layer)]
-    host = {
-        "session": _name(metadata.get("thread_id")) or _name(configurable.get("thread_id")),
-        "agent": _name(metadata.get("lc_agent_name")),
-    }
+    layers = [layer for layer in (metadata, configurable, context) if layer and not _NAMES.isdisjoint(layer)]
+    tags = [tag for tag in tags if tag.partition(":")[0] in _ALIASES] if tags else ()
+    thread = _name(metadata.get("thread_id")) or _name(configurable.get("thread_id"))
+    known = _name(metadata.get("lc_agent_name"))
+    if not layers and not tags and not said:
+        return Scope("", thread or session, known or _outermost(metadata), node, "", "", trace, model)
+    host = {"session": thread, "agent": known}
     user, named, agent, feature, task = (
         said.get(tag) or (_pick(tag, layers) if layers else "") or host.get(tag) or (_tagged(tag, tags) if tags else "")
         for tag in TAGS

@@ -18,13 +18,14 @@ from langchain_costguard.caching.exact.generations import from_text, may_keep, t
 from langchain_costguard.caching.exact.told import messages_in, normal, told
 from langchain_costguard.caching.question import Question
 from langchain_costguard.caching.rules import Options, Rules
-from langchain_costguard.metering.calls import Asked, asked_here
+from langchain_costguard.metering.calls import Asked, asked_here, listeners
 from langchain_costguard.metering.pricing.reading import usage_of
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.scope import Scope
 
 T = TypeVar("T")
 log = logging.getLogger("langchain_costguard")
+listeners.append(__name__)
 _FACE = "langchain"
 """Keeps the keys of this face apart from those of steering, whose entries hold a reply and no generations."""
 

@@ -38,17 +38,34 @@ class Account(NamedTuple):
 class Accounts:
     """The accounts of one scope that outlive a trace, until the first of their windows ends.
 
-    A call asks for the same few again and again, so they are named once. ``bound`` is for a store in this process: its
-    own states of them, by which it is asked without naming them again; ``watch`` is what a headroom is made from.
+    A call asks for the same few again and again, so they are named once.
+
+    Attributes:
+        until: When the first of the windows ends; 0 once other budgets have taken the place of these.
+        page: What a store in this process has of them; ``with_tools`` once it has the accounts of tool calls, too.
+        watch: What a headroom is made from.
+        per_call: What budgets say that count one call alone; ``private`` those too that would count its trace, where it
+            is a trace of its own. None where the trace alone tells which of them apply.
     """
 
-    __slots__ = ("accounts", "bound", "until", "watch")
+    __slots__ = ("accounts", "page", "per_call", "private", "until", "watch", "with_tools")
 
-    def __init__(self, accounts: list[Account], until: float) -> None:
+    def __init__(self, accounts: list[Account], until: float, per_call: Alone | None, private: Alone | None) -> None:
         self.accounts = accounts
         self.until = until
-        self.bound: Any = None
+        self.per_call = per_call
+        self.private = private
+        self.page: Any = None
+        self.with_tools = False
         self.watch: Any = None
+
+
+class Alone(NamedTuple):
+    """Budgets of one call alone, ready to be compared: no account is needed for them."""
+
+    caps: tuple[tuple[int, int, Account], ...]
+    """Measure, what one call may take of it, and the account to name in a refusal; of each measure the tightest."""
+    seconds: float
 
 
 class Naming:
@@ -78,9 +95,33 @@ class Naming:
             until = min(until, ends)
             accounts += named
         if len(self._known) >= _KEPT:
-            self._known.clear()
-        found = self._known[key] = Accounts(accounts, until)
+            self.forget()
+        found = Accounts(accounts, until, _alone(self.per_call, scope), _alone(self.private, scope))
+        self._known[key] = found
         return found
+
+    def forget(self) -> None:
+        """What was named is named anew, by whoever kept it, too."""
+        for known in self._known.values():
+            known.until = 0.0
+        self._known.clear()
+
+
+def _alone(plans: Sequence[Plan], scope: Scope) -> Alone | None:
+    """None where which of them apply is known only with the trace."""
+    if any(index == _TRACE for plan in plans for index, _ in plan.only):
+        return None
+    caps: dict[int, tuple[int, int, Account]] = {}
+    seconds = FOREVER
+    for plan in plans:
+        if not plan.applies(scope):
+            continue
+        for measure, _, cap, base, idle, kept in plan.caps:
+            if measure == SECONDS:
+                seconds = min(seconds, cap / 1000)
+            elif measure not in caps or cap - kept < caps[measure][1]:
+                caps[measure] = measure, cap - kept, Account(measure, "", cap, idle, base, plan.budget, kept)
+    return Alone(tuple(caps.values()), seconds)
 
 
 class Plan:

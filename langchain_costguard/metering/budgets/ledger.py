@@ -3,86 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import add
-from typing import Any
 
 from langchain_costguard.metering.budgets.accounts import (
     FOREVER,
     GRANTED,
     INPUT,
+    MODEL_CALLS,
     OUTPUT,
     SECONDS,
     TOOL_CALLS,
     USD,
     Account,
+    Accounts,
     Naming,
     Plan,
     new_tuple,
     refuse_shared_accounts,
 )
-from langchain_costguard.metering.budgets.budget import MEASURES, Budget
+from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.budgets.headroom import Watch
+from langchain_costguard.metering.budgets.holds import NONE, Amounts, Denial, Hold, within_call
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
+from langchain_costguard.metering.stores.page import NO_BRIEF, Page, give_brief
 from langchain_costguard.vocabulary.scope import Scope
 
 __all__ = ["INPUT", "NONE", "OUTPUT", "SECONDS", "USD", "Account", "Amounts", "Denial", "Hold", "Ledger"]
 
-Amounts = Sequence[int]
-"""One integer per measure, in the order of ``MEASURES``."""
-NONE: Amounts = (0,) * len(MEASURES)
 
 _KEPT_TRACES = 4096
-
-
-@dataclass(slots=True)
-class Hold:
-    """What was reserved for one call: ``fixed + per_unit * units`` on each of ``accounts``."""
-
-    accounts: list[Account]
-    fixed: Amounts
-    per_unit: Amounts
-    units: int
-    until: int
-    deadline: float = FOREVER
-    """Epoch seconds at which the tightest ``seconds`` budget runs out."""
-    room: int = MAX_AMOUNT
-    """Units that budgets of this call alone would bear on top."""
-    tight: Account | None = None
-    """The account of the one that leaves least room."""
-    bound: Any = None
-    """The states by which a store in this process knows the accounts."""
-
-    @property
-    def limits(self) -> bool:
-        """Whether any budget limits the call's output or time."""
-        return bool(self.accounts) or self.deadline < FOREVER or self.room < MAX_AMOUNT
-
-
-@dataclass(slots=True)
-class Denial:
-    """Why a call was refused: the account, and what it would have taken."""
-
-    account: Account
-    refusal: Refusal
 
 
 class Ledger:
     """Budgets times a store. Holds no balance of its own: those are the store's."""
 
     def __init__(self, budgets: Sequence[Budget], store: Store, *, hold_seconds: float) -> None:
-        refuse_shared_accounts(budgets)
-        self.budgets = tuple(budgets)
         self.store = store
         self.hold_seconds = hold_seconds
-        self.counts_steps = any(budget.steps is not None for budget in self.budgets)
-        self._naming = Naming(self.budgets)
-        self.by_trace = bool(self._naming.fleeting)
-        self.keeps_back = any(budget.reserve is not None for budget in self.budgets)
-        self._memory = store if isinstance(store, MemoryStore) else None
+        self.memory = store if isinstance(store, MemoryStore) else None
         self._grain = max(1, int(hold_seconds // 10))
         self._of_trace: dict[str, list[str]] = {}
+        self._naming = Naming(())
+        self.budgets: tuple[Budget, ...] = ()
+        self.load(budgets)
+
+    def load(self, budgets: Sequence[Budget]) -> None:
+        """Put these budgets in the place of those there are, while calls are under way: each call is settled on the
+        accounts that it was held on.
+
+        Raises:
+            ValueError: two of them would count into one account.
+        """
+        refuse_shared_accounts(budgets)
+        before, self._naming = self._naming, Naming(budgets)
+        self.budgets = tuple(budgets)
+        self.counts_steps = any(budget.steps is not None for budget in budgets)
+        self.by_trace = bool(self._naming.fleeting)
+        before.forget()
+
+    def known(self, scope: Scope, now: float) -> Accounts:
+        """The accounts of the scope that outlive its trace, named once."""
+        return self._naming.lasting(scope, now)
+
+    def until(self, now: float) -> int:
+        """The second in which a hold made now expires."""
+        return (int(now + self.hold_seconds) // self._grain + 1) * self._grain
 
     @property
     def plans(self) -> Sequence[Plan]:
@@ -91,7 +78,7 @@ class Ledger:
 
     def watch(self, scope: Scope, now: float) -> Watch:
         """What to read for the headroom of the scope: its accounts that outlive a call and a step."""
-        known = self._naming.lasting(scope, now)
+        known = self.known(scope, now)
         if self.by_trace and scope.trace:
             plans = [plan for plan in self._naming.fleeting if "step" not in plan.budget.dimensions()]
             return Watch(known.accounts + [a for plan in plans for a in self._fleeting(plan, scope, "", now)])
@@ -102,13 +89,10 @@ class Ledger:
 
     def accounts(self, scope: Scope, step_id: str, now: float, *, alone: bool = False) -> list[Account]:
         """Every account of the store that the scope counts into at ``now``."""
-        lasting = self._naming.lasting(scope, now).accounts
+        lasting = self.known(scope, now).accounts
         if alone or not self.by_trace:
             return lasting
-        accounts = lasting.copy()
-        for plan in self._naming.fleeting:
-            accounts += self._fleeting(plan, scope, step_id, now)
-        return accounts
+        return lasting + self._brief(scope, step_id, now)
 
     def reserve(
         self,
@@ -127,33 +111,136 @@ class Ledger:
         ``alone`` says that the call is a trace of its own, so that budgets per step and trace are budgets of this call;
         ``last`` that it may have what the budgets keep back.
         """
+        if self.memory is not None and not last:
+            quick = self._at_once(self.memory, scope, step_id, fixed, per_unit, units, now, alone=alone)
+            if quick is not None:
+                return quick
         deadline, room, tight = FOREVER, MAX_AMOUNT, None
         private = self._naming.private if alone else self._naming.per_call
         if private:
-            answer = _within_call(private, scope, fixed, per_unit, units, now, last=last)
+            answer = within_call(private, scope, fixed, per_unit, units, now, last=last)
             if isinstance(answer, Denial):
                 return answer
             units, deadline, room, tight = answer
-        until = (int(now + self.hold_seconds) // self._grain + 1) * self._grain
-        if self._memory is not None and (alone or not self.by_trace) and not fixed[TOOL_CALLS] and not last:
-            known = self._naming.lasting(scope, now)
-            bound = known.bound
-            if bound is not None:
-                quick = self._memory.reserve_bound(bound, fixed, per_unit, units, until, now)
-                if quick is not None:
-                    deadline = quick[1] if quick[1] < deadline else deadline
-                    return Hold(bound.accounts, fixed, per_unit, quick[0], until, deadline, room, tight, bound)
-            known.bound = self._memory.bind(
-                [(a, a[0], a[1], a[2] - a[6], a[0] == SECONDS) for a in known.accounts if a[0] != TOOL_CALLS]
-            )
-        hold = Hold([], fixed, per_unit, units[1], until, deadline, room, tight)
+        hold = Hold([], fixed, per_unit, units[1], self.until(now), deadline=deadline)
+        hold.room, hold.tight = room, tight
         accounts = self.accounts(scope, step_id, now, alone=alone)
         if last:
             accounts = [account._replace(reserve=0) if account.reserve else account for account in accounts]
         return self._reserve(hold, accounts, units, now)
 
+    def hold_coarsely(
+        self,
+        known: Accounts,
+        scope: Scope,
+        step_id: str,
+        amounts: Amounts,
+        per_unit: Amounts,
+        now: float,
+        *,
+        alone: bool,
+    ) -> Hold | None:
+        """Hold amounts that may be far too high, where it makes no difference; else None, and nothing has changed."""
+        own, page, memory = known.private if alone else known.per_call, known.page or self.page(known), self.memory
+        if own is None or page is None or memory is None:
+            return None
+        for measure, most, _ in own.caps:
+            if amounts[measure] > most:
+                return None
+        until = self.until(now)
+        accounts, states = page.accounts, NO_BRIEF
+        if alone or not self.by_trace:
+            if not memory.take_coarsely(page, amounts, until, now):
+                return None
+        else:
+            brief = [a for a in self._brief(scope, step_id, now) if amounts[a[0]] or a[0] == USD or a[0] == SECONDS]
+            taken = memory.take(page, amounts, NONE, (0, 0), until, now, brief, coarse=True)
+            if taken is None:
+                return None
+            accounts, states = accounts + brief, taken[2]
+        ends = now + own.seconds
+        return Hold(accounts, amounts, per_unit, 0, until, page, ends if ends < page.ends else page.ends, own, states)
+
+    def settle_plainly(self, hold: Hold, actual: Amounts, now: float) -> bool:
+        """Replace what was held on a page, all of it ``fixed``; false, with nothing changed, where it is closed."""
+        memory, page = self.memory, hold.page
+        if memory is None or page is None:
+            return False
+        with memory.lock:
+            if page is not memory.page and not memory.turn_to(page):
+                return False
+            page.give(hold.fixed, actual, hold.until, now)
+            if hold.brief:
+                give_brief(hold.brief, hold.fixed, actual, hold.until, now)
+            hold.fixed = hold.per_unit = NONE
+        return True
+
+    def page(self, known: Accounts, *, tools: bool = False) -> Page | None:
+        """The page of these accounts, those of tool calls on it from the first of them on; None until the store in this
+        process knows them all."""
+        if self.memory is None:
+            return None
+        page: Page | None = known.page
+        if page is None or (tools and not known.with_tools):
+            accounts = [a for a in known.accounts if tools or known.with_tools or a[0] != TOOL_CALLS]
+            page = self.memory.bind([(a, a[0], a[1], a[2] - a[6], a[0] == SECONDS) for a in accounts])
+            if page is not None:
+                known.page, known.with_tools = page, tools or known.with_tools
+        return page
+
+    def _at_once(
+        self,
+        memory: MemoryStore,
+        scope: Scope,
+        step_id: str,
+        fixed: Amounts,
+        per_unit: Amounts,
+        units: tuple[int, int],
+        now: float,
+        *,
+        alone: bool,
+    ) -> Hold | None:
+        """The same, for a call that fits, and whose accounts a store in this process has at hand; else None."""
+        known, tools = self.known(scope, now), bool(fixed[TOOL_CALLS])
+        own = known.private if alone else known.per_call
+        page = self.page(known, tools=tools)
+        if own is None or page is None or not (tools or fixed[MODEL_CALLS]):
+            return None
+        for measure, most, _ in own.caps:
+            room, rate = most - fixed[measure], per_unit[measure]
+            if rate * units[1] > room:
+                if rate * units[0] > room:
+                    return None
+                units = units[0], room // rate
+        brief: list[Account] = []
+        if self.by_trace and not alone:
+            for account in self._brief(scope, step_id, now):
+                if account.measure == SECONDS:
+                    return None
+                if fixed[account.measure] or per_unit[account.measure] or account.measure == USD:
+                    brief.append(account)
+        until = self.until(now)
+        taken = memory.take(page, fixed, per_unit, units, until, now, brief)
+        if taken is None:
+            known.page = None  # what it lacks may be known the next time
+            return None
+        n, ends, states = taken
+        accounts = page.accounts + brief if brief else page.accounts
+        return Hold(accounts, fixed, per_unit, n, until, page, min(ends, now + own.seconds), own, states)
+
+    def lower(self, hold: Hold, fixed: Amounts, now: float) -> None:
+        """Release what a coarse estimate has held too much: ``fixed`` is what should have been held."""
+        if self.memory is not None:
+            with self.memory.lock:  # its own thread may be settling it
+                if hold.fixed is not NONE:
+                    spare = [old - new for old, new in zip(hold.fixed, fixed, strict=True)]
+                    hold.fixed = fixed
+                    self._settle(hold, spare, NONE, now)
+
     def extend(self, hold: Hold, more: int, now: float) -> Denial | None:
         """Hold ``more`` units on top; the denial, with nothing changed, where they do not fit."""
+        if hold.alone is not None:
+            hold.spare()
         if more > hold.room and hold.tight is not None:
             measure, cap = hold.tight.measure, hold.tight.cap - hold.tight.reserve
             rate = hold.per_unit[measure]
@@ -179,16 +266,25 @@ class Ledger:
 
     def settle(self, hold: Hold, actual: Amounts, now: float) -> list[int]:
         """Replace the hold by what was really used; returns the new total of each of ``hold.accounts``."""
-        fixed, per_unit, n = hold.fixed, hold.per_unit, hold.units
+        if self.memory is None:
+            totals = self._settle(hold, hold.amounts(), actual, now)
+            hold.fixed = hold.per_unit = NONE
+            return totals
+        with self.memory.lock:  # another thread may be lowering it
+            totals = self._settle(hold, hold.amounts(), actual, now)
+            hold.fixed = hold.per_unit = NONE
+        return totals
+
+    def _settle(self, hold: Hold, held: Amounts, actual: Amounts, now: float) -> list[int]:
+        """Replace this part of the hold by what was really used."""
         totals: list[int] | None = None
-        if hold.bound is not None and self._memory is not None:
-            totals = self._memory.settle_bound(hold.bound, fixed, per_unit, n, actual, hold.until, now)
+        if hold.page is not None and self.memory is not None:
+            totals = self.memory.give(hold.page, held, actual, hold.until, now, hold.brief)
         if totals is None and hold.accounts:
-            held = [0 if a[0] == SECONDS else fixed[a[0]] + per_unit[a[0]] * n for a in hold.accounts]
+            released = [0 if account[0] == SECONDS else held[account[0]] for account in hold.accounts]
             amounts = [actual[account[0]] for account in hold.accounts]
-            claims = _claims(hold.accounts, fixed, per_unit)
-            totals = self.store.settle(claims, held, amounts, until=hold.until, now=now)
-        hold.fixed = hold.per_unit = NONE
+            claims = _claims(hold.accounts, hold.fixed, hold.per_unit)
+            totals = self.store.settle(claims, released, amounts, until=hold.until, now=now)
         return totals or []
 
     def in_full(self, denial: Denial, now: float) -> Denial:
@@ -205,8 +301,8 @@ class Ledger:
     def forget(self, trace: str) -> None:
         """A trace is over: the accounts of it and of its steps can go. Shared stores forget by their age instead."""
         accounts = self._of_trace.pop(trace, None)
-        if accounts and self._memory is not None:
-            self._memory.forget(accounts)
+        if accounts and self.memory is not None:
+            self.memory.forget(accounts)
 
     def _reserve(self, hold: Hold, candidates: list[Account], units: tuple[int, int], now: float) -> Hold | Denial:
         fixed, per_unit = hold.fixed, hold.per_unit
@@ -223,6 +319,13 @@ class Ledger:
             hold.deadline = min(hold.deadline, min(map(add, granted.started, caps)) / 1000)
         hold.accounts, hold.units = accounts, granted.units
         return hold
+
+    def _brief(self, scope: Scope, step_id: str, now: float) -> list[Account]:
+        """The accounts that last no longer than the trace."""
+        accounts: list[Account] = []
+        for plan in self._naming.fleeting:
+            accounts += self._fleeting(plan, scope, step_id, now)
+        return accounts
 
     def _fleeting(self, plan: Plan, scope: Scope, step_id: str, now: float) -> list[Account]:
         before = plan.recent
@@ -245,34 +348,3 @@ def _claims(accounts: Sequence[Account], fixed: Amounts, per_unit: Amounts) -> l
         new_tuple(Claim, (name, cap, fixed[measure], per_unit[measure], measure == SECONDS, ttl, reserve))
         for measure, name, cap, ttl, _, _, reserve in accounts
     ]
-
-
-def _within_call(
-    private: Sequence[Plan],
-    scope: Scope,
-    fixed: Amounts,
-    per_unit: Amounts,
-    units: tuple[int, int],
-    now: float,
-    *,
-    last: bool,
-) -> Denial | tuple[tuple[int, int], float, int, Account | None]:
-    """Budgets that count nothing but this call need no store: what it may take is compared on the spot."""
-    least, most = units
-    deadline, room, tight = FOREVER, MAX_AMOUNT, None
-    for plan in private:
-        if plan.only and not plan.applies(scope):
-            continue
-        for measure, _, cap, base, idle, kept in plan.caps:
-            if measure == SECONDS:
-                deadline = min(deadline, now + cap / 1000)
-                continue
-            needed, rate = fixed[measure] + per_unit[measure] * least, per_unit[measure]
-            reserve = 0 if last else kept
-            if needed > cap - reserve:
-                account = Account(measure, "", cap, idle, base, plan.budget, reserve)
-                return Denial(account, Refusal(0, needed, 0, 0, by_holds=False))
-            if rate and (affordable := (cap - reserve - fixed[measure]) // rate) < room:
-                room, most = affordable, min(most, affordable)
-                tight = Account(measure, "", cap, idle, base, plan.budget, reserve)
-    return (least, most), deadline, room if units == (0, 0) else room - most, tight

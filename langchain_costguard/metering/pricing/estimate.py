@@ -5,8 +5,8 @@ from __future__ import annotations
 import marshal
 import math
 from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from operator import itemgetter, methodcaller
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from langchain_costguard.metering.pricing import encodings
 from langchain_costguard.metering.pricing.blocks import as_json, count_blocks, count_signatures
@@ -32,6 +32,7 @@ SCHEMA_MARGIN = 0.15
 """Added for the schemas alone: how a provider renders them to its model is its own, undocumented matter."""
 
 _CONTENT = itemgetter("content")
+_HAS_CALLS = methodcaller("get", "tool_calls")
 _REMEMBERED = 2_000
 _REMEMBERED_CHARS = 2_000_000
 
@@ -50,11 +51,24 @@ class _Plan(NamedTuple):
     texts: TextCounter
 
 
+class Lengths(Protocol):
+    """What a bound by length takes of a model: tokens for a character, a message, a tool call, and a request."""
+
+    ref: ModelRef
+    per_char: int
+    per_message: int
+    per_call: int
+    base: int
+
+
 class Estimator:
     """Estimates input tokens before a call. ``counter`` is the user's own: it is believed as it is."""
 
     def __init__(self, counter: TokenCounter | None = None) -> None:
         self._counter = counter
+        self.own = counter is not None
+        """Whether a user's own counter is believed as it is."""
+        self._lengths: dict[int, tuple[Any, int, int]] = {}
         self._plans: dict[str, _Plan] = {}
         self._calls: dict[int, tuple[list[Any], int, TextCounter, int]] = {}
         self._calls_chars = 0
@@ -84,11 +98,10 @@ class Estimator:
         except TypeError:  # a text not seen before (None), or content in blocks (cannot be looked up)
             text, images = self._contents(plan, fields)
             other += images
-        for each in fields:
-            if each.get("tool_calls"):
-                words, more = self._tool_calls(plan, each)
-                text += words
-                other += more
+        for each in filter(_HAS_CALLS, fields):
+            words, more = self._tool_calls(plan, each)
+            text += words
+            other += more
         slack = family.slack
         if tools:
             more, extra = self._schemas(plan, tools)
@@ -97,6 +110,38 @@ class Estimator:
         if response_format is not None:
             other += family.schema_base + family.schema_factor * texts.count(as_json(_schema(response_format)))
         return self._sum(plan, text * family.factor + other, slack)
+
+    def at_most(self, terms: Lengths, messages: Sequence[BaseMessage], tools: Sequence[Any] | None) -> int | None:
+        """A figure that ``upper`` cannot be above, by the length of the texts; None where there is more to look at.
+
+        A byte is no more than a token, so an ASCII character is none, and another no more than four.
+        """
+        fields = list(map(vars, messages))
+        try:
+            text = "".join(map(_CONTENT, fields))
+        except TypeError:  # content in blocks
+            return None
+        size = len(text) if text.isascii() else 4 * len(text)
+        more = terms.base + terms.per_message * len(fields)
+        for each in filter(_HAS_CALLS, fields):
+            size += self._length(each["tool_calls"])
+            extra = each.get("additional_kwargs")
+            more += terms.per_call * len(each["tool_calls"]) + (count_signatures(extra) if extra else 0)
+        if tools:
+            plan = self._plans.get(terms.ref.name) or self._plan(terms.ref.name)
+            more += 2 * sum(self._schemas(plan, tools))
+        return size * terms.per_char + more
+
+    def _length(self, calls: list[Any]) -> int:
+        """The characters of tool calls, four for one that is not ASCII; remembered by the list, which is kept."""
+        entry = self._lengths.get(id(calls))
+        if entry is None or entry[0] is not calls or entry[1] != len(calls):
+            texts = [f"{call.get('name')}{as_json(call.get('args'))}" for call in calls]
+            size = sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
+            if len(self._lengths) >= _REMEMBERED:
+                self._lengths = {}
+            entry = self._lengths[id(calls)] = (calls, len(calls), size)
+        return entry[2]
 
     def estimate_text(self, ref: ModelRef, text: str) -> Estimate:
         """The input tokens of a text completion, or of a text to embed."""

@@ -2,34 +2,74 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
-from langchain_costguard.vocabulary.usage import Usage
+_SAID = frozenset({"input_tokens", "output_tokens", "total_tokens", "input_token_details", "output_token_details"})
+"""What LangChain's own block of usage may hold: with anything else (``total_cost``) there is more to it."""
+_FACTS = frozenset({
+    "container", "created", "diagnostics", "finish_reason", "id", "logprobs", "model", "model_name", "model_provider",
+    "object", "service_tier", "stop_details", "stop_reason", "stop_sequence", "system_fingerprint", "token_usage",
+    "usage",
+})  # fmt: skip
+"""What a reply's facts may hold that says nothing of usage, or is looked at here."""
+_OPENAI = frozenset({
+    "completion_tokens", "completion_tokens_details", "prompt_tokens", "prompt_tokens_details", "total_tokens",
+})  # fmt: skip
+_ANTHROPIC = frozenset({
+    "cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens", "inference_geo", "input_tokens",
+    "output_tokens", "output_tokens_details", "server_tool_use", "service_tier", "speed",
+})  # fmt: skip
+"""What the providers' own blocks may hold: the counts that the client has read already, and what is looked at here."""
+_EXTRAS = itemgetter("service_tier", "speed", "inference_geo", "server_tool_use", "container")
+_NO_EXTRAS = frozenset({(tier, None, geo, None, None) for tier in (None, "standard") for geo in (None, "global")})
+_STANDARD = (None, "default", "standard", "auto")
 
-_TELLING = frozenset({"token_usage", "usage", "service_tier", "usage_metadata"})
 
+def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
+    """Tokens in and out, and the reported model, of an ``LLMResult`` that says them plainly; None where ``usage_of``
+    must look closer.
 
-def plain_usage(response: Any) -> tuple[Usage, str | None] | None:
-    """Usage and reported model of an ``LLMResult`` that says both plainly; None where ``usage_of`` must look closer.
-
-    Plain is: whole numbers that add up, no details above zero, no cache hit, and nothing else that speaks of usage.
+    Plain is: whole numbers above zero that add up, no details above zero, a text, no cache hit, and nothing besides in
+    what the client passed on that this does not know: OpenAI's and Anthropic's own blocks of usage are looked through.
     """
     try:
         message = response.generations[0][0].message
-        metadata, facts = message.usage_metadata, message.response_metadata
-        given, made = metadata["input_tokens"], metadata["output_tokens"]
-    except (AttributeError, IndexError, KeyError, TypeError):
-        return None
-    if given.__class__ is not int or made.__class__ is not int or given < 0 or made < 0:
-        return None
-    if metadata.get("total_tokens") != given + made or "total_cost" in metadata or response.llm_output:
-        return None
-    for details in (metadata.get("input_token_details"), metadata.get("output_token_details")):
+        said, facts, output = message.usage_metadata, message.response_metadata, response.llm_output
+        given, made = said["input_tokens"], said["output_tokens"]
+        if given.__class__ is not int or made.__class__ is not int or not given > 0 < made:
+            return None
+        if said["total_tokens"] != given + made or not said.keys() <= _SAID or message.content.__class__ is not str:
+            return None
+        details = said.get("input_token_details")
         if details and any(details.values()):
             return None
-    if not facts:
-        return Usage(given, made), None
-    if not _TELLING.isdisjoint(facts) or message.content.__class__ is not str:
+        details = said.get("output_token_details")
+        if details and any(details.values()):
+            return None
+        if not facts:
+            return None if output else (given, made, None)
+        if not facts.keys() <= _FACTS:
+            return None
+        raw = facts.get("token_usage")
+        if raw:
+            if not raw.keys() <= _OPENAI or facts.get("service_tier") not in _STANDARD or "usage" in facts:
+                return None
+            details = raw.get("prompt_tokens_details")
+            if details and any(details.values()):
+                return None
+            details = raw.get("completion_tokens_details")
+            if details and any(details.values()):
+                return None
+        elif "usage" in facts:
+            raw = facts["usage"]
+            if not raw.keys() <= _ANTHROPIC or _EXTRAS({**facts, **raw}) not in _NO_EXTRAS:
+                return None
+        elif facts.get("service_tier") not in _STANDARD:
+            return None
+        model = facts.get("model_name")
+        if output and (not output.keys() <= _FACTS or output.get("token_usage", output.get("usage", raw)) is not raw):
+            return None
+        return given, made, model if model.__class__ is str else None
+    except (AttributeError, IndexError, KeyError, TypeError):
         return None
-    model = facts.get("model_name")
-    return Usage(given, made), model if isinstance(model, str) else None

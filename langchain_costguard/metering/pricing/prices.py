@@ -111,9 +111,13 @@ class PriceBook:
 
     def rates(self, model: ModelRef, at: float, tier: str | None = None) -> Rates | None:
         """The model's rates at a time (seconds since the epoch) and service tier; None means unknown."""
+        return self.entry(model, at, tier).rates
+
+    def entry(self, model: ModelRef, at: float, tier: str | None = None) -> Priced:
+        """The same, with the time that the rates hold for."""
         entry = self._memo.get((model.provider, model.name, tier))
         if entry is not None and entry[0] <= at < entry[1]:
-            return entry[2]
+            return entry
         return self._look_up(model, at, tier)
 
     def quote(self, model: ModelRef, at: float, tier: str | None = None) -> Rates:
@@ -143,9 +147,7 @@ class PriceBook:
 
     def price(self, model: ModelRef, usage: Usage, at: float) -> int | None:
         """What the usage costs in nano-USD; None where the model's price is unknown."""
-        tier = usage.tier
-        entry = self._memo.get((model.provider, model.name, tier))
-        rates = entry[2] if entry is not None and entry[0] <= at < entry[1] else self._look_up(model, at, tier)
+        rates = self.rates(model, at, usage.tier)
         return None if rates is None else rates.charge(usage)
 
     def billed(self, requested: ModelRef, reported: str | None, at: float) -> ModelRef:
@@ -168,7 +170,7 @@ class PriceBook:
                 return key, self._own[key]
         return None
 
-    def _look_up(self, model: ModelRef, at: float, tier: str | None) -> Rates | None:
+    def _look_up(self, model: ModelRef, at: float, tier: str | None) -> Priced:
         own = self._override(model)
         if own is not None:
             entry = Priced(-math.inf, math.inf, own[1].rates(model.name, f"set by the user: prices[{own[0]!r}]"))
@@ -179,7 +181,7 @@ class PriceBook:
             if len(self._memo) >= MEMO_SIZE:
                 self._memo.clear()
             self._memo[model.provider, model.name, tier] = entry
-        return entry.rates
+        return entry
 
 
 def warm() -> None:

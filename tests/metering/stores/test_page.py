@@ -31,13 +31,13 @@ def test_the_short_way_grants_holds_and_settles_what_the_long_way_does(steps: li
     for store in (short, long):
         store.reserve(first, units=(0, 0), until=60, now=0.0)
     names = [*((n, i, n, c, False) for i, (n, c) in enumerate(zip(NAMES, CAPS, strict=True)))]
-    bound = short.bind([*names, ("clock", 7, "clock", CLOCK_CAP, True)])
-    assert bound is not None
+    page = short.bind([*names, ("clock", 7, "clock", CLOCK_CAP, True)])
+    assert page is not None
     now, used = 0.0, 0
     for fixed, rate, least, more, actual, passes, settled in steps:
         now += passes
         until, units = (int(now) // 10 + 3) * 10, (least, least + more)
-        quick = short.reserve_bound(bound, fixed, rate, units, until, now)
+        quick = short.take(page, fixed, rate, units, until, now)
         if quick is None:  # it stands aside: both go the long way, and nothing had changed
             assert short.read(NAMES, now=now) == long.read(NAMES, now=now)
             answer = short.reserve(claims(fixed, rate), units=units, until=until, now=now)
@@ -51,17 +51,17 @@ def test_the_short_way_grants_holds_and_settles_what_the_long_way_does(steps: li
         if isinstance(answer, Grant) and settled:
             held = [f + r * answer.units for f, r in zip(fixed, rate, strict=True)]
             totals = long.settle(claims(fixed, rate)[:3], held, actual, until=until, now=now)
-            assert short.settle_bound(bound, fixed, rate, answer.units, actual, until, now) == totals
+            assert short.give(page, held, actual, until, now) == totals
         assert short.read(NAMES, now=now) == long.read(NAMES, now=now)
 
 
 def test_what_was_bound_is_bound_no_more_when_the_store_drops_an_account() -> None:
     store = MemoryStore()
     store.reserve([Claim("a", 10, 1)], units=(0, 0), until=60, now=0.0)
-    bound = store.bind([("a", 0, "a", 10, False)])
-    assert bound is not None
-    assert store.reserve_bound(bound, (1,), (0,), (0, 0), 60, 0.0) is not None
+    page = store.bind([("a", 0, "a", 10, False)])
+    assert page is not None
+    assert store.take(page, (1,), (0,), (0, 0), 60, 0.0) is not None
     store.forget(["a"])
-    assert store.reserve_bound(bound, (1,), (0,), (0, 0), 60, 0.0) is None
-    assert store.settle_bound(bound, (1,), (0,), 0, (1,), 60, 0.0) is None
+    assert store.take(page, (1,), (0,), (0, 0), 60, 0.0) is None
+    assert store.give(page, (1,), (1,), 60, 0.0) is None
     assert store.bind([("a", 0, "a", 10, False)]) is None
