@@ -12,13 +12,12 @@ from langchain_costguard.metering.pricing.limits import output_limit
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.metering.pricing.rates import PICO_PER_NANO, Rates
+from langchain_costguard.metering.pricing.shapes import MARGIN as SHAPE_MARGIN
 from langchain_costguard.vocabulary.usage import ModelRef
 
 UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 _KEPT_MODELS = 1_000
-_MARGIN = 1.5
-"""A bound by length is far above any estimate; this much more makes up for what no length shows."""
 
 
 class Terms:
@@ -46,10 +45,11 @@ class Terms:
         self.limit = output_limit(ref) or UNKNOWN_OUTPUT
         self.asks = asks_to_write_cache(ref)
         family = family_of(ref.name)
-        self.per_char = ceil(family.factor * _MARGIN)
-        self.per_call = ceil(family.per_call * _MARGIN)
-        self.per_message = ceil(family.per_message * _MARGIN) + 1
-        self.base = ceil(family.base * _MARGIN) + family.slack
+        spread = 1 + family.margin + SHAPE_MARGIN
+        self.per_char = ceil(family.factor * spread)
+        self.per_call = ceil(family.per_call * spread)
+        self.per_message = ceil(family.per_message * spread) + 1
+        self.base = ceil(family.base * spread) + family.slack
         self.rates: Rates | None = None
         self.since = self.until = 0.0
         self.most: float = -1

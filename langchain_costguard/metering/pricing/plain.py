@@ -68,8 +68,10 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
         elif facts.get("service_tier") not in _STANDARD:
             return None
         model = facts.get("model_name")
+        if (model.__class__ is not str or not model) and (output or model is not None or "model" in facts):
+            return None
         if output and (not output.keys() <= _FACTS or output.get("token_usage", output.get("usage", raw)) is not raw):
             return None
-        return given, made, model if model.__class__ is str else None
+        return given, made, model
     except (AttributeError, IndexError, KeyError, TypeError):
         return None

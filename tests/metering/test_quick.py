@@ -1,0 +1,324 @@
+"""The short way of a model call comes to the same figures as the long way, or stands aside."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+import langchain_costguard
+from langchain_costguard import Budget, BudgetExceededError, CostGuard
+from langchain_costguard.metering.pricing.estimate import Estimator
+from langchain_costguard.metering.pricing.plain import plain_usage
+from langchain_costguard.metering.pricing.reading import is_cache_hit, reported_model, usage_of
+from langchain_costguard.metering.terms import Terms
+from langchain_costguard.testing import FakeProvider, ManualClock, ScriptedChatModel
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
+from tests.conftest import PRICES
+
+SCRIPTED = ScriptedChatModel(replies=["fine"], usage=(12, 3), provider="openai", model="gpt-4o")
+GPT_4O = {"ls_provider": "openai", "ls_model_name": "gpt-4o"}
+ROOT = str(Path(langchain_costguard.__file__).parent)
+
+# A bound by length
+
+
+texts = st.text(max_size=400) | st.text("abc{}[]\n 0", max_size=2_000) | st.sampled_from(["日本語" * 50, "🤷🏽" * 40])
+calls = st.lists(st.fixed_dictionaries({"name": texts, "args": st.dictionaries(texts, texts)}), max_size=3)
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt-4o", "o3-mini", "claude-sonnet-4-5", "claude-opus-4-8", "gemini-2.5-pro", "mistral-large", "unheard"]
+)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=6), calls)
+def test_no_estimate_is_above_the_bound_by_length(name: str, said: list[str], called: list[dict[str, Any]]) -> None:
+    estimator, terms = Estimator(), Terms(ModelRef("some", name))
+    asked = [{**call, "id": str(number), "type": "tool_call"} for number, call in enumerate(called)]
+    messages = [SystemMessage(said[0]), *map(HumanMessage, said[1:])]
+    messages += [AIMessage("", tool_calls=asked), ToolMessage("x", tool_call_id="0")]
+    for tools in (None, TOOLS):
+        bound = estimator.at_most(terms, messages, tools)
+        assert bound is not None
+        assert bound >= estimator.estimate(terms.ref, messages, tools=tools).upper
+
+
+# Reading
+
+
+def replies() -> dict[str, LLMResult]:
+    """What each client makes of a plain reply, as callbacks are given it."""
+
+    class Keep(BaseCallbackHandler):
+        replies: ClassVar[list[LLMResult]] = []
+
+        def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+            self.replies.append(response)
+
+    with FakeProvider("fine") as provider:
+        for model in (provider.openai(), provider.anthropic(), SCRIPTED):
+            model.invoke("hello", config={"callbacks": [Keep()]})
+    return dict(zip(("openai", "anthropic", "scripted"), Keep.replies, strict=True))
+
+
+REPLIES = replies()
+COUNTS = [0, 1, 7, 500, -1, None, "3", 2.5, True]
+KEYS = [
+    "cache_read", "cache_creation", "ephemeral_1h_input_tokens", "audio", "reasoning", "flex_cache_read", "total_cost",
+    "service_tier", "speed", "inference_geo", "server_tool_use", "cached_tokens", "prompt_cache_hit_tokens", "usage",
+    "token_usage", "usage_metadata", "token_count", "prompt_eval_count", "model_name", "model", "input_tokens",
+    "output_tokens", "total_tokens", "prompt_tokens", "completion_tokens_details", "prompt_tokens_details", "container",
+]  # fmt: skip
+VALUES: list[Any] = [
+    *COUNTS,
+    "flex",
+    "priority",
+    "standard",
+    "us",
+    "gpt-4o-2024-08-06",
+    {},
+    {"web_search_requests": 2},
+    {"cached_tokens": 5},
+]
+
+
+def blocks(value: Any) -> list[dict[str, Any]]:
+    """Every mapping in a reply's facts."""
+    found = [value] if isinstance(value, dict) else []
+    return found + [inner for part in (value.values() if isinstance(value, dict) else ()) for inner in blocks(part)]
+
+
+@pytest.mark.parametrize("client", REPLIES)
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from(KEYS), st.sampled_from(VALUES), st.booleans()), max_size=3)
+)
+def test_what_is_read_quickly_is_what_a_closer_look_finds(
+    client: str, changes: list[tuple[int, str, Any, bool]]
+) -> None:
+    reply = copy.deepcopy(REPLIES[client])
+    generation: Any = reply.generations[0][0]
+    message = generation.message
+    for where, key, value, drop in changes:
+        places = [*blocks(message.usage_metadata), *blocks(message.response_metadata), *blocks(reply.llm_output)]
+        place = places[where % len(places)]
+        if drop:
+            place.pop(key, None)
+        else:
+            place[key] = copy.deepcopy(value)
+    plain = plain_usage(reply)
+    if plain is not None:
+        assert not is_cache_hit(reply)
+        assert (Usage(*plain[:2]), plain[2]) == (usage_of(reply), reported_model(reply))
+
+
+@pytest.mark.parametrize("client", REPLIES)
+def test_a_plain_reply_of_a_real_client_is_read_quickly(client: str) -> None:
+    plain = plain_usage(REPLIES[client])
+    assert plain is not None
+    assert Usage(*plain[:2]) == usage_of(REPLIES[client])
+
+
+# The two ways
+
+
+BUDGETS = (
+    Budget(per="session", usd="0.02", tokens=4_000, model_calls=30, seconds=600),
+    Budget(per="call", usd="0.01"),
+    Budget(per="step", usd="0.02"),
+    Budget(per="user", usd="0.03", window="hour", reserve="10%"),
+    Budget(per="all", output_tokens=2_500),
+)
+acts = st.lists(
+    st.tuples(
+        st.sampled_from(["start", "end", "end", "fail"]),
+        st.integers(0, 5),  # which of the open calls
+        st.sampled_from(["u1", "u2"]),
+        st.integers(0, 1_500),  # characters of the prompt
+        st.sampled_from([None, 20, 300]),  # most output tokens
+        st.integers(1, 400),  # tokens billed, in and out
+        st.integers(1, 320),
+        st.integers(0, 90),  # seconds that pass
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(acts)
+def test_a_call_comes_to_the_same_by_the_short_way_and_by_the_long_way(steps: list[tuple[Any, ...]]) -> None:
+    clock = ManualClock(1_000_000.0)
+    quick, slow = (CostGuard(*BUDGETS, prices=PRICES, session="s", clock=clock) for _ in range(2))
+    slow.add_sink(lambda event: None)  # where somebody listens, every call goes the long way
+    under_way: list[Any] = []
+    for verb, which, user, length, most, given_tokens, made, passes in steps:
+        clock.advance(passes)
+        if verb == "start":
+            run_id, prompt = uuid4(), [[HumanMessage("word " * (length // 5))]]
+            said = {**GPT_4O, "ls_max_tokens": most, "costguard_user": user}
+            answers = []
+            for guard in (quick, slow):
+                try:
+                    guard.on_chat_model_start({}, prompt, run_id=run_id, metadata=said)
+                    answers.append("")
+                except BudgetExceededError as refusal:
+                    answers.append(str(refusal))
+            assert answers[0] == answers[1]
+            if not answers[0]:
+                under_way.append(run_id)
+        elif under_way:
+            run_id = under_way.pop(which % len(under_way))
+            usage = {"input_tokens": given_tokens, "output_tokens": made, "total_tokens": given_tokens + made}
+            facts = {"model_name": "gpt-4o"}
+            message = AIMessage("four little words here", usage_metadata=usage, response_metadata=facts)
+            for guard in (quick, slow):
+                if verb == "end":
+                    guard.on_llm_end(LLMResult(generations=[[ChatGeneration(message=message)]]), run_id=run_id)
+                else:
+                    guard.on_llm_error(ConnectionResetError("gone"), run_id=run_id)
+        quick.meter.refine()
+        found = [dict(guard.store.scan(now=clock())) for guard in (quick, slow)]
+        assert {name: at[:2] for name, at in found[0].items()} == {name: at[:2] for name, at in found[1].items()}
+    mine, theirs = (guard.report().by("user", "model").to_dicts() for guard in (quick, slow))
+    for row in [*mine, *theirs]:
+        row.pop("overrun_usd")  # of what was held by its length, a small one is not seen
+    assert mine == theirs
+
+
+def test_a_thousand_coarse_holds_at_once_refuse_nobody_whom_exact_ones_would_let_in() -> None:
+    callers, each = 2_000, 260
+    # 90 % of the budget is what exact holds of all callers take; coarse ones take several times as much.
+    probe = CostGuard(Budget(usd="1000"), prices=PRICES, sinks=[lambda event: None])
+    said = {**GPT_4O, "ls_max_tokens": each}
+    prompt = [[HumanMessage("What was decided in the meeting of the harbour board, and who was against it? " * 20)]]
+    probe.on_chat_model_start({}, prompt, run_id=uuid4(), metadata=said)
+    held = probe.headroom().rows[0].held
+    guard = CostGuard(Budget(per="all", usd=f"{held * callers / 0.9 / 1e9:.9f}"), prices=PRICES)
+    refused: list[BaseException] = []
+    ids = [uuid4() for _ in range(callers)]
+
+    def start(mine: list[Any]) -> None:
+        for run_id in mine:
+            try:
+                guard.on_chat_model_start({}, prompt, run_id=run_id, metadata=said)
+            except BudgetExceededError as refusal:
+                refused.append(refusal)
+
+    threads = [threading.Thread(target=start, args=(ids[n::8],)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refused == []
+    assert guard.headroom().rows[0].held == held * callers
+    usage = {"input_tokens": 300, "output_tokens": 200, "total_tokens": 500}
+    reply = LLMResult(generations=[[ChatGeneration(message=AIMessage("x", usage_metadata=usage))]])
+    for run_id in ids:
+        guard.on_llm_end(reply, run_id=run_id)
+    row = guard.headroom().rows[0]
+    assert (row.held, row.spent) == (0, callers * (300 * 2_500 + 200 * 10_000))
+
+
+def test_a_refusal_is_told_in_exact_figures_whatever_was_held_by_length() -> None:
+    said = {**GPT_4O, "ls_max_tokens": 100}
+    told = []
+    for sinks in ([], [lambda event: None]):
+        guard = CostGuard(Budget(per="all", usd="0.2"), prices=PRICES, sinks=sinks)
+        refusal = None
+        while refusal is None:
+            try:
+                guard.on_chat_model_start({}, [[HumanMessage("hello " * 40)]], run_id=uuid4(), metadata=said)
+            except BudgetExceededError as error:
+                refusal = error
+        told.append(str(refusal))
+    assert told[0] == told[1]
+
+
+def test_budgets_can_be_replaced_while_calls_are_under_way() -> None:
+    guard = CostGuard(Budget(per="session", usd="1"), prices=PRICES, session="s")
+    on: Any = {"callbacks": [guard]}
+    model = SCRIPTED
+    model.invoke("hello", on)
+    run_id = uuid4()
+    guard.on_chat_model_start(
+        {},
+        [[HumanMessage("hello")]],
+        run_id=run_id,
+        metadata={"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 9},
+    )
+    guard.meter.ledger.load([Budget(per="user", model_calls=2)])
+    assert [row.budget for row in guard.headroom().rows] == ["user"]
+    usage = {"input_tokens": 12, "output_tokens": 3, "total_tokens": 15}
+    guard.on_llm_end(
+        LLMResult(generations=[[ChatGeneration(message=AIMessage("x", usage_metadata=usage))]]), run_id=run_id
+    )
+    held = guard.store.read(["session|s|usd"], now=guard.now())[0]
+    assert held[:2] == (2 * 60_000, 0)
+    model.invoke("hello", on)
+    model.invoke("hello", on)
+    with pytest.raises(BudgetExceededError, match="'user'"):
+        model.invoke("hello", on)
+    with pytest.raises(ValueError, match="count every call twice"):
+        guard.meter.ledger.load([Budget(per="user", model_calls=2), Budget(per="user", model_calls=3)])
+    assert [budget.label for budget in guard.budgets] == ["user"]
+
+
+# How much is done
+
+
+def bytecodes(call: Callable[[], Any], warm: int = 30) -> int:
+    """Bytecodes of ours that a call executes; they do not scatter."""
+    for _ in range(warm):
+        call()
+    counts: Counter[str] = Counter()
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            counts[frame.f_code.co_filename] += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return sum(n for file, n in counts.items() if file.startswith(ROOT) and f"{ROOT}/testing/" not in file)
+
+
+def five_budgets() -> CostGuard:
+    """As the benchmark has them."""
+    return CostGuard(
+        Budget(per="session", usd="1000"),
+        Budget(per="step", usd="500"),
+        Budget(per="agent", usd="2000"),
+        Budget(per="user", usd="1000", window="day"),
+        Budget(per="all", usd="100000", window="month"),
+    )
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each Python has bytecodes of its own; these are 3.11's")
+@pytest.mark.parametrize(("client", "most"), [("scripted", 1_400), ("openai", 1_700), ("anthropic", 2_000)])
+def test_a_plain_call_takes_few_steps(client: str, most: int) -> None:
+    with FakeProvider("fine") as provider:
+        models = {
+            "scripted": SCRIPTED,
+            "openai": provider.openai(),
+            "anthropic": provider.anthropic(),
+        }
+        config: Any = {"callbacks": [five_budgets()]}
+        assert bytecodes(lambda: models[client].invoke([HumanMessage("hello there")], config=config)) <= most
