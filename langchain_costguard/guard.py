@@ -28,7 +28,6 @@ from langchain_costguard.metering.seams.waiting import Waiting
 from langchain_costguard.metering.settings import Settings
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
-from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.memory import MemoryStore
 from langchain_costguard.metering.terms import TermsBook
 from langchain_costguard.metering.voice import Voice
@@ -108,7 +107,7 @@ class CostGuard(Callbacks):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        self.store: Store = FailoverStore(inner, on_store_failure, voice.store_failed) if inner.shared else inner
+        self.store = _failing_over(inner, on_store_failure, voice) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -302,6 +301,12 @@ class CostGuard(Callbacks):
     def say_once(self, text: str, error: BaseException | None = None) -> None:
         """Warn in the log of something in the user's set-up, once."""
         self.voice.say_once(text, error)
+
+
+def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice) -> Store:
+    from langchain_costguard.metering.stores.failover import FailoverStore
+
+    return FailoverStore(store, policy, voice.store_failed)
 
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:

@@ -234,7 +234,10 @@ BRINGS = {
         *(name for name in HEAVY if name != "requests"),
         "sqlite3",
     ],
-    "from langchain_costguard import CostGuard": [name for name in HEAVY if name != "requests"],  # langchain-core's own
+    "from langchain_costguard import CostGuard": [
+        *(name for name in HEAVY if name != "requests"),  # langchain-core's own
+        *("langsmith", "langchain_core.tracers", "asyncio"),
+    ],
     "from langchain_costguard import Budget, CostGuard; CostGuard(Budget(usd='1'))": ["redis", "langchain.agents"],
 }
 

@@ -1,29 +1,28 @@
 """Past-tense facts the guard tells its sinks. Money is integer nano-USD; nothing here holds prompt text.
 
-Those of steering are loaded when they are asked for: a guard alone needs none of them.
+They are loaded when they are first asked for: a guard to which nobody listens needs none of them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.events.metered import (
-    Alert,
-    CacheHit,
-    CallSettled,
-    CallStarted,
-    Event,
-    HoldExpired,
-    Overrun,
-    Refused,
-    Sink,
-    StoreFailed,
-    ToolSettled,
-    Unpriced,
-    UsageMissing,
-)
-
 if TYPE_CHECKING:
+    from langchain_costguard.events.metered import (
+        Alert,
+        CacheHit,
+        CallSettled,
+        CallStarted,
+        Event,
+        HoldExpired,
+        Overrun,
+        Refused,
+        Sink,
+        StoreFailed,
+        ToolSettled,
+        Unpriced,
+        UsageMissing,
+    )
     from langchain_costguard.events.steered import (
         Approved,
         CircuitClosed,
@@ -89,6 +88,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from langchain_costguard.events import steered
+    from langchain_costguard.events import metered, steered
 
-    return getattr(steered, name)
+    globals()[name] = found = getattr(metered, name, None) or getattr(steered, name)
+    return found

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
-from langchain_costguard.events.metered import CallStarted
+from langchain_costguard import events
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets.ledger import Denial
 from langchain_costguard.metering.calls import Call, asked, listeners
@@ -181,7 +181,8 @@ class Admission:
     def tell_start(self, call: Call) -> None:
         """Tell of a call that was admitted."""
         if self._voice.sinks:
-            self._voice.emit(CallStarted(call.started, call.scope, call.run_id, call.name, call.kind, call.held))
+            facts = (call.started, call.scope, call.run_id, call.name, call.kind, call.held)
+            self._voice.emit(events.CallStarted(*facts))
 
     def try_admit(self, call: Call, ceiling: int) -> Denial | None:
         """Try to hold a call with this output ceiling (tokens); the denial where it does not fit.

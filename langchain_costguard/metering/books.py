@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from asyncio import _get_running_loop
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from langchain_costguard.metering.calls import Call
+
+if TYPE_CHECKING:
+    import asyncio
 
 MAX_OPEN = 20_000
 _SWEEP_EVERY = 64
@@ -32,6 +33,12 @@ class Books:
         self._of_task: dict[int, set[int]] = {}
         self._starts = 0
         self._sweeping = threading.Lock()
+        # asyncio is not light, and no loop runs that did not import it; a guard is made where the host's graphs are,
+        # which do.
+        from asyncio import _get_running_loop, current_task
+
+        self._running_loop = _get_running_loop
+        self._current_task = current_task
 
     def enter(self, call: Call) -> None:
         """Enter a call."""
@@ -39,7 +46,7 @@ class Books:
         self.open[key] = call
         if call.parent is not None:
             self._children.setdefault(call.parent.int, set()).add(key)
-        if _get_running_loop() is not None:
+        if self._running_loop() is not None:
             self._belongs_to_task(call, key)
         self._starts += 1
         if self._starts % _SWEEP_EVERY == 0:
@@ -74,7 +81,7 @@ class Books:
 
         https://github.com/langchain-ai/langchain/issues/38469
         """
-        task = asyncio.current_task()
+        task = self._current_task()
         if task is None:
             return
         call.task = id(task)

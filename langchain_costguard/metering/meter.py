@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from langchain_costguard.events import metered as events
+from langchain_costguard import events
 from langchain_costguard.metering.books import Books
 from langchain_costguard.metering.budgets.alerts import passed
 from langchain_costguard.metering.budgets.budget import MEASURES

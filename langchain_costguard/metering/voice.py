@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from langchain_costguard.events.metered import Event, Refused, Sink, StoreFailed
+from langchain_costguard import events
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
-    from langchain_costguard.events.steered import Steered
+    from langchain_costguard.events import Event, Sink, Steered
     from langchain_costguard.vocabulary.errors import CostGuardError
 
 log = logging.getLogger("langchain_costguard")
@@ -49,7 +49,8 @@ class Voice:
         error.facts.setdefault("kind", kind)
         self._tallies.count(scope, _REFUSED)
         if self.sinks:
-            self.emit(Refused(self.now(), scope, run_id, kind, name, type(error).__name__, str(error), midway))
+            told = (kind, name, type(error).__name__, str(error), midway)
+            self.emit(events.Refused(self.now(), scope, run_id, *told))
         return error
 
     def tell(self, event: Steered) -> None:
@@ -92,4 +93,4 @@ class Voice:
         """The store of balances did not answer."""
         self.complain("the store of balances", StoreError(message))
         if self.sinks:
-            self.emit(StoreFailed(self.now(), Scope(), message, self._policy))
+            self.emit(events.StoreFailed(self.now(), Scope(), message, self._policy))

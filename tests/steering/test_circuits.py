@@ -16,7 +16,7 @@ from langchain_costguard.cli import main
 from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.stores import MemoryStore, RedisStore, SQLiteStore, Store, StoreError
 from langchain_costguard.metering.stores.failover import FailoverStore
-from langchain_costguard.steering import circuits as module
+from langchain_costguard.steering.layers import circuits as module
 from langchain_costguard.steering.layers.circuits import Circuits, unavailable
 from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.testing import ManualClock

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import add
+from typing import TYPE_CHECKING
 
 from langchain_costguard.metering.budgets.accounts import (
     FOREVER,
@@ -23,12 +24,14 @@ from langchain_costguard.metering.budgets.accounts import (
     refuse_shared_accounts,
 )
 from langchain_costguard.metering.budgets.budget import Budget
-from langchain_costguard.metering.budgets.headroom import Watch
 from langchain_costguard.metering.budgets.holds import NONE, Amounts, Denial, Hold, within_call
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
 from langchain_costguard.metering.stores.page import NO_BRIEF, Page, give_brief
 from langchain_costguard.vocabulary.scope import Scope
+
+if TYPE_CHECKING:
+    from langchain_costguard.metering.budgets.headroom import Watch
 
 __all__ = ["INPUT", "NONE", "OUTPUT", "SECONDS", "USD", "Account", "Amounts", "Denial", "Hold", "Ledger"]
 
@@ -78,6 +81,8 @@ class Ledger:
 
     def watch(self, scope: Scope, now: float) -> Watch:
         """What to read for the headroom of the scope: its accounts that outlive a call and a step."""
+        from langchain_costguard.metering.budgets.headroom import Watch
+
         known = self.known(scope, now)
         if self.by_trace and scope.trace:
             plans = [plan for plan in self._naming.fleeting if "step" not in plan.budget.dimensions()]

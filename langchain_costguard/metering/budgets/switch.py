@@ -12,7 +12,6 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from langchain_costguard.metering.stores.base import Store
 
@@ -188,6 +187,7 @@ def _is_async(source: Any) -> bool:
 
 def _fetch(url: str, timeout: float) -> Any:
     from urllib.error import HTTPError
+    from urllib.request import urlopen
 
     try:
         with urlopen(url, timeout=timeout) as reply:

@@ -5,7 +5,6 @@ Written once, as a generator that yields what it waits for; ``drive`` and ``adri
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import time
 from collections.abc import Generator
@@ -121,6 +120,8 @@ def drive(flow: Admitting) -> None:
 
 async def adrive(flow: Admitting) -> None:
     """Run an admission on this event loop, without blocking it."""
+    import asyncio  # where it is not loaded yet, nobody calls this
+
     try:
         for turn, seconds in flow:
             await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds)

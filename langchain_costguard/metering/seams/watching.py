@@ -7,10 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-from langchain_core.tracers.context import register_configure_hook
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -40,12 +38,27 @@ OURS = uuid4().hex
 """Its value in this process: nobody's own metadata is mistaken for it."""
 
 _attached: ContextVar[BaseCallbackHandler | None] = ContextVar("costguard_attached", default=None)
-register_configure_hook(_attached, inheritable=True)
+_hooked: list[object] = []
+
+
+def _hook(variable: Any) -> None:
+    """Have LangChain look there for a handler whenever it starts something.
+
+    Its module brings ``langsmith`` along, a third of a second: only who attaches a guard this way needs it. LangChain
+    imports it as late itself.
+    https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/callbacks/manager.py (_configure)
+    """
+    if variable not in _hooked:
+        from langchain_core.tracers.context import register_configure_hook
+
+        register_configure_hook(variable, inheritable=True)
+        _hooked.append(variable)
 
 
 @contextmanager
 def attached(handler: BaseCallbackHandler) -> Iterator[None]:
     """Attach ``handler`` to what LangChain starts in this context while the block runs."""
+    _hook(_attached)
     token = _attached.set(handler)
     try:
         yield
@@ -66,7 +79,7 @@ def watching(handler: BaseCallbackHandler) -> Iterator[None]:
         if slot is None:
             # Hooks cannot be unregistered, so a slot is used again; there are as many as guards ever watched at once.
             slot = _Slot()
-            register_configure_hook(cast("ContextVar[Any]", slot), inheritable=True)
+            _hook(slot)
             _slots.append(slot)
         slot.handler = handler
     try:

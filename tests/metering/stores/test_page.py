@@ -65,3 +65,37 @@ def test_what_was_bound_is_bound_no_more_when_the_store_drops_an_account() -> No
     assert store.take(page, (1,), (0,), (0, 0), 60, 0.0) is None
     assert store.give(page, (1,), (1,), 60, 0.0) is None
     assert store.bind([("a", 0, "a", 10, False)]) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), calls), max_size=30))
+def test_scopes_that_share_an_account_see_what_the_other_did(steps: list[tuple]) -> None:  # type: ignore[type-arg]
+    """Two pages in turn, on one of which each hold is settled after the other page was open, and looked at between."""
+    short, long = MemoryStore(), MemoryStore()
+    scopes = [("shared", "a"), ("shared", "b")]
+
+    def asked(scope: tuple[str, str], fixed: tuple[int, ...]) -> list[Claim]:
+        return [Claim(name, cap, amount, ttl=10_000) for name, cap, amount in zip(scope, CAPS, fixed, strict=False)]
+
+    for store in (short, long):
+        for scope in scopes:
+            store.reserve(asked(scope, (0, 0)), units=(0, 0), until=60, now=0.0)
+    pages = [short.bind([(n, i, n, CAPS[i], False) for i, n in enumerate(scope)]) for scope in scopes]
+    now, under_way = 0.0, []
+    for which, (fixed, _, _, _, actual, passes, settled) in steps:
+        now += passes
+        until, scope, page = (int(now) // 10 + 3) * 10, scopes[which], pages[which]
+        assert page is not None
+        claims = asked(scope, fixed)
+        taken = short.take(page, fixed, (0, 0, 0), (0, 0), until, now)
+        if taken is None:
+            answer = short.reserve(claims, units=(0, 0), until=until, now=now)
+            assert answer == long.reserve(claims, units=(0, 0), until=until, now=now)
+        else:
+            assert isinstance(long.reserve(claims, units=(0, 0), until=until, now=now), Grant)
+            under_way.append((page, claims, fixed, actual, until))
+        if settled and under_way:
+            page, claims, held, spent, until = under_way.pop(0)
+            totals = short.give(page, held, spent, until, now)
+            assert totals == long.settle(claims, held[:2], spent[:2], until=until, now=now)
+        assert dict(short.scan(now=now)) == dict(long.scan(now=now))
