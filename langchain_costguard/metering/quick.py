@@ -83,7 +83,8 @@ class Quick:
                     asked = value
         if asked is not None and (asked.__class__ is not int or asked < 1):
             return None
-        terms, now = self._terms.of(metadata.get("ls_provider") or "", name), self._clock()
+        provider, now = metadata.get("ls_provider") or "", self._clock()
+        terms = self._terms.known.get((provider, name)) or self._terms.of(provider, name)
         if not terms.since <= now < terms.until:
             terms.refresh(self._meter.book, now)
         rates = terms.rates

@@ -91,13 +91,13 @@ class TermsBook:
     """The terms of the models that a guard has met, by provider and name; bounded in number."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Terms] = {}
+        self.known: dict[tuple[str, str], Terms] = {}
 
     def of(self, provider: str, name: str) -> Terms:
         """The model's terms."""
-        found = self._known.get((provider, name))
+        found = self.known.get((provider, name))
         if found is None:
-            if len(self._known) > _KEPT_MODELS:
-                self._known.clear()
-            found = self._known[provider, name] = Terms(ModelRef(provider, str(name)))
+            if len(self.known) > _KEPT_MODELS:
+                self.known.clear()
+            found = self.known[provider, name] = Terms(ModelRef(provider, str(name)))
         return found

@@ -189,7 +189,10 @@ class Callbacks(BaseCallbackHandler):
         """Settle by what the provider reports."""
         call = self.meter.books.take(run_id)
         if call is not None:
-            self.voice.safely(self.settlement.end_model, call, response)
+            try:
+                self.settlement.end_model(call, response)
+            except Exception as error:  # a paid reply is never lost to an error of ours
+                self.voice.complain("settling a call", error)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a call that broke off by what came of it."""

@@ -38,8 +38,8 @@ class Page:
     """
 
     __slots__ = (
-        "accounts", "amounts", "buckets", "clocks", "ends", "generation", "measures", "room", "shared", "spent",
-        "stale", "touched", "used",
+        "accounts", "amounts", "buckets", "clocks", "ends", "generation", "measures", "others", "room", "shared",
+        "spent", "stale", "touched", "used",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,7 @@ class Page:
         self.generation = generation
         self.measures = tuple(sorted({measure for _, measure, _ in amounts}))
         self.shared = tuple(measure for measure in self.measures if measure in SHARED)
+        self.others = tuple(measure for measure in self.measures if measure not in SHARED)
         size = max(self.measures, default=0) + 1
         self.room = [0] * size
         """Of each measure, what the tightest account still has."""
@@ -100,7 +101,7 @@ class Page:
         if self.stale <= now:
             return False
         room = self.room
-        for measure in self.measures:
+        for measure in self.others if coarse else self.measures:
             if amounts[measure] > room[measure]:
                 return False
         if coarse:
