@@ -108,7 +108,10 @@ class CostGuard(Callbacks):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        self.store: Store = FailoverStore(inner, on_store_failure, voice.store_failed) if inner.shared else inner
+        self.store: Store = inner
+        if inner.shared:
+            waits_by = time.monotonic if clock is time.time else clock
+            self.store = FailoverStore(inner, on_store_failure, voice.store_failed, clock=waits_by)
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
