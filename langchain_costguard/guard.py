@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets import alerts as thresholds
 from langchain_costguard.metering.budgets.budget import Budget
@@ -21,7 +23,7 @@ from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
-from langchain_costguard.metering.pricing.prices import Price, PriceBook
+from langchain_costguard.metering.pricing.prices import Price, PriceBook, is_warm, warm
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
@@ -68,6 +70,8 @@ class CostGuard(Callbacks):
         on_store_failure: While the store does not answer: ``"refuse"`` calls, or count ``"local"``-ly in this process.
         hold_seconds: How long a hold lasts that nobody settles, because its process died or its call was cancelled.
         wait: Seconds ``guard.wrap(model)`` waits for holds of other calls to settle before it refuses.
+        spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
+            with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
         clock: Epoch seconds; a test passes its own.
 
@@ -90,6 +94,7 @@ class CostGuard(Callbacks):
         on_store_failure: Literal["refuse", "local"] = "refuse",
         hold_seconds: float = 600.0,
         wait: float = 10.0,
+        spool: str | os.PathLike[str] | None = None,
         token_counter: TokenCounter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -107,7 +112,7 @@ class CostGuard(Callbacks):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        self.store = _failing_over(inner, on_store_failure, voice) if inner.shared else inner
+        self.store = _failing_over(inner, on_store_failure, voice, spool, clock) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -115,12 +120,13 @@ class CostGuard(Callbacks):
         fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
         self.estimator = Estimator(token_counter)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
+        self.aside = Aside(waits=self.store.shared or brake.armed)
         meter = Meter(
             Ledger(budgets, self.store, hold_seconds=hold_seconds),
             PriceBook(prices, unpriced=unpriced),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
-            alerts=thresholds.checked(alerts), floor=assume_output_tokens,
+            alerts=thresholds.checked(alerts), floor=assume_output_tokens, aside=self.aside,
         )  # fmt: skip
         terms = TermsBook()
         quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
@@ -135,8 +141,10 @@ class CostGuard(Callbacks):
         )
         super().__init__(
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
-            deferrals=deferrals,
+            deferrals=deferrals, aside=self.aside,
         )  # fmt: skip
+        if not is_warm():
+            self.aside.prepare(warm)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -263,6 +271,13 @@ class CostGuard(Callbacks):
         """Take a ``kill`` back."""
         self.brake.revive(agent)
 
+    def close(self, timeout: float = 2.0) -> bool:
+        """Deliver what waits for the store, ``timeout`` seconds at most; whether all of it was. The guard goes on
+        working: a settlement that fails after this is lost, or with a ``spool`` kept."""
+        from langchain_costguard.metering.stores.failover import FailoverStore
+
+        return self.store.close(timeout) if isinstance(self.store, FailoverStore) else True
+
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
         self.voice.sinks.append(sink)
@@ -303,10 +318,13 @@ class CostGuard(Callbacks):
         self.voice.say_once(text, error)
 
 
-def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice) -> Store:
+def _failing_over(
+    store: Store, policy: Literal["refuse", "local"], voice: Voice, spool: Any, clock: Callable[[], float]
+) -> Store:
     from langchain_costguard.metering.stores.failover import FailoverStore
 
-    return FailoverStore(store, policy, voice.store_failed)
+    waits_by = time.monotonic if clock is time.time else clock
+    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=waits_by)
 
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:

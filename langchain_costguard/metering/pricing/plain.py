@@ -22,7 +22,8 @@ _ANTHROPIC = frozenset({
 })  # fmt: skip
 """What the providers' own blocks may hold: the counts that the client has read already, and what is looked at here."""
 _EXTRAS = itemgetter("service_tier", "speed", "inference_geo", "server_tool_use", "container")
-_NO_EXTRAS = frozenset({(tier, None, geo, None, None) for tier in (None, "standard") for geo in (None, "global")})
+_PLACES = (None, "global", "not_available")
+_NO_EXTRAS = frozenset({(tier, None, place, None, None) for tier in (None, "standard") for place in _PLACES})
 _STANDARD = (None, "default", "standard", "auto")
 
 
@@ -49,11 +50,11 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             return None
         if not facts:
             return None if output else (given, made, None)
-        if not facts.keys() <= _FACTS:
+        if not facts.keys() <= _FACTS or facts.get("service_tier") not in _STANDARD:
             return None
         raw = facts.get("token_usage")
         if raw:
-            if not raw.keys() <= _OPENAI or facts.get("service_tier") not in _STANDARD or "usage" in facts:
+            if not raw.keys() <= _OPENAI or "usage" in facts:
                 return None
             details = raw.get("prompt_tokens_details")
             if details and any(details.values()):
@@ -65,8 +66,6 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             raw = facts["usage"]
             if not raw.keys() <= _ANTHROPIC or _EXTRAS({**facts, **raw}) not in _NO_EXTRAS:
                 return None
-        elif facts.get("service_tier") not in _STANDARD:
-            return None
         model = facts.get("model_name")
         if (model.__class__ is not str or not model) and (output or model is not None or "model" in facts):
             return None
