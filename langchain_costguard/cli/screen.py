@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from langchain_costguard.observe.tables import Tabular
+
 
 def console(*, stderr: bool = False) -> Console:
     """Where to print; made anew, as tests and pipes exchange the streams. Text is printed as it is, without markup."""
@@ -38,3 +40,9 @@ def show(*things: Any, stderr: bool = False) -> None:
 def warn(text: str) -> None:
     """Say a line on stderr."""
     print(f"costguard: {text}", file=sys.stderr)
+
+
+def tabular(what: Tabular) -> Table:
+    """A report or the like, as a table of the terminal."""
+    header, rows, left = what.cells()
+    return table(header, rows, left=left)

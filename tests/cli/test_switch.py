@@ -93,5 +93,5 @@ def test_a_store_that_is_missing_or_not_shared_is_told_in_one_line(
 
 
 def test_whom_to_kill_must_be_said(complaint: Callable[..., str]) -> None:
-    assert complaint("kill", "--store", "memory:").startswith("one of the arguments --agent --all is required")
-    assert "not allowed with argument" in complaint("kill", "--all", "--agent", "a", "--store", "memory:")
+    assert complaint("kill", "--store", "memory:").startswith("one of --agent NAME and --all is required")
+    assert "not allowed with --agent" in complaint("kill", "--all", "--agent", "a", "--store", "memory:")
