@@ -31,10 +31,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, ti
 
 
 def show(*things: Any, stderr: bool = False) -> None:
-    """Print tables and texts, one below the other."""
+    """Print tables and texts, one below the other; where a text ends its lines, no others are made of them."""
     place = console(stderr=stderr)
     for thing in things:
-        place.print(thing)
+        place.print(thing, soft_wrap=isinstance(thing, str))
 
 
 def warn(text: str) -> None:
