@@ -80,7 +80,9 @@ class Closing:
             more = [f"{count(others, 'other call')} {_was(others)} refused before."] if others > 0 else []
             return [f"stopped by the guard after {spent}.", self.refusal, *more]
         if not (total.calls or total.tool_calls or total.refused or total.saved):
-            return ["no call of LangChain was seen; what a program asks of a provider without LangChain is not metered."]
+            return [
+                "no call of LangChain was seen; what a program asks of a provider without LangChain is not metered."
+            ]
         said = [f"the program {self._verb()}; it spent {spent}."]
         if self.refused:
             first = self.refused[0]["message"]
@@ -99,7 +101,9 @@ class Closing:
         said = [f"Not guarded: {'; '.join(sorted(lines | notes))}."] if lines or notes else []
         if alive := _alive(self._facts):
             one = "1 process that it started still runs"
-            said.append(f"{one if alive == 1 else f'{alive} processes that it started still run'}, under the same limits.")
+            said.append(
+                f"{one if alive == 1 else f'{alive} processes that it started still run'}, under the same limits."
+            )
         return said
 
     def _content(self) -> dict[str, Any]:

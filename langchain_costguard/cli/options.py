@@ -45,9 +45,7 @@ def scope(text: str) -> Callable[[F], F]:
 
 def store(command: F) -> F:
     """``--store URL``; comes as ``store``, None where neither it nor ``$COSTGUARD_STORE`` is given."""
-    return click.option(
-        "--store", metavar="URL", envvar="COSTGUARD_STORE", help=_SHARED, show_envvar=True
-    )(command)
+    return click.option("--store", metavar="URL", envvar="COSTGUARD_STORE", help=_SHARED, show_envvar=True)(command)
 
 
 def json(command: F) -> F:

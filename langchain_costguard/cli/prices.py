@@ -22,7 +22,10 @@ def command(models: tuple[str, ...], at: str | None) -> None:
     found = {name: dict(explain(book, name, moment)) for name in models}
     labels = list(dict.fromkeys(label for facts in found.values() for label in facts))
     rows = [[label, *(facts.get(label, "-").removesuffix(_UNIT) for facts in found.values())] for label in labels]
-    show(table(["", *found], rows, left=len(found) + 1), "\nPrices are USD per million tokens, where no other unit is said.")
+    show(
+        table(["", *found], rows, left=len(found) + 1),
+        "\nPrices are USD per million tokens, where no other unit is said.",
+    )
 
 
 def _at(day: str | None) -> float:

@@ -21,12 +21,22 @@ def console(*, stderr: bool = False) -> Console:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, title: str | None = None) -> Table:
     """Cells in columns: the first ``left`` to the left, figures to the right, and never cut."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    made = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left"
+    )
     for number, name in enumerate(header):
         figures = number >= left
         made.add_column(Text(name), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def bare_table(rows: Sequence[Sequence[str | Text]]) -> Table:
+    """Cells in columns without a head, two spaces between them; the last columns wrap."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made
 
 
@@ -44,5 +54,5 @@ def warn(text: str) -> None:
 
 def tabular(what: Tabular) -> Table:
     """A report or the like, as a table of the terminal."""
-    header, rows, left = what.cells()
+    header, rows, left = what._cells()
     return table(header, rows, left=left)

@@ -84,7 +84,7 @@ class Actions(Tabular):
         """Of all dimensions, none: a short table."""
         return self.by() if self.dimensions == Scope._fields else self
 
-    def cells(self) -> tuple[list[str], list[list[str]], int]:
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
         shown = self.shown()
         money = show_all([saved for _, _, saved in shown.rows])
         body = [

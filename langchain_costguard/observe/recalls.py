@@ -109,7 +109,7 @@ class Recalls(Tabular):
             for row in self.rows
         ]
 
-    def cells(self) -> tuple[list[str], list[list[str]], int]:
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
         shown = self.rows[-SHOWN:]
         known = [name for name in ("user", "agent", "feature", "model") if any(getattr(r.scope, name) for r in shown)]
         money = show_all([row.saved for row in shown])
@@ -162,7 +162,7 @@ class RecallCounts(Tabular):
             for row in self.rows
         ]
 
-    def cells(self) -> tuple[list[str], list[list[str]], int]:
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
         money = show_all([row.saved for row in self.rows])
         body = [
             [*(part or "-" for part in row.key), f"{row.times:,}", _score(row.score), text if row.saved else "-"]

@@ -134,7 +134,7 @@ class Report(Tabular):
         rows = [dict(zip(self.dimensions, scope, strict=True)) for scope, _ in self.rows]
         return self.by(*(name for name in ("agent", "model", "step") if any(row[name] for row in rows)))
 
-    def cells(self) -> tuple[list[str], list[list[str]], int]:
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
         """Header and rows as text, and how many columns are dimensions. Counts that are zero all over have none."""
         shown, total = self._shown(), self.total
         left = len(shown.dimensions)

@@ -59,15 +59,15 @@ class Tabular(ABC):
         return data_frame(self.to_dicts(), self.MONEY)
 
     def __str__(self) -> str:
-        header, body, left = self.cells()
+        header, body, left = self._cells()
         return table(header, body, left=left) if body else self.NOTHING
 
     def _repr_html_(self) -> str:
-        header, body, left = self.cells()
+        header, body, left = self._cells()
         return html_table(header, body, left=left) if body else f"<p>{self.NOTHING}</p>"
 
     @abstractmethod
-    def cells(self) -> tuple[list[str], list[list[str]], int]:
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
         """Header and rows as text, and how many columns are no figures."""
 
 

@@ -261,7 +261,10 @@ def test_runs_with_the_same_store_and_scope_share_one_account_and_others_do_not(
         (["run", "no-such-script.py"], "there is no script 'no-such-script.py', and no command of that name"),
         (["run", "-m", "no_such_module"], "no module named 'no_such_module'"),
         (["run", "--dear", "1", "x.py"], "No such option '--dear'"),
-        (["run", "--ust", "1", "x.py"], "No such option '--ust'. (Did you mean one of: '--steps', '--store', '--usd'?)"),
+        (
+            ["run", "--ust", "1", "x.py"],
+            "No such option '--ust'. (Did you mean one of: '--steps', '--store', '--usd'?)",
+        ),
         (["walk"], "No such command 'walk'"),
         (["statis"], "No such command 'statis'. Did you mean 'status'"),
     ],

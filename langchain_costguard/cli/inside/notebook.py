@@ -32,7 +32,7 @@ class _Client(NotebookClient):
 
 def main(path: str) -> int:
     """Run it; returns the exit status."""
-    book = nbformat.read(path, as_version=4)
+    book = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     folder = os.path.dirname(os.path.abspath(path))
     client = _Client(book, timeout=None, resources={"metadata": {"path": folder}}, record_timing=False)
     try:

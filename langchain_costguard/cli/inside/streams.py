@@ -74,7 +74,7 @@ class Terminal:
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
-        made.mode = "w"
+        made.mode = "w"  # type: ignore[misc] # as the interpreter sets it on its own
         return made
 
 

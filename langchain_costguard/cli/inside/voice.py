@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+
 from langchain_costguard.cli.words import amount
 from langchain_costguard.events.metered import Alert, Event, Refused
 
@@ -26,10 +28,8 @@ class Voice:
             self._say(f"{event.message}{more}")
 
     def _say(self, text: str) -> None:
-        try:
+        with suppress(OSError, ValueError):  # the program closed stderr
             print(f"costguard: {text}", file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # the program closed stderr
-            pass
 
 
 def alert(event: Alert) -> str:

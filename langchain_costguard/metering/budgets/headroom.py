@@ -84,12 +84,12 @@ class Headroom:
         return min((row.left for row in self.rows if row.measure == measure), default=None)
 
     def __str__(self) -> str:
-        return table(_HEADER, self.cells(), left=3) if self.rows else _NOTHING
+        return table(_HEADER, self._cells(), left=3) if self.rows else _NOTHING
 
     def _repr_html_(self) -> str:
-        return html_table(_HEADER, self.cells(), left=3) if self.rows else f"<p>{_NOTHING}</p>"
+        return html_table(_HEADER, self._cells(), left=3) if self.rows else f"<p>{_NOTHING}</p>"
 
-    def cells(self) -> list[list[str]]:
+    def _cells(self) -> list[list[str]]:
         def shown(row: Room) -> list[str]:
             amounts = (row.spent, row.held, max(0, row.left), row.cap + row.granted)
             if row.measure == "seconds":

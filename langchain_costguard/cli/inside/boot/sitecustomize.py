@@ -14,7 +14,7 @@ def _go_on() -> None:
     sys.path[:] = [entry for entry in sys.path if not entry or os.path.abspath(entry) != _HERE]
     ours = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401 - the user's own
+        import sitecustomize  # type: ignore[import-not-found] # noqa: F401 - the user's own
     except ImportError as error:
         if ours is not None:
             sys.modules.setdefault("sitecustomize", ours)  # the import system looks for it when this one is done
