@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from langchain_costguard.metering.admission import Admission
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets import alerts as thresholds
-from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.budgets.budget import MEASURES, Budget
 from langchain_costguard.metering.budgets.ledger import Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.budgets.switch import KillSwitch
@@ -24,28 +24,40 @@ from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounte
 from langchain_costguard.metering.pricing.prices import Price, PriceBook
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
+from langchain_costguard.metering.seams.quiet import quiet_refusals
 from langchain_costguard.metering.seams.waiting import Waiting
-from langchain_costguard.metering.settings import Settings
+from langchain_costguard.metering.settings import Settings, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
 from langchain_costguard.metering.terms import TermsBook
+from langchain_costguard.metering.unused import expect
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
+from langchain_costguard.observe.tightest import tightest
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.slips import forgiving
 
 if TYPE_CHECKING:
     from langchain_costguard.events.metered import Sink
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
+    from langchain_costguard.metering.seams.watching import watching
     from langchain_costguard.observe.report import Report
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 T = TypeVar("T")
 
 
+@forgiving(
+    budgets="CostGuard(*budgets)",
+    budget="CostGuard(Budget(...))",
+    **dict.fromkeys(("usd", "max_usd", "dollars", "limit"), "CostGuard(Budget(usd='0.50'))"),
+    **{name: f"CostGuard(Budget({name}=...))" for name in (*MEASURES[1:], "per", "window", "only")},
+    user="with guard.scope(user=...):",
+)
 class CostGuard(Callbacks):
     """Meters every chain, tool and model event, and refuses what does not fit the budgets before it is spent.
 
@@ -96,17 +108,19 @@ class CostGuard(Callbacks):
         # Takes most of a second without a graph: now rather than at a refusal.
         from langchain_costguard.vocabulary import errors  # noqa: F401
 
-        budgets = (*budgets, *_extra_budgets)
+        given, budgets = budgets, (*budgets, *_extra_budgets)
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
             wait=wait, token_counter=token_counter, clock=clock,
         )  # fmt: skip
+        quiet_refusals()
         self.key = uuid.uuid4().hex
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
+        warn_of_loss(given, inner)
         self.store = _failing_over(inner, on_store_failure, voice) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
@@ -137,6 +151,18 @@ class CostGuard(Callbacks):
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
             deferrals=deferrals,
         )  # fmt: skip
+        if not _extra_budgets:
+            expect(self, given, tallies)
+
+    def __repr__(self) -> str:
+        store = type(getattr(self.store, "primary", self.store)).__name__
+        budgets = f"{len(self.budgets)} budget{'' if len(self.budgets) == 1 else 's'}"
+        tight = tightest(self.budgets, self.meter.tallies.report().rows)
+        return f"CostGuard({budgets}, {store}{f', tightest: {tight}' if tight else ''})"
+
+    def __getattr__(self, name: str) -> Any:
+        remedy = f"; {_NO_MANAGER}" if name in _OF_A_MANAGER else ""
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}{remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -234,8 +260,11 @@ class CostGuard(Callbacks):
         finally:
             scopes.ambient.reset(token)
 
-    def watch(self) -> AbstractContextManager[None]:
-        """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change."""
+    def watch(self) -> watching:
+        """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change.
+
+        Without ``with``: from now on, until ``stop()`` of what is returned.
+        """
         from langchain_costguard.metering.seams.watching import watching
 
         return watching(self)
@@ -320,6 +349,9 @@ def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
         raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
     return facts["budget"], facts.get("account", "")
 
+
+_OF_A_MANAGER = frozenset(("parent_run_id", "handlers", "inheritable_handlers", "add_handler", "copy"))
+_NO_MANAGER = "callbacks are a list: config={'callbacks': [guard]}"
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()
 """The guards of this process by their key, for what is pickled and comes back."""

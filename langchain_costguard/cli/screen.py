@@ -44,7 +44,11 @@ def show(*things: Any, stderr: bool = False) -> None:
     """Print tables and texts, one below the other; where a text ends its lines, no others are made of them."""
     place = console(stderr=stderr)
     for thing in things:
-        place.print(thing, soft_wrap=isinstance(thing, str))
+        with place.capture() as printed:
+            place.print(thing, soft_wrap=isinstance(thing, str))
+        # Tables are filled up with blanks, which make lines wrap where a window gets narrower.
+        place.file.write("\n".join(line.rstrip() for line in printed.get().split("\n")))
+    place.file.flush()
 
 
 def warn(text: str) -> None:

@@ -131,7 +131,7 @@ client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "conte
 client.embeddings.create(model="text-embedding-3-small", input="hi")  # raw too
 create_agent(model, [search], name="research").invoke({"messages": [("user", "hi")]})
 subprocess.run([sys.executable, "-c", CHILD], check=True)
-subprocess.run(["sh", "-c", "echo $OPENAI_BASE_URL > address.txt"], check=True)
+subprocess.run(["sh", "-c", "echo $OPENAI_BASE_URL $OPENAI_API_KEY $GROQ_API_BASE > address.txt"], check=True)
 subprocess.run([sys.executable, "-E", "-c", "pass"], check=True)  # left alone
 raise LookupError("at the end")
 """
@@ -168,17 +168,17 @@ def visits(shared_shell: Shell) -> Callable[[str], Done]:
     """All the doctor's visits at once; each is waited for when it is asked for."""
     started = {}
     for name, text, options in (
-        ("unguarded.py", UNGUARDED, ()),
-        ("guarded.py", GUARDED, ("--tools",)),
-        ("steered.py", STEERED, ()),
-        ("holes.py", HOLES, ()),
-        ("mixed.py", MIXED, ()),
+        ("unguarded.py", UNGUARDED, ("--seconds", "110")),
+        ("guarded.py", GUARDED, ("--tools", "--seconds", "110")),
+        ("steered.py", STEERED, ("--seconds", "110")),
+        ("holes.py", HOLES, ("--seconds", "110")),
+        ("mixed.py", MIXED, ("--seconds", "110")),
         ("serves.py", SERVES, ("--request", 'POST /ask {"question": "hi"}')),
-        ("idle.py", SERVES, ("--seconds", "9")),
+        ("idle.py", SERVES, ("--seconds", "20")),
         ("early.py", EARLY, ()),
     ):
         shared_shell.write(name, text)
-        started[name] = shared_shell.costguard("doctor", *options, name, "--usd")
+        started[name] = shared_shell.costguard("doctor", *options, name, "--usd", COLUMNS="200")
     finished: dict[str, Done] = {}
 
     def visit(name: str) -> Done:
@@ -204,8 +204,8 @@ def test_a_program_without_a_guard_is_judged_as_under_costguard_run(
     done = visits("unguarded.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert "judged as it would run under `costguard run`" in done.stdout
-    assert re.search(r"✔  model call  unguarded.py:11  gpt-4o, .*refused before anything left", done.stdout)
-    assert re.search(r"✔  tool call   unguarded.py:11  search, .*refused before it ran", done.stdout)
+    assert re.search(r"✔  model call +unguarded.py:11 +gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call +unguarded.py:11 +search, .*refused before it ran", done.stdout)
     assert "may be sent up to 3 times" in " ".join(done.stdout.split())
     assert not (shared_shell.folder / "ran.txt").exists()
 
@@ -216,9 +216,9 @@ def test_a_guard_that_binds_is_proved_and_a_call_inside_a_tool_that_leaves_it_is
     done = visits("guarded.py")
     assert done.returncode == 1
     assert "Your guard: made at guarded.py:14." in done.stdout
-    assert re.search(r"✔  model call  guarded.py:16  gpt-4o, .*refused before anything left", done.stdout)
-    assert re.search(r"✔  tool call   guarded.py:16  summarize, .*refused before it ran", done.stdout)
-    assert re.search(r"✘  model call  guarded.py:11  gpt-4o, .*your guard never saw it", done.stdout)
+    assert re.search(r"✔  model call +guarded.py:16 +gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call +guarded.py:16 +summarize, .*refused before it ran", done.stdout)
+    assert re.search(r"✘  model call +guarded.py:11 +gpt-4o, .*your guard never saw it", done.stdout)
     assert "guarded.py:11 (gpt-4o, agent research, node tools) sets `callbacks` anew" in " ".join(done.stdout.split())
 
 
@@ -227,9 +227,9 @@ def test_a_guard_that_steers_binds_though_nobody_attached_it(
 ) -> None:
     done = visits("steered.py")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"✔  model call  steered.py:16  gpt-4o, .*refused before anything left", done.stdout)
-    assert re.search(r"✔  tool call   steered.py:16  search, .*refused before it ran", done.stdout)
-    assert re.search(r"✔  model call  steered.py:18  gpt-4o .*refused before anything left", done.stdout)
+    assert re.search(r"✔  model call +steered.py:16 +gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call +steered.py:16 +search, .*refused before it ran", done.stdout)
+    assert re.search(r"✔  model call +steered.py:18 +gpt-4o .*refused before anything left", done.stdout)
     assert not (shared_shell.folder / "ran.txt").exists()
 
 
@@ -269,7 +269,10 @@ def test_what_comes_after_the_first_refusal_is_judged_and_no_child_reaches_a_pro
     assert "The program ended with LookupError: at the end" in done.stdout
     assert "3 call sites got past the guard." in done.stdout
     assert not (shared_shell.folder / "ran.txt").exists()
-    assert ".invalid" in (shared_shell.folder / "address.txt").read_text()
+    address, key, other = (shared_shell.folder / "address.txt").read_text().split()
+    assert address.startswith("http://127.0.0.1:")
+    assert key == "sk-costguard-doctor"
+    assert other == "https://api.groq.com.costguard.invalid"
 
 
 def test_a_server_is_sent_a_request(visits: Callable[[str], Done]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import rich_click as click
@@ -14,7 +13,7 @@ from langchain_costguard.cli.doctor.diagnosis import Diagnosis, diagnose
 from langchain_costguard.cli.doctor.requests import Asked
 from langchain_costguard.cli.doctor.trials import Outcome, Trials
 from langchain_costguard.cli.program import ProgramCommand, program
-from langchain_costguard.cli.screen import bare_table, console
+from langchain_costguard.cli.screen import bare_table, console, show
 
 _WORDS = {
     "model": "with no budget for model calls",
@@ -122,16 +121,14 @@ def _no_trial(outcome: Outcome, trials: Trials) -> int:
 
 
 def _print(found: Diagnosis) -> None:
-    place = console()
-    unicode = "utf" in place.encoding
+    unicode = "utf" in console().encoding
     marks = {"ok": "✔", "no": "✘", "": "-"} if unicode else {"ok": "ok", "no": "NO", "": "--"}
     styles = {"ok": "green", "no": "red", "": "dim"}
     print(found.guard + "\n")
     rows = [(Text(marks[x.mark], styles[x.mark]), x.kind, x.site, x.what, x.verdict) for x in found.lines]
-    place.print(Padding(bare_table(rows), (0, 0, 0, 2), expand=False))
+    show(Padding(bare_table(rows), (0, 0, 0, 2), expand=False))
     for title, advice in (("What to do", found.cures), ("Worth knowing", found.notes)):
         if advice:
             print(f"\n{title}:")
-            place.print(Padding(bare_table([("*", text) for text in advice]), (0, 0, 0, 2), expand=False))
+            show(Padding(bare_table([("*", text) for text in advice]), (0, 0, 0, 2), expand=False))
     print(f"\n{marks['no' if found.bad else 'ok']} {found.verdict}")
-    sys.stdout.flush()

@@ -40,8 +40,7 @@ class Line:
         self._console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8"), markup=False, highlight=False)
         terminal.before = self.clear
         os.register_at_fork(after_in_child=self._abandon)
-        self._watch = watching(self._asked)  # to the end of the process: it ends with what holds it
-        self._watch.__enter__()
+        watching(self._asked)  # to the end of the process
         threading.Thread(target=self._run, name="costguard-status", daemon=True).start()
 
     def clear(self) -> None:

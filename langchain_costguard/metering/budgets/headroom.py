@@ -45,7 +45,7 @@ class Room(NamedTuple):
         return self.ceiling + self.granted - self.reserve - self.spent - self.held
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Headroom:
     """What one scope may still spend, at one moment. ``str()`` is an aligned table; Jupyter shows it as one.
 
@@ -85,6 +85,9 @@ class Headroom:
 
     def __str__(self) -> str:
         return table(_HEADER, self._cells(), left=3) if self.rows else _NOTHING
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return html_table(_HEADER, self._cells(), left=3) if self.rows else f"<p>{_NOTHING}</p>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -19,6 +19,15 @@ from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.voice import Voice
 
 _NOTHING: Mapping[str, Any] = {}
+
+
+class _OfAGuard:
+    """What a guard does not ignore. Of the class it says what is wrong: ``callbacks=[CostGuard]`` would be ignored."""
+
+    def __get__(self, guard: object, cls: type) -> bool:
+        if guard is None:
+            raise AttributeError(f"{cls.__name__} is a class: make a guard of it, and pass that: callbacks=[guard]")
+        return False
 
 
 class Callbacks(BaseCallbackHandler):
@@ -57,6 +66,8 @@ class Callbacks(BaseCallbackHandler):
         self.brake = brake
         self.lineage = lineage
         self.deferrals = deferrals
+
+    ignore_llm = ignore_chat_model = ignore_chain = cast("Any", _OfAGuard())
 
     @property
     def ignore_retriever(self) -> bool:
