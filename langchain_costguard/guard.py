@@ -120,7 +120,6 @@ class CostGuard(Callbacks):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        warn_of_loss(given, inner)
         self.store = _failing_over(inner, on_store_failure, voice) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
@@ -152,6 +151,7 @@ class CostGuard(Callbacks):
             deferrals=deferrals,
         )  # fmt: skip
         if not _extra_budgets:
+            warn_of_loss(given, inner)
             expect(self, given, tallies)
 
     def __repr__(self) -> str:

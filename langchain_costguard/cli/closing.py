@@ -50,7 +50,7 @@ class Closing:
     def close(self, file: str | None) -> int:
         """Say it all, write the file where one is wanted; returns the exit status."""
         if not self._plan.quiet and self.report.rows:
-            show("", tabular(self.report.by("agent", "model", "step")), "", stderr=True)
+            show("", tabular(self.report), "", stderr=True)
         if not self._plan.quiet or self.refused:
             said = " ".join([*self._sentences(), *self.warnings])
             print("costguard:", said, file=sys.stderr)
@@ -91,7 +91,7 @@ class Closing:
 
     def _verb(self) -> str:
         if self.reason == "killed":
-            return f"was ended by {signal.Signals(-self._code).name}"
+            return f"was ended by {_signal(-self._code)}"
         return _VERBS.get(self.reason, "failed")
 
     def _warnings(self) -> list[str]:
@@ -124,6 +124,13 @@ class Closing:
             ],
             "warnings": self.warnings,
         }
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _was(number: int) -> str:

@@ -34,6 +34,8 @@ class Program:
         """What to start: python with it, or, where there is no such file, the command of that name."""
         if not self.module and not os.path.exists(self.target) and (found := shutil.which(self.target)):
             return [found, *self.args]
+        if not self.module and _runs_itself(self.target):
+            return [os.path.abspath(self.target), *self.args]
         return [sys.executable, *self.words]
 
     def check(self) -> None:
@@ -44,6 +46,15 @@ class Program:
                 raise ValueError(f"no module named {top!r}")
         elif not os.path.exists(self.target) and not shutil.which(self.target):
             raise ValueError(f"there is no script {self.target!r}, and no command of that name")
+
+
+def _runs_itself(path: str) -> bool:
+    """Whether a file is a script of another language, which its first line names."""
+    if not os.path.isfile(path) or not os.access(path, os.X_OK):
+        return False
+    with open(path, "rb") as file:
+        first = file.readline(200)
+    return first.startswith(b"#!") and b"python" not in first
 
 
 class ProgramCommand(click.RichCommand):

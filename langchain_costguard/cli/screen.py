@@ -20,7 +20,10 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, title: str | None = None) -> Table:
-    """Cells in columns: the first ``left`` to the left, figures to the right, and never cut."""
+    """Cells in columns: the first ``left`` to the left, figures to the right, and never cut; no empty columns."""
+    kept = [n for n in range(len(header)) if n >= left or any(row[n] for row in rows)]
+    header, rows = [header[n] for n in kept], [[row[n] for n in kept] for row in rows]
+    left = sum(n < left for n in kept)
     made = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left"
     )

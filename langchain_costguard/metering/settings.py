@@ -74,7 +74,7 @@ def warn_of_loss(budgets: Sequence[Budget], store: Store) -> None:
             warnings.warn(
                 f"{budget!r}: its balance is kept in this process, and forgotten when that ends; keep it with "
                 "store=SQLiteStore('budgets.db') or RedisStore(url)",
-                stacklevel=5,
+                stacklevel=4,
             )
 
 

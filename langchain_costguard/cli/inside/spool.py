@@ -75,7 +75,13 @@ def told(folder: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
 
 def rows_of(facts: Sequence[dict[str, Any]]) -> list[tuple[list[str], list[int]]]:
     """The rows of one process's report: as it stood at its end, or else (it was killed) counted from what happened."""
-    whole = [fact for fact in facts if fact["kind"] == "rows"]
-    if whole:
-        return [(scope, counts) for scope, counts in whole[-1]["rows"]]
-    return [(fact["scope"], fact["changes"]) for fact in facts if fact["kind"] == "count"]
+    rows: list[tuple[list[str], list[int]]] = []
+    counted: list[tuple[list[str], list[int]]] = []
+    for fact in facts:
+        if fact["kind"] == "begun":  # a program that replaces itself (os.exec) begins anew in the same process
+            rows, counted = rows + counted, []
+        elif fact["kind"] == "count":
+            counted.append((fact["scope"], fact["changes"]))
+        elif fact["kind"] == "rows":
+            counted = [(scope, counts) for scope, counts in fact["rows"]]
+    return rows + counted
