@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
@@ -14,7 +14,7 @@ from langchain_costguard.metering.admission import Admission
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets import alerts as thresholds
-from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.budgets.budget import MEASURES, Budget
 from langchain_costguard.metering.budgets.ledger import Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.budgets.switch import KillSwitch
@@ -27,27 +27,38 @@ from langchain_costguard.metering.pricing.prices import Price, PriceBook, is_war
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
-from langchain_costguard.metering.settings import Settings
+from langchain_costguard.metering.settings import Settings, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
 from langchain_costguard.metering.terms import TermsBook
+from langchain_costguard.metering.unused import expect
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
+from langchain_costguard.observe.tightest import tightest
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.slips import forgiving
 
 if TYPE_CHECKING:
     from langchain_costguard.events.metered import Sink
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
+    from langchain_costguard.metering.seams.watching import watching
     from langchain_costguard.observe.report import Report
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 T = TypeVar("T")
 
 
+@forgiving(
+    budgets="CostGuard(*budgets)",
+    budget="CostGuard(Budget(...))",
+    **dict.fromkeys(("usd", "max_usd", "dollars", "limit"), "CostGuard(Budget(usd='0.50'))"),
+    **{name: f"CostGuard(Budget({name}=...))" for name in (*MEASURES[1:], "per", "window", "only")},
+    user="with guard.scope(user=...):",
+)
 class CostGuard(Callbacks):
     """Meters every chain, tool and model event, and refuses what does not fit the budgets before it is spent.
 
@@ -98,15 +109,16 @@ class CostGuard(Callbacks):
         token_counter: TokenCounter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        # Takes most of a second without a graph: now rather than at a refusal.
-        from langchain_costguard.vocabulary import errors  # noqa: F401
+        # Its errors take most of a second without a graph: now rather than at a refusal.
+        from langchain_costguard.metering.seams.quiet import quiet_refusals
 
-        budgets = (*budgets, *_extra_budgets)
+        given, budgets = budgets, (*budgets, *_extra_budgets)
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
             wait=wait, token_counter=token_counter, clock=clock,
         )  # fmt: skip
+        quiet_refusals()
         self.key = uuid.uuid4().hex
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
@@ -145,6 +157,19 @@ class CostGuard(Callbacks):
         )  # fmt: skip
         if not is_warm():
             self.aside.prepare(warm)
+        if not _extra_budgets:
+            warn_of_loss(given, inner)
+            expect(self, given, tallies)
+
+    def __repr__(self) -> str:
+        store = type(getattr(self.store, "primary", self.store)).__name__
+        budgets = f"{len(self.budgets)} budget{'' if len(self.budgets) == 1 else 's'}"
+        tight = tightest(self.budgets, self.meter.tallies.report().rows)
+        return f"CostGuard({budgets}, {store}{f', tightest: {tight}' if tight else ''})"
+
+    def __getattr__(self, name: str) -> Any:
+        remedy = f"; {_NO_MANAGER}" if name in _OF_A_MANAGER else ""
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}{remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -217,7 +242,7 @@ class CostGuard(Callbacks):
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
         amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
-        label, account = _granted_to(what, scope)
+        label, account = grants.granted_to(what, scope)
         gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
         try:
             if not grants.give(self.store, gifts, key=key, now=now):
@@ -242,8 +267,11 @@ class CostGuard(Callbacks):
         finally:
             scopes.ambient.reset(token)
 
-    def watch(self) -> AbstractContextManager[None]:
-        """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change."""
+    def watch(self) -> watching:
+        """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change.
+
+        Without ``with``: from now on, until ``stop()`` of what is returned.
+        """
         from langchain_costguard.metering.seams.watching import watching
 
         return watching(self)
@@ -327,17 +355,8 @@ def _failing_over(
     return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=waits_by)
 
 
-def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
-    """The label of the budget that is given something, and, of a refusal, the account that refused."""
-    if isinstance(what, (Budget, str)):
-        return (what if isinstance(what, str) else what.label), None
-    facts = getattr(what, "facts", {})
-    if "budget" not in facts:
-        raise ValueError(f"grant: {what!r} is no refusal by a budget, nor a budget or its label")
-    if scope is not None:
-        raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
-    return facts["budget"], facts.get("account", "")
-
+_OF_A_MANAGER = frozenset(("parent_run_id", "handlers", "inheritable_handlers", "add_handler", "copy"))
+_NO_MANAGER = "callbacks are a list: config={'callbacks': [guard]}"
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()
 """The guards of this process by their key, for what is pickled and comes back."""

@@ -94,10 +94,10 @@ def test_it_reads_as_a_table(call: Caller) -> None:
     guard = CostGuard(Budget(per="session", usd="0.01", seconds=60, name="<b>"), prices=PRICES, clock=clock)
     call(model(), "hi", {"callbacks": [guard]})
     assert str(guard.headroom()) == (
-        "budget  window  measure       spent   held        left      cap\n"
-        "------  ------  -------  ----------  -----  ----------  -------\n"
-        "<b>     -       usd      $0.0000750  $0.00  $0.0099250  $0.0100\n"
-        "<b>     -       seconds       0.0 s      -      60.0 s   60.0 s"
+        "budget  window  measure      spent       held       left        cap\n"
+        "------  ------  -------  ---------  ---------  ---------  ---------\n"
+        "<b>     -       usd      $0.000075  $0.000000  $0.009925  $0.010000\n"
+        "<b>     -       seconds      0.0 s          -     60.0 s     60.0 s"
     )
     shown = guard.headroom()._repr_html_()
     assert "<b>" not in shown

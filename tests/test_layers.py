@@ -85,6 +85,12 @@ ONLY_IN = {
     "langsmith": ["steering/seams/middleware.py"],
     "requests": [],
     "httpx": ["cli/*"],
+    "click": ["cli/*", "cli/*/*"],
+    "rich_click": ["cli/*", "cli/*/*"],
+    "rich": ["cli/*", "cli/*/*"],
+    "nbclient": ["cli/*/*"],
+    "nbformat": ["cli/*/*"],
+    "h11": ["testing/http.py"],
 }
 """The only places that know of these packages."""
 
@@ -225,6 +231,10 @@ HEAVY = [
     "langgraph",
     "langchain_openai",
     "requests",
+    "click",
+    "rich_click",
+    "rich",
+    "h11",
 ]
 BRINGS = {
     "import langchain_costguard": [*HEAVY, "langchain_core", "pydantic", "sqlite3"],

@@ -4,77 +4,173 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
+import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_costguard.cli.gauge import Gauge
-from langchain_costguard.cli.program import Ending
+from langchain_costguard.cli.inside.plan import Plan
+from langchain_costguard.cli.inside.spool import rows_of, told
+from langchain_costguard.cli.screen import show, tabular
+from langchain_costguard.cli.supervising import status_of
 from langchain_costguard.cli.words import count
-from langchain_costguard.vocabulary.errors import CostGuardError
-from langchain_costguard.vocabulary.money import show, usd
+from langchain_costguard.metering.budgets.headroom import Room
+from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.observe.report import Report, Tally
+from langchain_costguard.vocabulary.money import show as money
+from langchain_costguard.vocabulary.money import usd
 
 STOPPED = 75
 """Exit status when the guard stopped the program (``EX_TEMPFAIL``: nothing is wrong with the program)."""
+_ENDING = 0.5
+_VERBS = {"finished": "finished", "exited": "ended", "interrupted": "was interrupted", "failed": "failed"}
 
 
-def refusal_in(error: BaseException | None) -> CostGuardError | None:
-    """The refusal that an error is, was caused by, or was raised while handling; groups are searched, too."""
-    seen: set[int] = set()
-    queue = [error]
-    while queue:
-        found = queue.pop(0)
-        if found is None or id(found) in seen:
-            continue
-        if isinstance(found, CostGuardError):
-            return found
-        seen.add(id(found))
-        queue += [found.__cause__, found.__context__]
-        if isinstance(found, BaseExceptionGroup):
-            queue += found.exceptions
-    return None
+class Closing:
+    """The end of a run: made from what its processes told, and from the balances."""
+
+    def __init__(self, plan: Plan, words: Sequence[str], pid: int, code: int) -> None:
+        self._plan = plan
+        self._words = list(words)
+        self._facts = dict(told(plan.folder))
+        self._end = next((f for f in reversed(self._facts.get(pid, [])) if f["kind"] == "end"), None)
+        self._code = code
+        self.report = Report(
+            [(scope, Tally(*counts)) for facts in self._facts.values() for scope, counts in rows_of(facts)]
+        ).by(*Report(()).dimensions)
+        self.refused = [fact for facts in self._facts.values() for fact in facts if fact["kind"] == "refused"]
+        self.reason = self._reason()
+        self.refusal = self._end["refusal"] if self._end and self.reason == "refused" else None
+        self.warnings = self._warnings()
+        self.status = STOPPED if self.reason == "refused" else status_of(code)
+
+    def close(self, file: str | None) -> int:
+        """Say it all, write the file where one is wanted; returns the exit status."""
+        if not self._plan.quiet and self.report.rows:
+            show("", tabular(self.report), "", stderr=True)
+        if not self._plan.quiet or self.refused:
+            said = " ".join([*self._sentences(), *self.warnings])
+            print("costguard:", said, file=sys.stderr)
+        if file:
+            Path(file).write_text(json.dumps(self._content(), indent=2) + "\n", "utf-8")
+        return self.status
+
+    def _reason(self) -> str:
+        """One word for how the program ended."""
+        if self._end is None:
+            return "killed" if self._code < 0 else "exited" if self._code else "finished"
+        if self._end["error"] == "KeyboardInterrupt":
+            return "interrupted"
+        if self._end["refusal"] and self._code:
+            return "refused"
+        if self._code < 0:
+            return "killed"
+        return "failed" if self._end["error"] and self._code else "exited" if self._code else "finished"
+
+    def _sentences(self) -> list[str]:
+        """What became of the run, in a sentence or two."""
+        total = self.report.total
+        calls = f"{count(total.calls, 'model call')} and {count(total.tool_calls, 'tool call')}"
+        spent = f"{money(total.spent)} for {calls}"
+        if self.refusal is not None:
+            others = total.refused - 1
+            more = [f"{count(others, 'other call')} {_was(others)} refused before."] if others > 0 else []
+            return [f"stopped by the guard after {spent}.", self.refusal, *more]
+        if not (total.calls or total.tool_calls or total.refused or total.saved):
+            return [
+                "no call of LangChain was seen; what a program asks of a provider without LangChain is not metered."
+            ]
+        said = [f"the program {self._verb()}; it spent {spent}."]
+        if self.refused:
+            first = self.refused[0]["message"]
+            said.append(f"{count(total.refused, 'call')} {_was(total.refused)} refused. First: {first}")
+        return said
+
+    def _verb(self) -> str:
+        if self.reason == "killed":
+            return f"was ended by {_signal(-self._code)}"
+        return _VERBS.get(self.reason, "failed")
+
+    def _warnings(self) -> list[str]:
+        """What could not be guarded, and what still runs."""
+        lines = {fact["words"] for facts in self._facts.values() for fact in facts if fact["kind"] == "unguarded"}
+        notes = {path.read_text("utf-8") for path in Path(self._plan.folder).glob("unguarded-*")}
+        said = [f"Not guarded: {'; '.join(sorted(lines | notes))}."] if lines or notes else []
+        if alive := _alive(self._facts):
+            one = "1 process that it started still runs"
+            said.append(
+                f"{one if alive == 1 else f'{alive} processes that it started still run'}, under the same limits."
+            )
+        return said
+
+    def _content(self) -> dict[str, Any]:
+        """The report for programs; money is text, so that no reader rounds it."""
+        kinds = Counter((f["error"], f["of"], f["name"], f["agent"]) for f in self.refused)
+        first = {(f["error"], f["of"], f["name"], f["agent"]): f["message"] for f in reversed(self.refused)}
+        report = self.report
+        return {
+            "program": self._words,
+            "exit": {"status": self.status, "reason": self.reason, "message": self.refusal},
+            "limits": _limits(_balances(self._plan)),
+            "total": {k: _plain(v) for k, v in report.by().to_dicts()[0].items()} if report.rows else {},
+            "rows": [{k: _plain(v) for k, v in row.items()} for row in report.to_dicts()],
+            "actions": [{k: _plain(v) for k, v in row.items()} for row in report.actions.to_dicts()],
+            "refusals": [
+                {"error": e, "kind": k, "name": n, "agent": a, "count": number, "first": first[e, k, n, a]}
+                for (e, k, n, a), number in kinds.items()
+            ],
+            "warnings": self.warnings,
+        }
 
 
-def reason_of(ending: Ending) -> str:
-    """One word for how a program ended."""
-    error = ending.error
-    if error is None:
-        return "finished"
-    if isinstance(error, SystemExit):
-        return "exited"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return "refused" if refusal_in(error) is not None else "failed"
-
-
-def table_of(gauge: Gauge) -> str:
-    """Who spent what; empty where nothing was metered."""
-    report = gauge.guard.report()
-    return str(report.by("agent", "model", "step")) if report.rows else ""
-
-
-def sentences(gauge: Gauge, ending: Ending) -> list[str]:
-    """What became of the run, in a sentence or two."""
-    total = gauge.guard.report().total
-    spent = f"{show(total.spent)} for {count(total.calls, 'model call')} and {count(total.tool_calls, 'tool call')}"
-    refusal = refusal_in(ending.error) if reason_of(ending) == "refused" else None
-    if refusal is not None:
-        said = [f"stopped by the guard after {spent}.", str(refusal)]
-        others = total.refused - 1
-        return said + ([f"{count(others, 'other call')} {_was(others)} refused before."] if others > 0 else [])
-    if not (total.calls or total.tool_calls or total.refused or total.saved):
-        return ["no call of LangChain was seen; what a program asks of a provider without LangChain is not metered."]
-    word = {"finished": "finished", "exited": "ended", "interrupted": "was interrupted"}.get(
-        reason_of(ending), "failed"
-    )
-    said = [f"the program {word}; it spent {spent}."]
-    if total.refused and gauge.reasons:
-        said.append(f"{count(total.refused, 'call')} {_was(total.refused)} refused. First: {gauge.reasons[0].message}")
-    return said
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _was(number: int) -> str:
     return "was" if number == 1 else "were"
+
+
+def _alive(pids: Iterable[int]) -> int:
+    """How many of these processes run on, and are not merely about to end."""
+    if os.name != "posix":
+        return 0
+    until = time.monotonic() + _ENDING
+    left = [pid for pid in pids if _is_there(pid)]
+    while left and time.monotonic() < until:
+        time.sleep(0.02)
+        left = [pid for pid in left if _is_there(pid)]
+    return len(left)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _balances(plan: Plan) -> Sequence[Room]:
+    """The accounts of the run's budget; nothing where there is none, or no answer."""
+    from langchain_costguard.metering.budgets.ledger import Ledger
+    from langchain_costguard.vocabulary.scope import Scope
+
+    budget, now = plan.made_budget(), time.time()
+    if budget is None:
+        return ()
+    store = plan.made_store()
+    watch = Ledger([budget], store, hold_seconds=600).watch(Scope(), now)
+    try:
+        return watch.headroom(store.read(watch.names, now=now), now).rows
+    except StoreError:
+        return ()
 
 
 def check_writable(file: str) -> None:
@@ -87,37 +183,17 @@ def check_writable(file: str) -> None:
         raise ValueError(f"--json: {file!r} cannot be written")
 
 
-def write_json(file: str, gauge: Gauge, ending: Ending, status: int, words: list[str]) -> None:
-    """Write the report; money is text, so that no reader rounds it."""
-    report = gauge.guard.report()
-    refusal = refusal_in(ending.error) if reason_of(ending) == "refused" else None
-    kinds = Counter((e.error, e.kind, e.name, e.scope.agent) for e in gauge.reasons)
-    first = {(e.error, e.kind, e.name, e.scope.agent): e.message for e in reversed(gauge.reasons)}
-    content = {
-        "program": words,
-        "exit": {"status": status, "reason": reason_of(ending), "message": str(refusal) if refusal else None},
-        "limits": _limits(gauge),
-        "total": {k: _plain(v) for k, v in report.by().to_dicts()[0].items()} if report.rows else {},
-        "rows": [{k: _plain(v) for k, v in row.items()} for row in report.to_dicts()],
-        "actions": [{k: _plain(v) for k, v in row.items()} for row in report.actions.to_dicts()],
-        "refusals": [
-            {"error": e, "kind": k, "name": n, "agent": a, "count": number, "first": first[e, k, n, a]}
-            for (e, k, n, a), number in kinds.items()
-        ],
-    }
-    Path(file).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _limits(gauge: Gauge) -> dict[str, Any]:
+def _limits(rows: Sequence[Room]) -> dict[str, Any]:
     limits: dict[str, Any] = {}
-    for measure, balance in gauge.balances().items():
-        figures = {"cap": balance.cap, "spent": balance.spent, "held": balance.held, "left": balance.left}
-        if measure == "usd":
-            limits[measure] = {name: str(usd(value)) for name, value in figures.items()}
-        elif measure == "seconds":
-            limits[measure] = {name: value / 1000 for name, value in figures.items()}
+    for row in rows:
+        cap, spent = row.ceiling + row.granted, max(0, row.spent)
+        figures = {"cap": cap, "spent": spent, "held": row.held, "left": cap - spent - row.held}
+        if row.measure == "usd":
+            limits[row.measure] = {name: str(usd(value)) for name, value in figures.items()}
+        elif row.measure == "seconds":
+            limits[row.measure] = {name: value / 1000 for name, value in figures.items()}
         else:
-            limits[measure] = figures
+            limits[row.measure] = figures
     return limits
 
 

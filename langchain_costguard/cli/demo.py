@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from langchain_costguard.cli.closing import table_of
-from langchain_costguard.cli.gauge import Gauge
-from langchain_costguard.cli.live import Live
+import rich_click as click
+
+from langchain_costguard.cli.inside.voice import alert
+from langchain_costguard.cli.screen import show, tabular
 from langchain_costguard.cli.words import count
-from langchain_costguard.events.metered import CallSettled, Event, Refused
+from langchain_costguard.events.metered import Alert, CallSettled, Event
 from langchain_costguard.guard import CostGuard
 from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.seams.quiet import quiet_refusals
@@ -38,8 +37,9 @@ _PAGE = " ".join(
 )
 
 
-def demo(options: argparse.Namespace) -> int:
-    """Show it; returns the exit status."""
+@click.command()
+def command() -> int:
+    """Watch a stuck agent being stopped: no key, no network."""
     for package in ("langchain", "langchain_openai"):
         if find_spec(package) is None:
             raise ValueError(f"the demo needs {package}: pip install 'langchain-costguard[agents,openai]'")
@@ -51,16 +51,14 @@ def demo(options: argparse.Namespace) -> int:
         print(_INTRO.format(usd=_USD, url=provider.url))
         budget = Budget(per="all", usd=_USD, name="demo")
         guard = CostGuard(budget)
-        gauge = Gauge(guard, budget)
-        live = Live(gauge, sys.stdout)
-        guard.add_sink(_call_by_call(live))
+        guard.add_sink(_call_by_call())
         refusal = None
-        with guard.watch(), live:
+        with guard.watch():
             try:
                 _agent(provider).invoke({"messages": [("user", _QUESTION)]})
             except CostGuardError as error:
                 refusal = error
-        return _close(gauge, provider, refusal)
+        return _close(guard, provider, refusal)
 
 
 def _agent(provider: FakeProvider) -> Any:
@@ -73,28 +71,25 @@ def _agent(provider: FakeProvider) -> Any:
     return create_agent(provider.openai(_MODEL, max_tokens=300), [search], name="research")
 
 
-def _call_by_call(live: Live) -> Callable[[Event], None]:
+def _call_by_call() -> Callable[[Event], None]:
     """A sink that says what each call cost; the refusal is told at the end."""
     made: list[CallSettled] = []
 
     def tell(event: Event) -> None:
-        if isinstance(event, Refused):
-            live.note(event)
-            return
-        live(event)
+        if isinstance(event, Alert):
+            print(f"costguard: {alert(event)}")
         if isinstance(event, CallSettled):
             made.append(event)
             tokens = f"{event.usage.input_tokens:6,} tokens in {event.usage.output_tokens:4} out"
-            live.say(f"  call {len(made):2} {tokens}   {_exact(event.charge)}   wants to search again")
+            print(f"  call {len(made):2} {tokens}   {_exact(event.charge)}   wants to search again", flush=True)
 
     return tell
 
 
-def _close(gauge: Gauge, provider: FakeProvider, refusal: CostGuardError | None) -> int:
+def _close(guard: CostGuard, provider: FakeProvider, refusal: CostGuardError | None) -> int:
     served = provider.usage()
-    billed = _billed(gauge.guard, provider)
-    spent = gauge.balances()["usd"].spent
-    print(f"\n{table_of(gauge)}\n")
+    billed, spent = _billed(guard, provider), guard.report().total.spent
+    show("", tabular(guard.report().by("agent", "model", "step")), "")
     if refusal is None:
         print("The agent was not stopped: this is a bug in costguard.")
         return 1

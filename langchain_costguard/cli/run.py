@@ -2,102 +2,125 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
+import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from langchain_costguard.cli.closing import STOPPED, check_writable, reason_of, sentences, table_of, write_json
-from langchain_costguard.cli.gauge import Gauge
-from langchain_costguard.cli.live import Live
-from langchain_costguard.cli.program import Ending, Program, play
-from langchain_costguard.cli.tags import parsed, tagged
-from langchain_costguard.guard import CostGuard
-from langchain_costguard.metering.budgets.budget import Budget
-from langchain_costguard.metering.seams.quiet import quiet_refusals
-from langchain_costguard.vocabulary.errors import CostGuardError
+import rich_click as click
+
+from langchain_costguard.cli import options
+from langchain_costguard.cli.closing import Closing, check_writable
+from langchain_costguard.cli.inside.plan import Plan
+from langchain_costguard.cli.program import Program, ProgramCommand, program
+from langchain_costguard.cli.screen import warn
+from langchain_costguard.cli.supervising import supervise
+from langchain_costguard.cli.tags import parsed
 
 _MEASURES: Mapping[str, Callable[[str], Any]] = {
     "usd": str, "tokens": int, "model_calls": int, "tool_calls": int, "steps": int, "seconds": float,
 }  # fmt: skip
-_WEEK = 7 * 86_400
 
 
-class _OwnAccount(Budget):
-    """The budget of one run alone: nobody asks for its account when the run is over."""
+@click.command(cls=ProgramCommand, context_settings={"allow_interspersed_args": False})
+@options.limits
+@options.scope("who is spending")
+@options.store
+@click.option("--json", "file", metavar="FILE", help="write the report to this file")
+@click.option("--quiet", is_flag=True, help="no status and no table; say only what was refused")
+@click.argument("words", nargs=-1, metavar="PROGRAM [ARGS]...", type=click.UNPROCESSED)
+def command(
+    words: tuple[str, ...],
+    scope: tuple[str, ...],
+    store: str | None,
+    file: str | None,
+    quiet: bool,
+    **limits: str | None,
+) -> int:
+    """Run a program under a budget.
 
-    def idle(self) -> int:
-        return _WEEK
+    PROGRAM is a script, -m MODULE, a notebook, or a command such as streamlit or uvicorn. It runs as it would without
+    us, with every LangChain and LangGraph call in it metered, and refused when it does not fit the limits. These are
+    for the run as a whole, the Python processes it starts included; without a limit, it is metered only. Other
+    programs that it starts, and Python without this environment, cannot be guarded.
+
+    With --store, runs that give the same --scope share one account: together they stay within the limits; without
+    --scope a run has an account of its own. Options come before the program; what follows is the program's own.
+
+    The table and the JSON file come at the end, however the program ends. Exit status: 75 when the guard stopped the
+    program, 2 when costguard was called wrongly, else the program's own.
+    """
+    what = program(words, "run")
+    tags = parsed(scope)
+    given = {measure: _number(measure, text) for measure, text in limits.items() if text is not None}
+    name, own = _account(store, tags)
+    with tempfile.TemporaryDirectory(prefix="costguard-run-", ignore_cleanup_errors=True) as folder:
+        plan = Plan(folder, os.getpid(), _absolute(store), name, own, given, tags, quiet)
+        plan.made_budget()  # says what is wrong with the limits
+        if store:
+            plan.made_store()
+        if file:
+            check_writable(file)
+        what.check()
+        _mention(what, given, quiet)
+        plan.write()
+        pid, code = supervise(_started(what), plan.environment())
+        return Closing(plan, what.words, pid, code).close(file)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the program; returns the exit status."""
-    program: Program = options.program
-    tags = parsed(options.scope)
-    budget = _budget(options, tags)
-    if options.json:
-        check_writable(options.json)
-    program.check()
-    guard = _guard(options.store, budget, tags)
-    quiet_refusals()
-    gauge = Gauge(guard, budget)
-    live = Live(gauge, sys.stderr)
-    guard.add_sink(gauge if options.quiet else live)
-    with tagged(tags), guard.watch(), nullcontext() if options.quiet else live:
-        ending = play(program)
-    return _close(options, gauge, ending)
+def _started(what: Program) -> list[str]:
+    return notebook_command(what.target) if what.notebook else what.command
 
 
-def _close(options: argparse.Namespace, gauge: Gauge, ending: Ending) -> int:
-    stopped = reason_of(ending) == "refused"
-    status = STOPPED if stopped else ending.status
-    sys.stdout.flush()
-    if not isinstance(ending.error, CostGuardError):
-        ending.show()
-    table = "" if options.quiet else table_of(gauge)
-    if table:
-        print(f"\n{table}\n", file=sys.stderr)
-    if not options.quiet or gauge.refused:
-        print("costguard:", " ".join(sentences(gauge, ending)), file=sys.stderr)
-    if options.json:
-        write_json(options.json, gauge, ending, status, options.program.words)
-    return status
+def notebook_command(path: str) -> list[str]:
+    """What runs a notebook's cells."""
+    import sys
+    from importlib.util import find_spec
+
+    for package in ("nbclient", "nbformat", "ipykernel"):
+        if find_spec(package) is None:
+            raise ValueError(f"a notebook needs {package}: pip install 'langchain-costguard[notebook]'")
+    return [sys.executable, "-m", "langchain_costguard.cli.inside.notebook", path]
 
 
-def _budget(options: argparse.Namespace, tags: Mapping[str, str]) -> Budget | None:
-    """One account for the whole run: no thread id or user that the program sets opens another."""
-    limits = {}
-    for measure, read in _MEASURES.items():
-        text = getattr(options, measure)
-        if text is not None:
-            limits[measure] = _number(measure, text, read)
-    if not limits:
-        return None
-    if options.store is None:
-        return Budget(per="all", name="run", **limits)
+def _mention(what: Program, given: Mapping[str, Any], quiet: bool) -> None:
+    """Say what a person may not have meant: a limit behind the program's name, or none at all."""
+    flags = {options.flag_of(measure): measure for measure in _MEASURES}
+    for word in what.args:
+        flag = word.partition("=")[0]
+        if flag in flags and flags[flag] not in given:
+            warn(f"{flag} comes after {what.target} and so is the program's own; a limit comes before it.")
+            return
+    if not given and not quiet:
+        warn("no limit was given: this run is metered only (--usd 0.50 sets one).")
+
+
+def _account(store: str | None, tags: Mapping[str, str]) -> tuple[str, bool]:
+    """The budget's name, and whether it is this run's own."""
+    if not store:
+        return "run", False
     if tags:
-        return Budget(per="all", name=" ".join(["run", *(f"{k}={v}" for k, v in sorted(tags.items()))]), **limits)
-    return _OwnAccount(per="all", name=f"run {time.strftime('%Y-%m-%d %H:%M:%S')} {_nonce()}", **limits)
+        return " ".join(["run", *(f"{k}={v}" for k, v in sorted(tags.items()))]), False
+    return f"run {time.strftime('%Y-%m-%d %H:%M:%S')} {uuid4().hex[:6]}", True
 
 
-def _number(measure: str, text: str, read: Callable[[str], Any]) -> Any:
+def _absolute(store: str | None) -> str:
+    """The store's URL, for processes in whatever folder."""
+    from langchain_costguard.metering.stores.urls import place_of
+
+    place = place_of(store) if store else None
+    if place is None or place[0] != "sqlite":
+        return store or ""
+    return f"sqlite:{Path(place[1]).absolute()}"
+
+
+def _number(measure: str, text: str) -> Any:
+    read = _MEASURES[measure]
     try:
         return read(text)
     except ValueError:
         kind = "whole number" if read is int else "number"
         raise ValueError(f"{measure}: {text!r} must be a {kind} above zero") from None
-
-
-def _nonce() -> str:
-    from uuid import uuid4
-
-    return uuid4().hex[:6]
-
-
-def _guard(store: str | None, budget: Budget | None, tags: Mapping[str, str]) -> CostGuard:
-    from langchain_costguard.metering.stores import open_store
-
-    balances = open_store(store) if store else None
-    return CostGuard(*([budget] if budget else []), store=balances, session=tags.get("session"))

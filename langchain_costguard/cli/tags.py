@@ -1,14 +1,9 @@
-"""``--scope``: tags for everything a program does, in its bare threads, too."""
+"""``--scope``: tags for everything a program does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
-from langchain_core.callbacks import BaseCallbackHandler
-
-from langchain_costguard.metering.seams.watching import watching
 from langchain_costguard.vocabulary import scope as scopes
 
 
@@ -25,32 +20,3 @@ def parsed(given: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"--scope: {text!r} is not NAME=VALUE, such as user=u1")
         tags[name] = value
     return scopes.checked(tags)
-
-
-@contextmanager
-def tagged(tags: Mapping[str, str]) -> Iterator[None]:
-    """Tag everything in the block. Enter it before the guard watches, so that threads are tagged before it looks."""
-    if not tags:
-        yield
-        return
-    token = scopes.ambient.set(tags)
-    try:
-        with watching(_Tagger(tags)):
-            yield
-    finally:
-        scopes.ambient.reset(token)
-
-
-class _Tagger(BaseCallbackHandler):
-    """A new thread starts without its parent's context variables: sets the tags at the first event there."""
-
-    run_inline = True
-
-    def __init__(self, tags: Mapping[str, str]) -> None:
-        self._tags = tags
-
-    def _tag(self, *args: Any, **kwargs: Any) -> None:
-        if not scopes.ambient.get():
-            scopes.ambient.set(self._tags)
-
-    on_chain_start = on_chat_model_start = on_llm_start = on_tool_start = _tag

@@ -206,7 +206,9 @@ class Admission:
 
     def _advice(self, call: Call, denial: Denial) -> str:
         """What to do about a refusal that is due to the length a reply may have."""
-        if call.asked is None or not self._meter.floor <= affordable(call, denial) < call.ceiling:
+        if call.asked is None:
+            return f"{self._meter.floor:,} output tokens are assumed, as no most is stated: set max_tokens."
+        if not self._meter.floor <= affordable(call, denial) < call.ceiling:
             return ""
         return (
             f"Its output may be {call.ceiling:,} tokens long: ask for less with max_tokens, "

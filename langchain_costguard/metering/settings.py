@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -54,8 +55,27 @@ class Settings:
 def _check_budgets(budgets: Sequence[Any]) -> None:
     for budget in budgets:
         if not isinstance(budget, Budget):
-            hint = "; pass each on its own: CostGuard(*budgets)" if isinstance(budget, (list, tuple)) else ""
-            raise ValueError(f"budgets: {budget!r} is not a Budget{hint}")
+            raise ValueError(f"budgets: {budget!r} is not a Budget{_remedy(budget)}")
+
+
+def _remedy(budget: Any) -> str:
+    if isinstance(budget, (list, tuple)):
+        return "; pass each on its own: CostGuard(*budgets)"
+    if isinstance(budget, type):
+        return "; give it limits: Budget(usd='0.50')"
+    amount = isinstance(budget, (str, int, float)) and not isinstance(budget, bool)
+    return f"; write CostGuard(Budget(usd={str(budget)!r}))" if amount else ""
+
+
+def warn_of_loss(budgets: Sequence[Budget], store: Store) -> None:
+    """Warn of a budget that outlives its balances: a month begins anew with each process."""
+    for budget in budgets:
+        if budget.window in ("week", "month") and not store.shared:
+            warnings.warn(
+                f"{budget!r}: its balance is kept in this process, and forgotten when that ends; keep it with "
+                "store=SQLiteStore('budgets.db') or RedisStore(url)",
+                stacklevel=4,
+            )
 
 
 def _check_store(store: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any
 
 from langchain_costguard.observe.actions import Actions
@@ -34,6 +35,11 @@ class Tally:
     cacheable: int = 0
     """Input tokens of the calls whose prompts the provider could have had in its cache: those that are long enough,
     to models that charge less for what is cached."""
+
+    @property
+    def usd(self) -> Decimal:
+        """What was spent, in USD."""
+        return usd(self.spent)
 
     @property
     def hit_rate(self) -> float | None:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.vocabulary.slips import hint
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -62,6 +64,9 @@ class Tabular(ABC):
         header, body, left = self._cells()
         return table(header, body, left=left) if body else self.NOTHING
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         header, body, left = self._cells()
         return html_table(header, body, left=left) if body else f"<p>{self.NOTHING}</p>"
@@ -96,5 +101,5 @@ def chosen(dimensions: Sequence[str], known: Sequence[str]) -> list[int]:
     """
     for name in dimensions:
         if name not in known:
-            raise ValueError(f"by: {name!r} is not one of {', '.join(known)}")
+            raise ValueError(f"by: {name!r} is not one of {', '.join(known)}{hint(name, known)}")
     return [known.index(name) for name in dimensions]

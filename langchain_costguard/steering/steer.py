@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,6 +19,7 @@ from langchain_costguard.steering.policies.loops import LoopDetector
 from langchain_costguard.steering.policies.retries import Retry
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.vocabulary.money import Money
+from langchain_costguard.vocabulary.slips import forgiving
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
 
 
+@forgiving(
+    retries="retry=Retry(attempts=...)",
+    max_retries="retry=Retry(attempts=...)",
+    attempts="retry=Retry(attempts=...)",
+    circuit_breaker="breaker=Breaker()",
+    budget="CostGuard(Budget(...)), and steer that guard",
+    usd="CostGuard(Budget(usd=...)), and steer that guard",
+    approve="approve_tools={'send_*'}",
+    model="steer(guard, router=...), or give the agent another model",
+)
 def steer(
     guard: CostGuard,
     *,
@@ -101,6 +113,19 @@ class Steered(Steering, Sequence["AgentMiddleware[Any, Any]"]):
     """
 
     _middleware: AgentMiddleware[Any, Any] | None = None
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Beside others in a list of middleware, it stands for its own: an agent asks for the class of each.
+
+        Where no agent was ever imported, nobody can ask.
+        """
+        return type(self[0]) if "langchain.agents.middleware" in sys.modules else type(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "langchain.agents.middleware" not in sys.modules:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self[0], name)
 
     def __len__(self) -> int:
         return 1

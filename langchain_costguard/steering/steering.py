@@ -172,7 +172,14 @@ class Steering:
             )
 
     def __repr__(self) -> str:
-        return f"steer({self.guard!r}, on_exceeded={self.on_exceeded!r}, ...)"
+        layers = (
+            ("breaker", self.tool_circuits), ("model_breaker", self.model_circuits), ("retry", self.retry),
+            ("loops", self.loops), ("approve_tools", self.approve_tools), ("guardrails", self.guardrails),
+            ("throttle", self.pace or self._rate), ("router", self._router), ("cascade", self._tiers),
+            ("cache", self._caches), ("prompt_cache", self._prompts),
+        )  # fmt: skip
+        on = ", ".join(name for name, policy in layers if policy)
+        return f"steer({self.guard!r}, on_exceeded={self.on_exceeded!r}, with {on or 'no policies'})"
 
 
 def _composed(layers: Sequence[_Layer], here: Here) -> Asking:

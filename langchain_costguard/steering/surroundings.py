@@ -11,8 +11,7 @@ from langgraph.types import interrupt
 
 from langchain_costguard.events.steered import Interrupted, Steered
 from langchain_costguard.metering.admission import spending_reserve
-from langchain_costguard.metering.seams.quiet import quiet_refusals
-from langchain_costguard.metering.seams.watching import attached, attached_here
+from langchain_costguard.metering.seams.watching import attached
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _NOTHING: Mapping[str, Any] = {}
 _NUMBERED = ("seq:step:", "map:key:", "graph:step:", "branch:", "langsmith:")
-quiet_refusals(lambda: attached_here() is not None)  # what is refused in a flow is answered there
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A small HTTP/1.1 server on loopback: one thread, one asyncio loop, keep-alive, streams, and news of hang-ups.
 
 One loop rather than a thread a connection: a thousand connections at once stay cheap on two cores, and a client that
-goes away is an event that cancels its handler, instead of a write that may fail much later.
+goes away is an event that cancels its handler, instead of a write that may fail much later. h11 speaks the protocol; an
+ASGI server would tell of a hang-up only to those who ask.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
+import h11
+
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 _BACKLOG = 4096  # connections that may wait to be accepted; the kernel's own limit (somaxconn) still applies
+_LONGEST_HEAD = 1 << 20
 
 
 class Exchange:
@@ -25,15 +29,15 @@ class Exchange:
     A client that hangs up cancels the handler: every ``await`` in it may raise ``CancelledError``.
     """
 
-    def __init__(self, connection: _Connection, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
-        self.method = method
-        self.path = path
-        self.headers = headers
+    def __init__(self, connection: _Connection, head: h11.Request, body: bytes, *, keep_alive: bool) -> None:
+        self.method = head.method.decode()
+        self.path = head.target.decode("latin-1").partition("?")[0]
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         """Header names are in lower case."""
         self.body = body
         # An asyncio client's pool outlives the loop that its connections belong to (langchain keeps one client for
         # each base URL), so a second asyncio.run() in a test would find dead connections: those are not kept alive.
-        self._keep = headers.get("x-stainless-async", "false") == "false"
+        self._keep = keep_alive and self.headers.get("x-stainless-async", "false") == "false"
         self._connection = connection
 
     def json(self) -> dict[str, Any]:
@@ -47,35 +51,24 @@ class Exchange:
         """Answer at once with a JSON body."""
         data = json.dumps(payload, separators=(",", ":")).encode()
         extra = {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}
-        self._connection.write(self._head(status, extra) + data)
-        self._done()
+        self._connection.send(self._head(status, extra), h11.Data(data), h11.EndOfMessage())
 
     def stream(self) -> None:
         """Begin a stream of server-sent events."""
-        extra = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
-        self._connection.write(self._head(200, extra))
+        self._connection.send(self._head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}))
 
     async def send(self, data: bytes) -> None:
         """Let the loop see whether the client is still there and reads, then send one part of a stream."""
         await self._connection.drained()
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._connection.send(h11.Data(data))
 
     def end(self) -> None:
         """End a stream."""
-        self._connection.write(b"0\r\n\r\n")
-        self._done()
+        self._connection.send(h11.EndOfMessage())
 
-    def _head(self, status: int, headers: Mapping[str, str]) -> bytes:
+    def _head(self, status: int, headers: Mapping[str, str]) -> h11.Response:
         fields = {**headers, "Connection": "keep-alive" if self._keep else "close"}
-        lines = [
-            f"HTTP/1.1 {status} {_phrase(status)}",
-            *(f"{name}: {value}" for name, value in fields.items()),
-        ]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    def _done(self) -> None:
-        if not self._keep:
-            self._connection.close()
+        return h11.Response(status_code=status, headers=list(fields.items()), reason=_phrase(status))
 
 
 def _phrase(status: int) -> str:
@@ -86,12 +79,15 @@ def _phrase(status: int) -> str:
 
 
 class _Connection(asyncio.Protocol):
-    """One client connection: parses requests, runs one handler at a time, cancels it when the client hangs up."""
+    """One client connection: runs one handler at a time, and cancels it when the client hangs up."""
 
-    def __init__(self, handler: Handler, open_connections: set[_Connection]) -> None:
+    def __init__(self, handler: Handler, open_connections: set[_Connection], *, keep_alive: bool) -> None:
         self._handler = handler
         self._open = open_connections
-        self._buffer = bytearray()
+        self._keep_alive = keep_alive
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_LONGEST_HEAD)
+        self._head: h11.Request | None = None
+        self._body = bytearray()
         self._transport: asyncio.Transport | None = None
         self._running: asyncio.Task[None] | None = None
         self._writable = asyncio.Event()
@@ -111,7 +107,7 @@ class _Connection(asyncio.Protocol):
         self.abort()  # clients of a JSON API do not half-close: the end of what they send is their hang-up
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        self._http.receive_data(data)
         if self._running is None:
             self._next()
 
@@ -121,17 +117,18 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+    def send(self, *events: h11.Event) -> None:
+        """Write the events of an answer, as one piece; close after the last, where the client was told so."""
+        data = b"".join(self._http.send(event) or b"" for event in events)
+        if self._transport is None:
+            return
+        self._transport.write(data)
+        if self._http.our_state is h11.MUST_CLOSE:
+            self._transport.close()  # after what is still to be written
 
     async def drained(self) -> None:
         await asyncio.sleep(0)
         await self._writable.wait()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()  # after what is still to be written
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -139,8 +136,8 @@ class _Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         try:
-            exchange = self._parse()
-        except ValueError:
+            exchange = self._exchange()
+        except h11.RemoteProtocolError:
             self.abort()
             return
         if exchange is not None:
@@ -154,32 +151,30 @@ class _Connection(asyncio.Protocol):
             raise
         finally:
             self._running = None
-        self._next()  # a request that came meanwhile
+        if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            self._http.start_next_cycle()
+            self._next()  # a request that came meanwhile
 
-    def _parse(self) -> Exchange | None:
-        """Take one whole request off the buffer; None while part of it is still to come."""
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return None
-        first, *rest = self._buffer[:end].decode("latin-1").split("\r\n")
-        method, target, _ = first.split(" ", 2)
-        pairs = (line.partition(":") for line in rest)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        if "transfer-encoding" in headers:
-            raise ValueError("a request body needs a Content-Length")
-        start, length = end + 4, int(headers.get("content-length", "0"))
-        if len(self._buffer) < start + length:
-            return None
-        body = bytes(self._buffer[start : start + length])
-        del self._buffer[: start + length]
-        return Exchange(self, method, target.partition("?")[0], headers, body)
+    def _exchange(self) -> Exchange | None:
+        """One whole request; None while part of it is still to come."""
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._head, self._body = event, bytearray()
+            elif isinstance(event, h11.Data):
+                self._body += event.data
+            elif isinstance(event, h11.EndOfMessage) and self._head is not None:
+                return Exchange(self, self._head, bytes(self._body), keep_alive=self._keep_alive)
+            else:  # more is to come, or nothing will
+                return None
 
 
 class LoopbackServer:
     """Runs ``handler`` for every request on 127.0.0.1, in a daemon thread of its own, between start and stop."""
 
-    def __init__(self, handler: Handler, *, port: int = 0) -> None:
+    def __init__(self, handler: Handler, *, port: int = 0, keep_alive: bool = True) -> None:
         self._handler = handler
+        self._keep_alive = keep_alive
         self._connections: set[_Connection] = set()
         self._stopping: asyncio.Event | None = None
         self._socket = socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
@@ -207,11 +202,12 @@ class LoopbackServer:
         finally:
             self.loop.close()
 
+    def _connected(self) -> _Connection:
+        return _Connection(self._handler, self._connections, keep_alive=self._keep_alive)
+
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
-        server = await self.loop.create_server(
-            lambda: _Connection(self._handler, self._connections), sock=self._socket, backlog=_BACKLOG
-        )
+        server = await self.loop.create_server(self._connected, sock=self._socket, backlog=_BACKLOG)
         self._ready.set()
         await self._stopping.wait()
         server.close()

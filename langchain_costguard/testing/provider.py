@@ -46,7 +46,7 @@ class FakeProvider:
     ``reply`` says what it answers: a ``Reply`` or a text, a sequence of them (the last repeats), or a function of the
     ``Request``; the function runs on the server's thread, one request at a time, and must not block. ``embedding``
     says the same for embeddings, of which only status, delay and token counts matter. With ``gate=True`` every answer
-    waits until ``provider.gate.set()``.
+    waits until ``provider.gate.set()``. With ``keep_alive=False`` every request is a connection of its own.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class FakeProvider:
         *,
         embedding: Replies = "",
         gate: bool = False,
+        keep_alive: bool = True,
         port: int = 0,
     ) -> None:
         self.gate = Gate()
@@ -64,6 +65,7 @@ class FakeProvider:
         self._gated = gate
         self._next_reply = {False: _script("reply", reply), True: _script("embedding", embedding)}
         self._port = port
+        self._keep_alive = keep_alive
         self._server: LoopbackServer | None = None
         self._changed = threading.Condition()
         self._id = secrets.token_hex(4)
@@ -77,7 +79,7 @@ class FakeProvider:
     def start(self) -> FakeProvider:
         """Begin to listen; returns itself."""
         if self._server is None:
-            self._server = LoopbackServer(self._handle, port=self._port)
+            self._server = LoopbackServer(self._handle, port=self._port, keep_alive=self._keep_alive)
             self.gate.attach(self._server.loop)
             self._server.start()
         return self

@@ -23,6 +23,7 @@ when a guard is constructed, never when it is imported.
 from __future__ import annotations
 
 from decimal import Decimal
+from types import TracebackType
 from typing import Any
 
 from langgraph.errors import GraphBubbleUp
@@ -47,9 +48,29 @@ class CostGuardError(GraphBubbleUp, ModelError, RuntimeError):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), str(self), self.facts)
 
+    def _render_traceback_(self, *args: Any) -> list[str]:
+        """What IPython shows of a refusal: what, where, and what may be done; there is no fault to be found in frames.
+
+        https://github.com/ipython/ipython/blob/main/IPython/core/interactiveshell.py (showtraceback)
+        """
+        remedy = "guard.report() shows who spent what; guard.headroom() what is left."
+        if "budget" in self.facts:
+            remedy += " guard.grant(error, usd='...') gives more."
+        return [f"{type(self).__name__}: {self}", f"  at {_place(self.__traceback__)}", f"  {remedy}"]
+
     def for_model(self) -> str:
         """One plain sentence that is safe to hand to the agent: no amounts of other scopes, no configuration."""
         return "This run was stopped by its cost guard. Do not try again; answer with what you have."
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """The line of the cell that was run: the outermost frame that is no machinery of IPython's."""
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if "IPython" not in code.co_filename and "ipykernel" not in code.co_filename:
+            return f"line {traceback.tb_lineno} of {code.co_name if code.co_name != '<module>' else 'the cell'}"
+        traceback = traceback.tb_next
+    return "the cell"
 
 
 class BudgetExceededError(CostGuardError):

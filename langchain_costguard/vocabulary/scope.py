@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from langchain_costguard.vocabulary.slips import hint
+
 
 class Scope(NamedTuple):
     """Who is spending. An unknown dimension is empty, and its budgets are shared by all that is unknown.
@@ -52,7 +54,7 @@ def checked(tags: Mapping[str, object]) -> dict[str, str]:
     """
     for name, value in tags.items():
         if name not in TAGS:
-            raise ValueError(f"scope: {name!r} is not one of {', '.join(TAGS)}")
+            raise ValueError(f"scope: {name!r} is not one of {', '.join(TAGS)}{hint(name, TAGS)}")
         if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
             raise ValueError(f"scope: {name}={value!r} must be a non-empty text")
     return {name: str(value) for name, value in tags.items()}

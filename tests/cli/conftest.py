@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TIMEOUT = 60
+TIMEOUT = 120
 COMMAND = [str(Path(sys.executable).with_name("costguard"))]
 if not os.path.exists(COMMAND[0]):
     COMMAND = [sys.executable, "-m", "langchain_costguard.cli"]

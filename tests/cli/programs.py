@@ -84,3 +84,68 @@ MODULE = {
     "pkg/tool.py": "import sys\nprint(sys.argv[1:], sys.path[0], __name__, __spec__.name, __package__)\nsys.exit(5)\n",
     "pkg/__main__.py": "import sys\nfrom pkg import tool\n",
 }
+
+ENDS_AT_ONCE = (
+    MODEL
+    + """
+import os, signal, sys, time
+model.invoke("hi")
+print("asked", flush=True)
+if sys.argv[1] == "exit":
+    os._exit(7)
+if sys.argv[1] == "terminate":
+    os.kill(os.getppid(), signal.SIGTERM)  # whoever started us is told to end
+time.sleep(30)
+"""
+)
+
+POOL = (
+    MODEL
+    + """
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(4)  # never shut down
+print([job.result().content for job in [pool.submit(model.invoke, "hi") for _ in range(3)]][0])
+"""
+)
+
+WORKERS = """
+import multiprocessing, subprocess, sys
+def work(number):
+    from langchain_costguard.testing import ScriptedChatModel
+    try:
+        ScriptedChatModel(usage=(1_000, 100), max_tokens=100).invoke("hi")
+    except Exception as error:
+        return type(error).__name__
+    return "ok"
+if __name__ == "__main__":
+    if sys.argv[1] == "exec":
+        run = [sys.executable, "-c", "import program; print(program.work(0))"]
+        told = [subprocess.run(run, capture_output=True, text=True).stdout.strip() for _ in range(2)]
+    else:
+        with multiprocessing.get_context(sys.argv[1]).Pool(2) as pool:
+            told = pool.map(work, range(4), chunksize=1)
+    print(*sorted(told))
+"""
+
+LEAVES_THE_GUARD = """
+import os, subprocess, sys
+subprocess.run([sys.executable, "-I", "-c", "pass"], check=True)
+subprocess.run([sys.executable, "-c", "pass"], env={"PATH": os.environ["PATH"]}, check=True)
+subprocess.run(["true"], env={}, check=True)
+"""
+
+ASKS = (
+    MODEL
+    + """
+import sys, time
+class Slow(type(model)):
+    def _generate(self, *args, **kwargs):
+        time.sleep(0.5)
+        return super()._generate(*args, **kwargs)
+model = Slow(replies=["well"], usage=(1_000, 100), max_tokens=100)
+while (said := input("you> ")) != "bye":
+    print("bot:", model.invoke(said).content)
+print("last? ", end="", flush=True)
+print("heard", sys.stdin.readline().strip())
+"""
+)

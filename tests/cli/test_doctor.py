@@ -111,6 +111,55 @@ with guard.watch():
     tried(lambda: free.invoke("hi", config={"callbacks": []}))  # watched
 """
 
+MIXED = """
+import os, subprocess, sys
+import openai
+from langchain.agents import create_agent
+from langchain_openai import ChatOpenAI
+
+CHILD = "from langchain_openai import ChatOpenAI; print(len(ChatOpenAI(model='gpt-4o-mini').invoke('hi').text))"
+
+def search(query: str) -> str:
+    "Search."
+    open("ran.txt", "w").close()
+    return "nothing"
+
+model = ChatOpenAI(model="gpt-4o", max_retries=0)
+model.invoke("hi")
+client = openai.OpenAI(max_retries=0)
+client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])  # raw
+client.embeddings.create(model="text-embedding-3-small", input="hi")  # raw too
+create_agent(model, [search], name="research").invoke({"messages": [("user", "hi")]})
+subprocess.run([sys.executable, "-c", CHILD], check=True)
+subprocess.run(["sh", "-c", "echo $OPENAI_BASE_URL $OPENAI_API_KEY $GROQ_API_BASE > address.txt"], check=True)
+subprocess.run([sys.executable, "-E", "-c", "pass"], check=True)  # left alone
+raise LookupError("at the end")
+"""
+
+SERVES = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from langchain_openai import ChatOpenAI
+from langchain_costguard import Budget, CostGuard
+guard = CostGuard(Budget(per="session", usd="0.50"))
+model = ChatOpenAI(model="gpt-4o", max_retries=0)
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.answer(model.invoke(body, {"callbacks": [guard]}).text)
+        model.invoke("once more")  # forgotten
+
+    def answer(self, text):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+import socket
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
 EARLY = "import sys\nprint('where is', sys.argv[1])\nraise FileNotFoundError('settings.toml')\n"
 
 
@@ -119,14 +168,17 @@ def visits(shared_shell: Shell) -> Callable[[str], Done]:
     """All the doctor's visits at once; each is waited for when it is asked for."""
     started = {}
     for name, text, options in (
-        ("unguarded.py", UNGUARDED, ()),
-        ("guarded.py", GUARDED, ("--tools",)),
-        ("steered.py", STEERED, ()),
-        ("holes.py", HOLES, ()),
+        ("unguarded.py", UNGUARDED, ("--seconds", "110")),
+        ("guarded.py", GUARDED, ("--tools", "--seconds", "110")),
+        ("steered.py", STEERED, ("--seconds", "110")),
+        ("holes.py", HOLES, ("--seconds", "110")),
+        ("mixed.py", MIXED, ("--seconds", "110")),
+        ("serves.py", SERVES, ("--request", 'POST /ask {"question": "hi"}')),
+        ("idle.py", SERVES, ("--seconds", "20")),
         ("early.py", EARLY, ()),
     ):
         shared_shell.write(name, text)
-        started[name] = shared_shell.costguard("doctor", *options, name, "--usd")
+        started[name] = shared_shell.costguard("doctor", *options, name, "--usd", COLUMNS="200")
     finished: dict[str, Done] = {}
 
     def visit(name: str) -> Done:
@@ -140,7 +192,7 @@ def visits(shared_shell: Shell) -> Callable[[str], Done]:
 def _said(done: Done, text: str, where: str = "") -> str:
     """The mark and the verdict of a call site: it is found by the comment behind it, or by the call's name."""
     number = text[: text.index(f"# {where}\n")].count("\n") + 1 if where else 0
-    pattern = rf"^  (\S+) .*holes\.py:{number} +.*?  +(\S.*)$"
+    pattern = rf"^  (\S+) .*\w+\.py:{number} +.*?  +(\S.*)$"
     found = re.search(pattern, done.stdout, re.M)
     assert found, (where, done.stdout)
     return f"{found[1]} {found[2].split('  ')[-1].strip()}"
@@ -152,8 +204,8 @@ def test_a_program_without_a_guard_is_judged_as_under_costguard_run(
     done = visits("unguarded.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert "judged as it would run under `costguard run`" in done.stdout
-    assert re.search(r"✔  model call  unguarded.py:11  gpt-4o, .*refused before anything left", done.stdout)
-    assert re.search(r"✔  tool call   unguarded.py:11  search, .*refused before it ran", done.stdout)
+    assert re.search(r"✔  model call +unguarded.py:11 +gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call +unguarded.py:11 +search, .*refused before it ran", done.stdout)
     assert "may be sent up to 3 times" in " ".join(done.stdout.split())
     assert not (shared_shell.folder / "ran.txt").exists()
 
@@ -164,9 +216,9 @@ def test_a_guard_that_binds_is_proved_and_a_call_inside_a_tool_that_leaves_it_is
     done = visits("guarded.py")
     assert done.returncode == 1
     assert "Your guard: made at guarded.py:14." in done.stdout
-    assert re.search(r"✔  model call  guarded.py:16  gpt-4o, .*refused before anything left", done.stdout)
-    assert re.search(r"✔  tool call   guarded.py:16  summarize, .*refused before it ran", done.stdout)
-    assert re.search(r"✘  model call  guarded.py:11  gpt-4o, .*your guard never saw it", done.stdout)
+    assert re.search(r"✔  model call +guarded.py:16 +gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call +guarded.py:16 +summarize, .*refused before it ran", done.stdout)
+    assert re.search(r"✘  model call +guarded.py:11 +gpt-4o, .*your guard never saw it", done.stdout)
     assert "guarded.py:11 (gpt-4o, agent research, node tools) sets `callbacks` anew" in " ".join(done.stdout.split())
 
 
@@ -175,9 +227,9 @@ def test_a_guard_that_steers_binds_though_nobody_attached_it(
 ) -> None:
     done = visits("steered.py")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"✔  model call  steered.py:16  gpt-4o, .*refused before anything left", done.stdout)
-    assert re.search(r"✔  tool call   steered.py:16  search, .*refused before it ran", done.stdout)
-    assert re.search(r"✔  model call  steered.py:18  gpt-4o .*refused before anything left", done.stdout)
+    assert re.search(r"✔  model call +steered.py:16 +gpt-4o, .*refused before anything left", done.stdout)
+    assert re.search(r"✔  tool call +steered.py:16 +search, .*refused before it ran", done.stdout)
+    assert re.search(r"✔  model call +steered.py:18 +gpt-4o .*refused before anything left", done.stdout)
     assert not (shared_shell.folder / "ran.txt").exists()
 
 
@@ -204,6 +256,36 @@ def test_every_way_past_a_guard_is_found_at_its_place(visits: Callable[[str], Do
         assert said in advice, said
 
 
+def test_what_comes_after_the_first_refusal_is_judged_and_no_child_reaches_a_provider(
+    visits: Callable[[str], Done], shared_shell: Shell
+) -> None:
+    done = visits("mixed.py")
+    assert done.returncode == 1
+    for where in ("raw", "raw too"):
+        assert _said(done, MIXED, where) == "✘ no guard saw it, on its way to its provider", where
+    assert _said(done, MIXED, "left alone") == "✘ starts without the guard"
+    assert re.search(r"✔  model call .*gpt-4o-mini, in a child process", done.stdout)
+    assert re.search(r"-  inside tools .*search .*not judged: they were not run", done.stdout)
+    assert "The program ended with LookupError: at the end" in done.stdout
+    assert "3 call sites got past the guard." in done.stdout
+    assert not (shared_shell.folder / "ran.txt").exists()
+    address, key, other = (shared_shell.folder / "address.txt").read_text().split()
+    assert address.startswith("http://127.0.0.1:")
+    assert key == "sk-costguard-doctor"
+    assert other == "https://api.groq.com.costguard.invalid"
+
+
+def test_a_server_is_sent_a_request(visits: Callable[[str], Done]) -> None:
+    done = visits("serves.py")
+    assert done.returncode == 1
+    assert _said(done, SERVES, "forgotten") == "✘ your guard never saw it"
+    assert "refused before anything left the process" in done.stdout
+    assert "POST /ask was answered 200 OK." in done.stdout
+    idle = visits("idle.py")
+    assert idle.returncode == 2
+    assert "calls no model by itself: send it what it is for, with --request" in idle.stdout
+
+
 def test_a_program_that_calls_no_model_is_told_with_its_error(visits: Callable[[str], Done]) -> None:
     done = visits("early.py")
     assert done.returncode == 2
@@ -215,5 +297,6 @@ def test_a_program_that_calls_no_model_is_told_with_its_error(visits: Callable[[
 
 def test_bad_input_to_the_doctor_is_told_in_one_line(complaint: Callable[..., str]) -> None:
     assert complaint("doctor").startswith("doctor: which program?")
-    assert complaint("doctor", "none.py") == "there is no script 'none.py'"
+    assert complaint("doctor", "none.py") == "there is no script 'none.py', and no command of that name"
     assert complaint("doctor", "--seconds", "soon", __file__).startswith("--seconds: 'soon' must be a number")
+    assert complaint("doctor", "--request", "ask", __file__).startswith("--request: 'ask' is not METHOD /path")

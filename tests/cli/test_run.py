@@ -8,8 +8,9 @@ import pty
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,7 @@ def test_a_program_that_is_refused_ends_with_75_and_one_clear_sentence(shell: Sh
     assert (done.returncode, done.stdout) == (75, "call 1\ncall 2\ncall 3\n")
     assert "Traceback" not in done.stderr
     assert "Error in" not in done.stderr  # LangChain logs every refusal as an error of a callback
+    assert done.stderr.count(" % of model_calls") == 1
     assert "100 % of model_calls reached: 3 of 3" in done.stderr
     last = done.stderr.rstrip().splitlines()[-1]
     assert last.startswith(
@@ -80,25 +82,137 @@ def test_programs_end_as_they_do_under_python(shell: Shell) -> None:
         assert ended.stderr == expected.stderr, line
 
 
-def test_a_status_line_renews_itself_on_a_terminal_and_makes_room_for_the_program(shell: Shell) -> None:
-    script = shell.write("agent.py", programs.SPENDS)
+def on_a_terminal(shell: Shell, answers: Sequence[tuple[bytes, bytes]], *words: str) -> tuple[int, str]:
+    """The command on a terminal of its own, where somebody answers; returns its status and all that was shown."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(shell.folder)
-        os.execve(COMMAND[0], [*COMMAND, "run", "--usd", "0.0500", script, "0.1"], {**shell.env, "TERM": "xterm"})
-    shown = b""
+        os.execve(COMMAND[0], [*COMMAND, *words], {**shell.env, "TERM": "xterm", "NO_COLOR": "1"})
+    shown, heard = b"", 0
+    waiting = list(answers)
     while True:
         try:
             shown += os.read(terminal, 4096)
         except OSError:  # the other side is closed
             break
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
-    text = shown.decode()
-    drawn = re.findall(r"\rcostguard \S+ +\d+ %  (\S+) spent  \S+ held  (\S+) left of \$0.0500  (\d+) calls?", text)
-    assert len(drawn) > 3
-    assert [int(calls) for _, _, calls in drawn] == sorted(int(calls) for _, _, calls in drawn)
-    screen = [line.rsplit("\r\x1b[K", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
-    assert [line for line in screen if line.startswith("call ")] == [f"call {n}" for n in range(1, 15)]
+        if waiting and waiting[0][0] in shown[heard:]:
+            heard = len(shown)
+            os.write(terminal, waiting.pop(0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
+def screen(text: str) -> list[str]:
+    """What is left to be seen: a line that is erased is gone."""
+    lines = [""]
+    for part in re.split(r"(\n|\x1b\[1A|\x1b\[2K|\r)", re.sub(r"\x1b\[\?25[lh]|\x1b\[[0-9;]*m", "", text)):
+        if part == "\n":
+            lines.append("")
+        elif part == "\x1b[1A":
+            lines.pop()
+        elif part == "\x1b[2K":
+            lines[-1] = ""
+        elif part != "\r":
+            lines[-1] += part
+    return lines
+
+
+def test_a_status_line_is_gone_before_the_program_writes_or_reads(shell: Shell) -> None:
+    script = shell.write("agent.py", programs.ASKS)
+    answers = [(b"you> ", b"one\n"), (b"well\r\nyou> ", b"two\n"), (b"well\r\nyou> ", b"bye\n"), (b"last? ", b"x\n")]
+    status, text = on_a_terminal(shell, answers, "run", "--usd", "0.0500", "--model-calls", "4", script)
+    assert status == 0
+    assert re.search(r"costguard .* 0 of 4 calls", text)
+    assert re.search(r"costguard .* 25 %.*1 of 4 calls.*\$0.0035000 of \$0.0500", text), "the tightest comes first"
+    seen = screen(text)
+    talk = [line for line in seen if line.startswith(("you", "bot", "last", "heard"))]
+    assert talk == ["you> one", "bot: well", "you> two", "bot: well", "you> bye", "last? x", "heard x"]
+    assert not [line for line in seen if re.match(r"costguard\b(?!:)", line)]
+
+
+@pytest.mark.parametrize(("how", "status", "said"), [("exit", 7, "ended"), ("terminate", 143, "was ended by SIGTERM")])
+def test_a_program_that_ends_at_once_leaves_its_table_and_file(shell: Shell, how: str, status: int, said: str) -> None:
+    script = shell.write("agent.py", programs.ENDS_AT_ONCE)
+    done = shell.run("run", "--usd", "1", "--json", "out.json", script, how)
+    assert (done.returncode, done.stdout) == (status, "asked\n")
+    assert f"the program {said}; it spent $0.0035000 for 1 model call" in done.stderr
+    report = json.loads((shell.folder / "out.json").read_text())
+    assert (report["exit"]["status"], report["total"]["usd"]) == (status, "0.0035")
+
+
+def test_a_pool_of_threads_that_is_never_shut_down_ends_as_it_does_under_python(shell: Shell) -> None:
+    done = shell.run("run", "--usd", "1", shell.write("agent.py", programs.POOL))
+    assert (done.returncode, done.stdout) == (0, "four little words here\n")
+    assert "for 3 model calls" in done.stderr
+
+
+@pytest.mark.parametrize(("how", "most", "calls"), [("fork", 3, 4), ("spawn", 3, 4), ("exec", 1, 2)])
+def test_worker_processes_spend_from_the_one_budget(shell: Shell, how: str, most: int, calls: int) -> None:
+    script = shell.write("program.py", programs.WORKERS)
+    done = shell.run("run", "--model-calls", str(most), "--json", "out.json", script, how)
+    assert (done.returncode, done.stdout) == (0, " ".join(["BudgetExceededError", *["ok"] * most]) + "\n")
+    report = json.loads((shell.folder / "out.json").read_text())
+    assert report["total"]["calls"] == report["limits"]["model_calls"]["spent"] == most
+    assert sum(refusal["count"] for refusal in report["refusals"]) == calls - most
+    assert "1 call was refused" in done.stderr
+
+
+def test_python_that_is_started_without_the_guard_is_named(shell: Shell) -> None:
+    done = shell.run("run", "--usd", "1", shell.write("agent.py", programs.LEAVES_THE_GUARD))
+    assert done.returncode == 0
+    named = done.stderr[done.stderr.index("Not guarded: ") :]
+    assert named.count(sys.executable) == 2
+    assert " -I -c pass" in named
+    assert "true" not in named
+
+
+def test_a_sitecustomize_of_the_users_own_still_runs_and_the_path_is_theirs(shell: Shell) -> None:
+    shell.write("own/sitecustomize.py", "import builtins\nbuiltins.mine = 'own'\n")
+    script = shell.write("agent.py", "import sys\nprint(mine, sys.path[0], sys.path[1], 'click' in sys.modules)\n")
+    own = str(shell.folder / "own")
+    done = shell.run("run", "--quiet", script, PYTHONPATH=own)
+    assert (done.stdout, done.stderr) == (f"own {shell.folder} {own} False\n", "")
+
+
+def test_a_notebook_runs_cell_by_cell_under_the_guard_and_stays_as_it_is(shell: Shell) -> None:
+    import nbformat
+
+    cells = [programs.MODEL, "for n in range(9):\n    model.invoke('hi')\n    print('cell', n)", "print('never')"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    script = shell.write("agent.ipynb", nbformat.writes(book))
+    done = shell.run("run", "--model-calls", "2", script)
+    assert (done.returncode, done.stdout) == (75, "cell 0\ncell 1\n")
+    assert "stopped by the guard after $0.0070000 for 2 model calls" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (shell.folder / "agent.ipynb").read_text() == nbformat.writes(book)
+
+
+def test_what_is_piped_stays_clean_and_an_empty_environment_will_do(shell: Shell) -> None:
+    script = shell.write("agent.py", programs.WELL_BEHAVED)
+    words = [*COMMAND, "run", "--usd", "0.50", script]
+    plain = shell.finish(shell.start("env", "-i", *words))
+    assert (plain.returncode, plain.stdout) == (0, "argv agent.py\nfour little words here\n")
+    assert "\x1b" not in plain.stderr
+    assert "\r" not in plain.stderr
+    status, text = on_a_terminal(shell, [], "run", "--usd", "0.50", "sh", "-c", f"{sys.executable} {script} | cat")
+    assert status == 0
+    assert "\x1b[2K" not in text
+    assert "for 1 model call" in text
+
+
+def test_a_limit_behind_the_program_or_none_at_all_is_said(shell: Shell) -> None:
+    script = shell.write("agent.py", programs.WELL_BEHAVED)
+    behind, none, given = map(
+        shell.finish,
+        [
+            shell.costguard("run", script, "--usd", "0.50"),
+            shell.costguard("run", script),
+            shell.costguard("run", "--usd", "1", script, "--usd=2"),
+        ],
+    )
+    assert "--usd comes after agent.py and so is the program's own" in behind.stderr
+    assert "no limit was given" in none.stderr
+    assert "comes after" not in given.stderr
+    assert "no limit" not in given.stderr
 
 
 def test_an_interrupted_program_ends_with_130_and_its_table(shell: Shell) -> None:
@@ -144,10 +258,15 @@ def test_runs_with_the_same_store_and_scope_share_one_account_and_others_do_not(
         (["run", "--scope", "user", "x.py"], "--scope: 'user' is not NAME=VALUE"),
         (["run", "--json", "nowhere/x.json", __file__], "--json: there is no directory 'nowhere'"),
         (["run", "--store", "ftp://x", __file__], "store must be"),
-        (["run", "no-such-script.py"], "there is no script 'no-such-script.py'"),
+        (["run", "no-such-script.py"], "there is no script 'no-such-script.py', and no command of that name"),
         (["run", "-m", "no_such_module"], "no module named 'no_such_module'"),
-        (["run", "--dear", "1", "x.py"], "unrecognized arguments: --dear 1"),
-        (["walk"], "argument command: invalid choice: 'walk'"),
+        (["run", "--dear", "1", "x.py"], "No such option '--dear'"),
+        (
+            ["run", "--ust", "1", "x.py"],
+            "No such option '--ust'. (Did you mean one of: '--steps', '--store', '--usd'?)",
+        ),
+        (["walk"], "No such command 'walk'"),
+        (["statis"], "No such command 'statis'. Did you mean 'status'"),
     ],
 )
 def test_bad_input_is_told_in_one_line(complaint: Callable[..., str], words: list[str], said: str) -> None:
@@ -158,7 +277,29 @@ def test_help_is_quick_to_come_and_names_every_command(shell: Shell) -> None:
     done = shell.run("--help")
     assert done.returncode == 0
     for command in ("run", "demo", "doctor", "kill", "revive", "status", "prices"):
-        assert re.search(rf"^ +{command} ", done.stdout, re.M)
-    light = "import sys, langchain_costguard.cli.options as o; o.parse(['demo']) if 0 else o._parser(); "
+        assert re.search(rf"^\W+{command} ", done.stdout, re.M)
+    light = "import sys; from langchain_costguard.cli import main; main(['--help']); "
     checked = shell.finish(shell.start(sys.executable, "-c", light + "print('langchain_core' in sys.modules)"))
-    assert checked.stdout == "False\n"
+    assert checked.stdout.endswith("\nFalse\n")
+    assert max(map(len, shell.run("run", "--help", COLUMNS="80").stdout.splitlines())) <= 80
+    assert re.fullmatch(r"costguard \d+\.\d+.*\n", shell.run("--version").stdout)
+
+
+def test_shells_complete_commands_options_and_names(shell: Shell, tmp_path: Path) -> None:
+    from langchain_costguard import Budget, CostGuard, SQLiteStore
+    from langchain_costguard.testing import ScriptedChatModel
+
+    store = SQLiteStore(tmp_path / "b.db")
+    guard = CostGuard(Budget(per="agent", usd="1"), Budget(per="all", usd="1", name="the-team"), store=store)
+    with guard.scope(agent="research"):
+        ScriptedChatModel().invoke("hi", {"callbacks": [guard]})
+    asked = {
+        "costguard st": "status",
+        "costguard grant --b": "--budget",
+        f"costguard grant --store sqlite:{tmp_path / 'b.db'} --budget the": "the-team",
+        f"costguard kill --store sqlite:{tmp_path / 'b.db'} --agent re": "research",
+    }
+    for words, found in asked.items():
+        env = {"_COSTGUARD_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        assert f"plain,{found}" in shell.run(**env).stdout.splitlines()
+    assert "_COSTGUARD_COMPLETE=bash_complete" in shell.run("completion", "bash").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,7 +59,9 @@ def test_a_kill_stops_running_processes_within_five_seconds_until_a_revive(
     assert "Nothing is halted.\n" in shown
 
 
-def test_status_shows_accounts_in_units_people_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_accounts_in_units_people_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = f"sqlite:{tmp_path / 'balances.db'}"
     budgets = [
         Budget(per="session", usd="0.50", seconds=120),
@@ -73,13 +76,30 @@ def test_status_shows_accounts_in_units_people_use(tmp_path: Path, capsys: pytes
     ledger.settle(hold, (1_500_000, 7, 7, 0, 1, 0, 0, 0), now)
     ledger.reserve(Scope(user="u,1", session="s1", feature="f"), "", (2_000_000, 0, 0, 0, 0, 0, 0, 0), now=now)
     assert main(["status", "--store", url]) == 0
-    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
-    cells = {tuple(cell.strip() for cell in row if cell.strip()) for row in rows}
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     day, month = time.strftime("%Y-%m-%d", time.gmtime(now)), time.strftime("%Y-%m", time.gmtime(now))
-    assert ("session", "s1", "usd", "$0.0015000", "$0.0020000", "$0.4965", "$0.5000") in cells
-    assert ("session", "s1", "seconds", "30 s", "-", "90 s", "120 s") in cells
-    assert ("user+feature.day", "u,1, f", day, "tokens", "7", "0", "19,993", "20,000") in cells
-    assert ("the team", month, "model_calls", "1", "0", "2", "3") in cells
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def cells(*words: str) -> list[tuple[str, ...]]:
+        assert main(["status", "--store", url, *words]) == 0
+        rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+        return [tuple(cell.strip() for cell in row if cell.strip()) for row in rows if len(row) > 4][1:]
+
+    dollars = ("session", "s1", "usd", "$0.0015", "$0.0020", "$0.4965", "$0.5000")
+    tokens = ("user+feature.day", "u,1, f", day, "tokens", "7", "0", "19,993", "20,000")
+    team = ("the team", month, "model_calls", "1", "0", "2", "3")
+    seconds, *others = cells()  # the time since the first call goes on
+    assert seconds[:3] == ("session", "s1", "seconds")
+    assert seconds[-1] == "120 s"
+    assert others == [dollars, team, tokens]
+    assert [row[-5] for row in cells("--sort", "used")] == ["model_calls", "seconds", "usd", "tokens"]
+    assert cells("--budget", "session", "--measure", "usd") == [dollars]
+    assert cells("--scope", "session=s1")[1:] == cells("--scope", "s1")[1:] == [dollars]
+    assert main(["status", "--store", url, "--json", "--measure", "usd"]) == 0
+    [account] = json.loads(capsys.readouterr().out)["accounts"]
+    names = {"budget": "session", "scope": "s1", "window": "", "measure": "usd"}
+    assert account == names | {"spent": "0.0015", "held": "0.002", "left": "0.4965", "cap": "0.5"}
 
 
 @pytest.mark.parametrize("command", [["kill", "--all"], ["revive", "--all"], ["status"]])
@@ -93,5 +113,5 @@ def test_a_store_that_is_missing_or_not_shared_is_told_in_one_line(
 
 
 def test_whom_to_kill_must_be_said(complaint: Callable[..., str]) -> None:
-    assert complaint("kill", "--store", "memory:").startswith("one of the arguments --agent --all is required")
-    assert "not allowed with argument" in complaint("kill", "--all", "--agent", "a", "--store", "memory:")
+    assert complaint("kill", "--store", "memory:").startswith("one of --agent NAME and --all is required")
+    assert "not allowed with --agent" in complaint("kill", "--all", "--agent", "a", "--store", "memory:")

@@ -1,13 +1,12 @@
-"""Answers model calls inside the process, so that an agent gets to its first tool.
+"""Answers model calls, so that a program goes on after each of them.
 
-Most calls look into LangChain's cache, and find an answer there. Streams do not: where their client has no address of
-its own, they get to a fake provider.
+Most calls look into LangChain's cache, and find an answer there. Streams and calls without LangChain do not: where
+their client has no address of its own, they get to a fake provider.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -17,36 +16,47 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_costguard.testing import FakeProvider, OfferedTool, Reply, Request, stuck_in_a_loop
+from langchain_costguard.testing import FakeProvider, OfferedTool, Reply, Request
 from langchain_costguard.testing.stuck import sample
 
 ANSWER = "This is an answer of costguard doctor."
 _next: ContextVar[AIMessage | None] = ContextVar("costguard_canned", default=None)
 
 
-def answering() -> int:
-    """Answer from now on, as long as the process lives; returns the fake provider's port."""
-    provider = FakeProvider(_reply).start()
+def answer_from_cache() -> None:
+    """Answer model calls from now on, as long as the process lives."""
     set_llm_cache(Canned())
-    for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
-    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
-        os.environ[name] = provider.url
-    for name in ("ANTHROPIC_BASE_URL", "ANTHROPIC_API_URL"):
-        os.environ[name] = provider.anthropic_url
-    return int(provider.anthropic_url.rpartition(":")[2])
 
 
-def prepare(messages: Sequence[BaseMessage], params: Mapping[str, Any]) -> None:
+def prepare(messages: Sequence[BaseMessage], params: Mapping[str, Any], stage: str) -> None:
     """Lay the answer ready for the look-up that follows: handler and cache run in one context."""
-    tools = offered(params)
-    if tools and not any(isinstance(message, ToolMessage) for message in messages):
-        arguments = sample(tools[0].schema)
-        call = {"name": tools[0].name, "args": arguments if isinstance(arguments, dict) else {}, "id": "call_doctor"}
-        _next.set(AIMessage(content="", tool_calls=[call]))
+    answered = any(isinstance(message, ToolMessage) for message in messages)
+    asked = [] if answered else asked_for(offered(params), params.get("tool_choice"), stage)
+    if asked:
+        calls = [{"name": tool.name, "args": _arguments(tool), "id": f"call_{n}"} for n, tool in enumerate(asked)]
+        _next.set(AIMessage(content="", tool_calls=calls))
         return
     schema = _schema(params.get("response_format"))
     _next.set(AIMessage(content=json.dumps(sample(schema)) if schema else ANSWER))
+
+
+def asked_for(tools: Sequence[OfferedTool], choice: Any, stage: str) -> Sequence[OfferedTool]:
+    """The tools that an answer calls: all where they are run, one where they are refused, and else none but what the
+    request forces (structured output often is a tool)."""
+    if stage == "tools":
+        return tools
+    if stage == "tool":
+        return tools[:1]
+    forced = choice.get("function", choice).get("name") if isinstance(choice, Mapping) else None
+    if forced:
+        return [tool for tool in tools if tool.name == forced]
+    kind = choice.get("type") if isinstance(choice, Mapping) else choice
+    return tools[:1] if kind in ("any", "required") else []
+
+
+def _arguments(tool: OfferedTool) -> dict[str, Any]:
+    made = sample(tool.schema)
+    return made if isinstance(made, dict) else {}
 
 
 def offered(params: Mapping[str, Any]) -> list[OfferedTool]:
@@ -83,10 +93,18 @@ class Canned(BaseCache):
         """There is nothing."""
 
 
-def _reply(request: Request) -> Reply:
-    """What the fake provider says: a tool call, and when its result is there, an answer."""
-    answered = any(_is_result(message) for message in request.messages)
-    return Reply(ANSWER) if answered else stuck_in_a_loop(ANSWER)(request)
+def provider_for(stage: str) -> FakeProvider:
+    """A provider for what gets to the wire: streams, and what calls it without LangChain."""
+
+    def reply(request: Request) -> Reply:
+        answered = any(_is_result(message) for message in request.messages)
+        asked = [] if answered else asked_for(request.tools, request.body.get("tool_choice"), stage)
+        if asked:
+            return Reply(tool_calls=[(tool.name, _arguments(tool)) for tool in asked])
+        schema = _schema(request.body.get("response_format"))
+        return Reply(json.dumps(sample(schema)) if schema else ANSWER)
+
+    return FakeProvider(reply, keep_alive=False)  # so that each call of a client is a connection, and is seen
 
 
 def _is_result(message: Mapping[str, Any]) -> bool:

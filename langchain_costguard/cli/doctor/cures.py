@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langchain_costguard.cli.doctor.records import CALL, MISSED, WIRE, Record
+from langchain_costguard.cli.doctor.records import CHILD as CHILD_STARTED
 
 _WATCH = "attach with `with guard.watch():`, which no call can leave"
 _LOST = {
@@ -14,6 +15,10 @@ _LOST = {
     f"Start it with contextvars.copy_context().run, or {_WATCH}.",
     "": f"has no guard attached. Pass config={{'callbacks': [guard]}} to the outermost call, or {_WATCH}.",
 }
+_CHILD = (
+    "runs in a child process, where your guard is not. Run the program with `costguard run`, which guards its Python "
+    "children, or make a guard there, with a store that both share."
+)
 _WIRES = {
     "sdk": "calls {name} without LangChain, which no callback sees. Make the call through a LangChain model.",
     "embeddings": "embeddings have no callbacks in LangChain. Wrap them: guard.wrap({name}(...)).",
@@ -26,10 +31,16 @@ def cures(records: Sequence[Record], *, own: bool) -> tuple[list[str], int]:
     said: dict[str, None] = {}
     for record in records:
         if record.what == CALL and record.state == MISSED and own:
-            said[f"{_place(record)} {_LOST[record.facts.get('lost', '')]}"] = None
+            lost = _CHILD if record.child else _LOST[record.facts.get("lost", "")]
+            said[f"{_place(record)} {lost}"] = None
         elif record.what == WIRE and record.kind in _WIRES and (record.kind != "model" or record.stage == "model"):
             place = record.site or "A place that could not be found"
             said[f"{place}: {_WIRES[record.kind].format(name=record.name)}"] = None
+        elif record.what == CHILD_STARTED:
+            said[
+                f"{record.site or 'A place that could not be found'} starts Python ({record.name}) with options or an "
+                "environment of its own, which leaves every guard behind: pass os.environ on, and no -I, -E or -S."
+            ] = None
     mute = {(r.site, r.name): r for r in _models(records) if r.facts.get("streams") and not r.facts["tells_usage"]}
     for record in mute.values():
         said[
@@ -65,7 +76,7 @@ def notes(records: Sequence[Record], *, own: bool) -> list[str]:
 
 def _models(records: Sequence[Record]) -> list[Record]:
     """Model calls as the program makes them: in the first trial, before clients were given another address."""
-    return [r for r in records if r.what == CALL and r.stage == "model" and "tells_usage" in r.facts]
+    return [r for r in records if r.what == CALL and r.stage == "model" and not r.child and "tells_usage" in r.facts]
 
 
 def _place(record: Record) -> str:

@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from langchain_costguard.cli.doctor import cures
-from langchain_costguard.cli.doctor.records import CALL, GUARD, MISSED, REFUSED, SEEN, STRICT, WIRE, Record
+from langchain_costguard.cli.doctor.records import (
+    CALL,
+    CHILD,
+    END,
+    GUARD,
+    MISSED,
+    REFUSED,
+    SEEN,
+    STRICT,
+    WIRE,
+    Record,
+)
 from langchain_costguard.cli.words import count
-
-_STAGES = ("model", "tool", "through")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +53,43 @@ def diagnose(records: Sequence[Record]) -> Diagnosis:
         line = _call(group, own) if group[0].what == CALL else _wire(group)
         if line is not None:
             found.lines.append(line)
+    found.lines += _children(records)
     if not found.lines:
         return found
-    kinds = {record.kind for record in records if record.what == CALL}
-    if kinds and "tool" not in kinds:
-        found.lines.append(Line("", "tool call", "", "", "not reached: " + _why_no_tool(records)))
+    if (not_run := _not_run(records)) is not None:
+        found.lines.append(not_run)
     found.cures, streams = cures.cures(records, own=own)
-    found.notes = cures.notes(records, own=own)
+    found.notes = [*cures.notes(records, own=own), *_cut_short(records)]
     found.bad = sum(line.mark == "no" for line in found.lines) + streams
     found.verdict = _verdict(found, own)
     return found
+
+
+def _children(records: Sequence[Record]) -> list[Line]:
+    """Python that the program starts so that nobody can look into it."""
+    started = {(record.site, record.name): None for record in records if record.what == CHILD}
+    return [Line("no", "child process", site, words, "starts without the guard") for site, words in started]
+
+
+def _not_run(records: Sequence[Record]) -> Line | None:
+    """The tools that were offered and not run: whatever they call themselves is not judged."""
+    calls = [record for record in records if record.what == CALL]
+    offered = {name: None for record in calls for name in record.facts.get("tools", ())}
+    run = {record.name for record in calls if record.kind == "tool" and record.stage == "tools"}
+    left = [name for name in offered if name not in run]
+    if left:
+        return Line("", "inside tools", "", ", ".join(left), "not judged: they were not run (--tools runs them)")
+    if not any(record.kind == "tool" for record in calls):
+        return Line("", "tool call", "", "", "not reached: no model call offered a tool")
+    return None
+
+
+def _cut_short(records: Sequence[Record]) -> list[str]:
+    """Where the program did not get to its end though its calls were answered."""
+    ended = next((record for record in records if record.what == END and record.stage == "text"), None)
+    if ended is not None and ended.name:
+        return [f"The program ended with {ended.name.rstrip('.')}. What it would do after that is not judged."]
+    return []
 
 
 def _guard(own: bool, sites: Sequence[str]) -> str:
@@ -67,9 +103,9 @@ def _groups(records: Sequence[Record]) -> list[list[Record]]:
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         if record.what == CALL and record.kind in ("model", "embedding", "tool", "chain"):
-            groups.setdefault((CALL, record.kind, record.site, record.name, record.where), []).append(record)
+            groups.setdefault((CALL, record.kind, record.site, _what(record)), []).append(record)
         elif record.what == WIRE and record.kind != "guarded" and (record.kind != "model" or record.stage == "model"):
-            groups.setdefault((WIRE, record.kind, record.site, record.name), []).append(record)
+            groups.setdefault((WIRE, record.kind, record.site, _what(record)), []).append(record)
     return list(groups.values())
 
 
@@ -87,7 +123,7 @@ def _call(group: Sequence[Record], own: bool) -> Line | None:
         stopped = any(record.stage == record.kind for record in group)
         mark, verdict = "ok", refused if stopped else "metered, and refused where it does not fit"
     elif SEEN in states:
-        mark, verdict = "ok", "your guard saw it, and admitted it"
+        mark, verdict = "ok", "your guard saw it, and refuses it where it does not fit"
     elif any(record.stage == "model" for record in group if record.state == STRICT):
         mark, verdict = "no", "left to guard.wrap, which did not refuse it"
     else:
@@ -98,7 +134,7 @@ def _call(group: Sequence[Record], own: bool) -> Line | None:
 
 
 def _wire(group: Sequence[Record]) -> Line:
-    first = group[0]
+    first = max(group, key=lambda record: record.facts.get("to") != "its provider")
     kind = {"sdk": "raw SDK call", "embeddings": "embeddings", "model": "model call"}[first.kind]
     return Line(
         "no", kind, first.site, _what(first), f"no guard saw it, on its way to {first.facts.get('to', 'a server')}"
@@ -106,16 +142,8 @@ def _wire(group: Sequence[Record]) -> Line:
 
 
 def _what(record: Record) -> str:
-    return ", ".join(part for part in (record.name, record.where) if part)
-
-
-def _why_no_tool(records: Sequence[Record]) -> str:
-    offers = any(record.what == CALL and record.facts.get("offers_tools") for record in records)
-    if not offers:
-        return "no model call offered a tool"
-    if any(record.what == WIRE and record.kind == "model" and record.stage == "tool" for record in records):
-        return "a model call could not be answered without its provider (it streams, from an address of its own)"
-    return "the program did not run the tool that the model's answer asked for"
+    child = "in a child process" if record.child else ""
+    return ", ".join(part for part in (record.name, record.where, child) if part)
 
 
 def _verdict(found: Diagnosis, own: bool) -> str:
@@ -125,6 +153,6 @@ def _verdict(found: Diagnosis, own: bool) -> str:
         return passed[0].upper() + passed[1:]
     if found.bad:
         return "Every call was refused, but what your streams cost can only be estimated."
-    tried = all(line.mark for line in found.lines)
+    tried = all(line.mark for line in found.lines) and not any("not judged" in note for note in found.notes)
     binds = "the guard binds in your program" if own else "`costguard run` binds in your program"
-    return f"Every call {'' if tried else 'that was reached '}was stopped before anything left the process: {binds}."
+    return f"Every call {'' if tried else 'that was reached '}is stopped before anything leaves the process: {binds}."

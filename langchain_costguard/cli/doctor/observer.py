@@ -13,6 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.cli.doctor import records, sites
+from langchain_costguard.cli.doctor.answers import offered, prepare
 from langchain_costguard.cli.doctor.records import Log
 from langchain_costguard.events.metered import CallStarted, Event, Refused
 from langchain_costguard.metering.admission import STRICT
@@ -93,18 +94,16 @@ class Observer(BaseCallbackHandler):
         _guard_first("on_tool_start", serialized, input_str, kwargs)
         name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
         self._call("tool", str(name), kwargs, {})
-        if self._log.stage == "tool":
+        if self._log.stage != "tools":
             self._refuse(f"tool {name}")
 
     def _model(self, messages: Sequence[Any], event: Mapping[str, Any]) -> None:
         metadata, params = event.get("metadata") or {}, event.get("invocation_params") or {}
         name = str(metadata.get("ls_model_name") or params.get("model") or "a model")
-        facts = {"offers_tools": bool(params.get("tools")), **self._client("model")}
+        facts = {"tools": [tool.name for tool in offered(params)], **self._client("model")}
         state = self._call("model", name, event, facts)
         if self._log.stage != "model":
-            from langchain_costguard.cli.doctor.answers import prepare
-
-            prepare(messages, params)
+            prepare(messages, params, self._log.stage)
         elif state != records.STRICT:
             self._refuse(f"a call to {name}")
 

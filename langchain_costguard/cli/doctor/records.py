@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-GUARD, CALL, WIRE, END = "guard", "call", "wire", "end"
+GUARD, CALL, WIRE, END, LISTEN, CHILD = "guard", "call", "wire", "end", "listen", "child"
 REFUSED, MISSED, SEEN, STRICT = "refused", "missed", "seen", "strict"
 
 
@@ -17,8 +17,9 @@ class Record:
     """One fact.
 
     Attributes:
-        what: ``guard`` (the program made one), ``call`` (a model or tool call), ``wire`` (a connection), ``end``.
-        stage: the trial: ``model``, ``tool`` or ``through``.
+        what: ``guard`` (the program made one), ``call`` (a model or tool call), ``wire`` (a connection), ``listen``
+            (it is a server), ``child`` (Python was started past our eyes), ``end``.
+        stage: the trial: ``model``, ``text``, ``tool`` or ``tools``.
         kind: ``model``, ``tool``, ``embeddings`` or ``sdk``.
         state: of a call: ``refused`` by a guard of the program, ``missed`` or ``seen`` by it, or ``strict`` (left to
             the wrapper of ``guard.wrap``).
@@ -26,6 +27,7 @@ class Record:
         name: the model or tool.
         where: the agent and graph node, in words.
         facts: the rest.
+        child: whether it was in a process that the program started.
     """
 
     what: str
@@ -36,13 +38,15 @@ class Record:
     name: str = ""
     where: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    child: bool = False
 
 
 class Log:
     """Writes records to a file, each fact once."""
 
-    def __init__(self, path: str, stage: str) -> None:
+    def __init__(self, path: str, stage: str, *, child: bool = False) -> None:
         self.stage = stage
+        self._child = child
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
         self._said: set[str] = set()
         self._lock = threading.Lock()
@@ -50,7 +54,7 @@ class Log:
 
     def write(self, what: str, **facts: Any) -> None:
         """Write a record, unless the very same was written before."""
-        line = json.dumps(asdict(Record(what, self.stage, **facts)))
+        line = json.dumps(asdict(Record(what, self.stage, **facts, child=self._child)))
         with self._lock:
             if line not in self._said:
                 self._said.add(line)

@@ -1,59 +1,86 @@
-"""One trial of a program, in a process of its own: ``python -m langchain_costguard.cli.doctor.trial SETTINGS``."""
+"""A trial of a program, inside each of its Python processes: who calls what, and did a guard see it?"""
 
 from __future__ import annotations
 
-import json
+import atexit
 import os
 import sys
-from dataclasses import dataclass
-from importlib.machinery import PathFinder
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from langchain_costguard.cli.doctor import records, sites
+from langchain_costguard.cli.doctor import addresses, records, sites
 from langchain_costguard.cli.doctor.observer import Drill, Observer, drill_for, watching_last
 from langchain_costguard.cli.doctor.records import Log
 from langchain_costguard.cli.doctor.wires import Wires
-from langchain_costguard.cli.program import Ending, Program, play
+from langchain_costguard.cli.inside.plan import Plan
 from langchain_costguard.metering.seams.quiet import quiet_refusals
+
+_open = ExitStack()
+"""What is attached stays so to the end of the process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the parent asks for: the ``stage``, the program, and where to write."""
+    """What the parent asks for.
+
+    Attributes:
+        stage: ``model`` (no budget for model calls), ``text`` (they are answered), ``tool`` (answers ask for tools,
+            for which there is no budget) or ``tools`` (these are run).
+        own: the folder of the user's code, should that be among the libraries.
+        log: the file to write to.
+        port: of the fake provider.
+    """
 
     stage: str
-    target: str
-    args: list[str]
-    module: bool
+    own: str
     log: str
+    port: int
+
+    def plain(self) -> Mapping[str, Any]:
+        """For a plan."""
+        return asdict(self)
 
 
-def main(text: str) -> int:
-    """Run the trial; returns the program's own exit status."""
-    settings = Settings(**json.loads(text))
-    program = Program(settings.target, tuple(settings.args), settings.module)
-    own = _folder(program)
-    log = Log(settings.log, settings.stage)
-    quiet_refusals()
-    observer = Observer(log, own)
+def begin(plan: Plan) -> None:
+    """Watch this process."""
+    settings = Settings(**(plan.trial or {}))
+    child = os.getppid() != plan.supervisor
+    log = Log(settings.log, settings.stage, child=child)
     if settings.stage == "model":
-        Wires(log, own).install()
-    else:
-        from langchain_costguard.cli.doctor.answers import answering
+        _lead_nowhere(child=child)
+    quiet_refusals()
+    Wires(log, settings.own, allowed=settings.port).install()
+    if settings.stage != "model":
+        from langchain_costguard.cli.doctor.answers import answer_from_cache
 
-        Wires(log, own, allowed=answering()).install()
-    ending = _play(program, observer, _heard(settings.stage, log, own))
-    error = ending.error
-    words = f"{type(error).__name__}: {error}".strip().splitlines()[0] if error is not None else ""
-    log.write(records.END, state="ended", name=words, facts={"status": ending.status})
-    ending.show()
-    return ending.status
-
-
-def _play(program: Program, observer: Observer, drill_budget: Drill) -> Ending:
+        answer_from_cache()
     from langchain_costguard.guard import drill
 
-    with drill([drill_budget], [observer.sink]), watching_last(observer):
-        return play(program)
+    observer = Observer(log, settings.own)
+    _open.enter_context(drill([_heard(settings.stage, log, settings.own)], [observer.sink]))
+    _open.enter_context(watching_last(observer))
+    if not child:
+        atexit.register(_end, log, os.getpid())
+
+
+def _lead_nowhere(*, child: bool) -> None:
+    """Give children addresses that lead nowhere. The program itself keeps its own, by which clients choose what they
+    do; its connections are stopped one by one."""
+    found = addresses.nowhere(os.environ)
+    if child:
+        os.environ.update(found)
+        return
+    for name, value in found.items():
+        os.putenv(name, value)  # for what this process starts: its own os.environ does not change
+
+
+def _end(log: Log, pid: int) -> None:
+    if os.getpid() == pid:
+        error = getattr(sys, "last_value", None)
+        words = f"{type(error).__name__}: {error}".strip().splitlines()[0] if error is not None else ""
+        log.write(records.END, state="ended", name=words)
 
 
 def _heard(stage: str, log: Log, own: str) -> Drill:
@@ -67,16 +94,3 @@ def _heard(stage: str, log: Log, own: str) -> Drill:
 
     plain = drill_for(stage)
     return Heard(per=plain.per, name=plain.name, model_calls=1)
-
-
-def _folder(program: Program) -> str:
-    """Where the user's code is, should that be among the libraries."""
-    if not program.module:
-        return os.path.dirname(os.path.realpath(program.target)) + os.sep
-    spec = PathFinder.find_spec(program.target.partition(".")[0], [os.getcwd(), *sys.path])
-    places = spec.submodule_search_locations if spec is not None else None
-    return (next(iter(places)) + os.sep) if places else (spec.origin or "" if spec is not None else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

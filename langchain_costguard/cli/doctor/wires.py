@@ -6,8 +6,9 @@ import sys
 from types import FrameType
 from typing import Any
 
-from langchain_costguard.cli.doctor import records, sites
+from langchain_costguard.cli.doctor import addresses, records, sites
 from langchain_costguard.cli.doctor.records import Log
+from langchain_costguard.cli.inside.children import unguarded
 
 _SDKS = {"openai", "anthropic", "mistralai", "cohere", "groq", "litellm", "ollama", "together", "replicate"}
 _GOOGLE = ("google.genai", "google.generativeai", "google.ai.generativelanguage", "vertexai")
@@ -20,9 +21,9 @@ _ASYNC = {"anyio", "httpcore", "aiohttp", "asyncio", "concurrent"}
 
 
 class Wires:
-    """An audit hook. ``allowed`` is the one port on the loopback that may be spoken to."""
+    """An audit hook. ``allowed`` is the port of the fake provider: what gets there is noted, and let through."""
 
-    def __init__(self, log: Log, own: str, *, allowed: int = 0) -> None:
+    def __init__(self, log: Log, own: str, *, allowed: int) -> None:
         self._log = log
         self._own = own
         self._allowed = allowed
@@ -38,16 +39,22 @@ class Wires:
                 self._judge(str(address[0]), address[1])
         elif event == "socket.getaddrinfo":
             self._judge(_text(args[0]), args[1])
+        elif event == "socket.bind":
+            address = args[1]
+            if isinstance(address, tuple) and len(address) >= 2 and address[1]:
+                self._log.write(records.LISTEN, facts={"port": address[1]})
+        else:
+            for words in unguarded(event, args):
+                self._log.write(records.CHILD, site=sites.here(self._own), name=words)
 
     def _judge(self, host: str, port: Any) -> None:
-        if port == self._allowed and host in ("127.0.0.1", "localhost"):
-            return
+        fake = port == self._allowed and host in ("127.0.0.1", "localhost")
         frames = list(sites.stack())
         tops = {_module(frame).partition(".")[0] for frame in frames}
         if "tiktoken" in tops:
             return
         kind, frames = self._kind(frames, host, waiting=bool(tops & _ASYNC))
-        if not kind:
+        if not kind or (fake and kind == "model"):
             return
         name = ""
         if kind == "model" and (found := sites.model_in(frames)):
@@ -59,7 +66,10 @@ class Wires:
         elif kind == "sdk":
             name = next((m.partition(".")[0] for frame in frames if _is_sdk(m := _module(frame))), host)
         site = sites.site_in(frames, self._own)
-        self._log.write(records.WIRE, kind=kind, site=site, name=name, facts={"to": f"{host}:{port}"})
+        to = "its provider" if fake else f"{addresses.meant(host)}:{port}"
+        self._log.write(records.WIRE, kind=kind, site=site, name=name, facts={"to": to})
+        if fake:
+            return
         raise ConnectionRefusedError(f"costguard doctor: the connection to {host}:{port} was not made")
 
     def _kind(self, frames: list[FrameType], host: str, *, waiting: bool) -> tuple[str, list[FrameType]]:
@@ -69,7 +79,9 @@ class Wires:
             for others, _ in sites.suspended():
                 if kind := _of(others):
                     return kind, others
-        if not kind and any(host == known or host.endswith("." + known) or known in host for known in _HOSTS):
+        if not kind and any(
+            addresses.meant(host) == known or host.endswith("." + known) or known in host for known in _HOSTS
+        ):
             return "sdk", frames
         return kind, frames
 

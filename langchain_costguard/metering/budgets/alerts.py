@@ -10,6 +10,10 @@ DEFAULT_THRESHOLDS = (0.7, 1.0, 1.2)
 """Shares of the cap at which the field alerts."""
 
 
+_PERCENT = 10
+"""Nobody wants to hear of ten times a cap: it is a number of percent."""
+
+
 def checked(thresholds: Any) -> tuple[float, ...]:
     """Validate the thresholds, and sort them.
 
@@ -21,6 +25,10 @@ def checked(thresholds: Any) -> tuple[float, ...]:
     for share in thresholds:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
             raise ValueError(f"alerts: {share!r} must be a share of the cap above zero, such as 0.7")
+        if share >= _PERCENT:
+            raise ValueError(
+                f"alerts: {share!r} is {share * 100:g} % of the cap; write {share / 100:g} for {share:g} %"
+            )
     return tuple(sorted(set(thresholds)))
 
 

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from langchain_costguard.metering.stores.base import MAX_AMOUNT
 from langchain_costguard.vocabulary.money import Money, nano
 from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.slips import hint, near, unknown
 
 Per = Literal["call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all"]
 Window = Literal["hour", "day", "week", "month"]
@@ -80,14 +81,15 @@ class Budget:
         """Object to an unknown measure as to any other bad value: Python's own words for it are a TypeError's."""
         for name, value in fields.items():
             if name not in cls.__dataclass_fields__:
-                raise ValueError(f"{name}={value!r}: a Budget has no {name!r}{_meant(name, cls.__dataclass_fields__)}")
+                raise ValueError(unknown("Budget", name, value, [*MEASURES, *_OTHERS], _MEANT))
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "per", _per(self.per))
         object.__setattr__(self, "only", _only(self.only))
         if self.window is not None and self.window not in _WINDOWS:
-            raise ValueError(f"window: {self.window!r} is not one of {', '.join(_WINDOWS)} or None")
+            more = hint(self.window, _WINDOWS)
+            raise ValueError(f"window: {self.window!r} is not one of {', '.join(_WINDOWS)} or None{more}")
         if self.per == "call" and self.window is not None:
             raise ValueError(f"window: {self.window!r} means nothing for a budget per call")
         zone(self.tz)
@@ -175,16 +177,42 @@ _init = signature(Budget.__init__)
 type.__setattr__(Budget, "__signature__", _init.replace(parameters=[*_init.parameters.values()][1:]))
 
 
+_OTHERS = ("per", "window", "tz", "only", "lockout", "reserve", "on_exceeded", "name")
+_MEANT = {
+    **dict.fromkeys(("dollars", "cost", "max_usd", "usd_limit", "budget", "amount", "money", "max_cost"), 'usd="0.50"'),
+    **dict.fromkeys(("max_tokens", "token", "token_limit"), "tokens=20_000"),
+    **dict.fromkeys(("calls", "max_calls", "requests", "llm_calls"), "model_calls=10"),
+    **dict.fromkeys(("timeout", "time", "duration", "max_seconds"), "seconds=120"),
+    **dict.fromkeys(("period", "interval", "every"), 'window="day"'),
+    **dict.fromkeys(("scope", "by", "user", "session", "agent"), 'per="user", or only={"agent": "research"}'),
+}
+
+
 def zone(tz: str) -> tzinfo:
     """The time zone of an IANA name.
 
     Raises:
         ValueError: there is no such zone.
     """
+    if tz == "UTC":
+        return UTC  # needs no table: not every image has one
     try:
         return ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        if not _has_zones():
+            raise ValueError(
+                f"tz: {tz!r} is no time zone here, where there is no table of them: pip install tzdata"
+            ) from None
         raise ValueError(f"tz: {tz!r} is no time zone; give an IANA name such as Europe/Berlin") from None
+
+
+def _has_zones() -> bool:
+    """Whether the system, or the package ``tzdata``, knows time zones; Windows and small images do not."""
+    try:
+        ZoneInfo("Etc/UTC")
+    except (ZoneInfoNotFoundError, OSError):
+        return False
+    return True
 
 
 def window_at(window: Window, tz: str, now: float) -> tuple[str, float]:
@@ -243,7 +271,9 @@ def _share(reserve: Any) -> Decimal | None:
 def _per(per: Any) -> Any:
     dimensions = (per,) if isinstance(per, str) else tuple(per) if isinstance(per, (tuple, list)) else ()
     if not dimensions or any(dimension not in SCOPES for dimension in dimensions):
-        raise ValueError(f"per: {per!r} is not one of {', '.join(SCOPES)}, or a tuple of them")
+        wrong = next((dimension for dimension in dimensions if dimension not in SCOPES), per)
+        more = f"; write window={near(wrong, _WINDOWS)!r}" if near(wrong, _WINDOWS) else hint(wrong, SCOPES)
+        raise ValueError(f"per: {per!r} is not one of {', '.join(SCOPES)}, or a tuple of them{more}")
     if len(dimensions) == 1:
         return dimensions[0]
     if "call" in dimensions or "all" in dimensions or len(set(dimensions)) < len(dimensions):
@@ -257,19 +287,13 @@ def _only(only: Any) -> Mapping[str, frozenset[str]]:
     chosen: dict[str, frozenset[str]] = {}
     for dimension, values in only.items():
         if dimension not in Scope._fields:
-            raise ValueError(f"only={dict(only)!r}: {dimension!r} is not one of {', '.join(Scope._fields)}")
+            more = hint(dimension, Scope._fields)
+            raise ValueError(f"only={dict(only)!r}: {dimension!r} is not one of {', '.join(Scope._fields)}{more}")
         members = [values] if isinstance(values, str) else list(values) if isinstance(values, Collection) else []
         if not members or not all(isinstance(member, str) for member in members):
             raise ValueError(f"only: {dimension}={values!r} must be a text or a non-empty set of texts")
         chosen[dimension] = frozenset(members)
     return chosen
-
-
-def _meant(name: str, known: Collection[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; it measures {', '.join(MEASURES)}"
 
 
 def _unset(of: Field[Any]) -> Any:

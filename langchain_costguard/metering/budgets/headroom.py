@@ -11,7 +11,7 @@ from langchain_costguard.metering.budgets.accounts import GRANTED, SECONDS, Acco
 from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.metering.stores.base import Balance
 from langchain_costguard.observe.tables import html_table, table
-from langchain_costguard.vocabulary.money import show
+from langchain_costguard.vocabulary.money import show_all
 
 _HEADER = ["budget", "window", "measure", "spent", "held", "left", "cap"]
 
@@ -45,7 +45,7 @@ class Room(NamedTuple):
         return self.ceiling + self.granted - self.reserve - self.spent - self.held
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Headroom:
     """What one scope may still spend, at one moment. ``str()`` is an aligned table; Jupyter shows it as one.
 
@@ -86,18 +86,29 @@ class Headroom:
     def __str__(self) -> str:
         return table(_HEADER, self._cells(), left=3) if self.rows else _NOTHING
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return html_table(_HEADER, self._cells(), left=3) if self.rows else f"<p>{_NOTHING}</p>"
 
     def _cells(self) -> list[list[str]]:
-        def shown(row: Room) -> list[str]:
-            amounts = (row.spent, row.held, max(0, row.left), row.cap + row.granted)
-            if row.measure == "seconds":
-                spent, _, left, cap = (f"{amount / 1000:,.1f} s" for amount in amounts)
-                return [spent, "-", left, cap]
-            return [show(amount) if row.measure == "usd" else f"{amount:,}" for amount in amounts]
+        amounts = [(row.spent, row.held, max(0, row.left), row.cap + row.granted) for row in self.rows]
+        money = [of for row, of in zip(self.rows, amounts, strict=True) if row.measure == "usd"]
+        dollars = iter(show_all([amount for of in money for amount in of]))  # as many digits in all rows
 
-        return [[row.budget, row.window or "-", row.measure, *shown(row)] for row in self.rows]
+        def shown(row: Room, of: tuple[int, int, int, int]) -> list[str]:
+            if row.measure == "usd":
+                return [next(dollars) for _ in of]
+            if row.measure == "seconds":
+                spent, _, left, cap = (f"{amount / 1000:,.1f} s" for amount in of)
+                return [spent, "-", left, cap]
+            return [f"{amount:,}" for amount in of]
+
+        return [
+            [row.budget, row.window or "-", row.measure, *shown(row, of)]
+            for row, of in zip(self.rows, amounts, strict=True)
+        ]
 
 
 _NOTHING = "No budget applies."

@@ -59,6 +59,7 @@ class KillSwitch:
                 raise ValueError(f"{name}: {value!r} must be a number of seconds above zero and at most {most:g}")
         if on_failure not in ("refuse", "allow"):
             raise ValueError(f"on_failure: {on_failure!r} is not 'refuse' or 'allow'")
+        self._source = source
         self._ask, self._slow = _asker(source, timeout)
         self._ttl, self._timeout, self._keep, self._on_failure = ttl, timeout, keep, on_failure
         self._clock = clock
@@ -67,6 +68,10 @@ class KillSwitch:
         self._heard_at = float("-inf")
         self._lock = threading.Lock()
         self._asking: _Asking | None = None
+
+    def __repr__(self) -> str:
+        halted = f", halted: {', '.join(sorted(self._answer))}" if self._answer else ""
+        return f"KillSwitch({self._source!r}{halted})"
 
     def halts(self) -> Mapping[str, str]:
         """What is halted, and why: agent name (``"*"`` is all) to reason. Empty when nothing is."""

@@ -53,9 +53,14 @@ class _Event:
         self._awaited = update_wrapper(awaited, function)
 
         self._bind = function.__get__
+        self._name = function.__name__
 
     def __get__(self, handler: Any, owner: type[Any]) -> Any:
-        # Passed by each event of each call: a class, which has no handler, is nothing to ask for first.
-        if handler is not None and handler.aside.waits and sys._getframe(1).f_code.co_flags & CO_COROUTINE:
+        if handler is None:
+            return self._bind(handler, owner)
+        if not handler.aside.waits:  # nor will it ever again: from now on the handler's own attribute is found first
+            bound = handler.__dict__[self._name] = self._bind(handler, owner)
+            return bound
+        if sys._getframe(1).f_code.co_flags & CO_COROUTINE:
             return MethodType(self._awaited, handler)
         return self._bind(handler, owner)

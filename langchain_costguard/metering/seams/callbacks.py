@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -49,6 +49,15 @@ def _event_waits(self: Callbacks, event: Any, *, run_id: UUID, **_: Any) -> bool
     return call is not None and not call.strict and self.settlement.looks(call.stream, len(_event_text(event)))
 
 
+class _OfAGuard:
+    """What a guard does not ignore. Of the class it says what is wrong: ``callbacks=[CostGuard]`` would be ignored."""
+
+    def __get__(self, guard: object, cls: type) -> bool:
+        if guard is None:
+            raise AttributeError(f"{cls.__name__} is a class: make a guard of it, and pass that: callbacks=[guard]")
+        return False
+
+
 class Callbacks(BaseCallbackHandler):
     """Turns LangChain's events into the verbs of admission and settlement. Inline: a handler that is not costs a thread
     hop an event, loses what it sets in the context, and is left out where another one is inline. Each event is plain
@@ -89,6 +98,10 @@ class Callbacks(BaseCallbackHandler):
         self.lineage = lineage
         self.deferrals = deferrals
         self.aside = aside
+        # LangChain asks before each event: an attribute of its own is found sooner than the class's.
+        self.__dict__.update(ignore_llm=False, ignore_chat_model=False, ignore_chain=False)
+
+    ignore_llm = ignore_chat_model = ignore_chain = cast("Any", _OfAGuard())
 
     @property
     def ignore_retriever(self) -> bool:

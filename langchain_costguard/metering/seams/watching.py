@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 if TYPE_CHECKING:
@@ -71,18 +71,37 @@ def attached_here() -> BaseCallbackHandler | None:
     return _attached.get()
 
 
-@contextmanager
-def watching(handler: BaseCallbackHandler) -> Iterator[None]:
-    """Attach ``handler`` to everything LangChain and LangGraph do in this process while the block runs."""
-    with _lock:
-        slot = next((slot for slot in _slots if slot.handler is None), None)
-        if slot is None:
-            # Hooks cannot be unregistered, so a slot is used again; there are as many as guards ever watched at once.
-            slot = _Slot()
-            _hook(slot)
-            _slots.append(slot)
-        slot.handler = handler
-    try:
-        yield
-    finally:
-        slot.handler = None
+class watching:
+    """Attach ``handler`` to everything LangChain and LangGraph do in this process, from now on until ``stop()``, or to
+    the end of the ``with`` block."""
+
+    def __init__(self, handler: BaseCallbackHandler) -> None:
+        self._handler = handler
+        self._slot: _Slot | None = None
+        self._start()
+
+    def _start(self) -> None:
+        with _lock:
+            slot = next((slot for slot in _slots if slot.handler is None), None)
+            if slot is None:
+                # Hooks cannot be unregistered, so a slot is used again; there are as many as were ever used at once.
+                slot = _Slot()
+                _hook(slot)
+                _slots.append(slot)
+            slot.handler, self._slot = self._handler, slot
+
+    def stop(self) -> None:
+        """Watch no longer; again does nothing."""
+        if self._slot is not None:
+            self._slot.handler, self._slot = None, None
+
+    def __enter__(self) -> Self:
+        if self._slot is None:
+            self._start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<watching with {self._handler!r}{'' if self._slot is not None else ', stopped'}>"

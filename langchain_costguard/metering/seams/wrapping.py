@@ -21,6 +21,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
@@ -63,8 +64,24 @@ def wrap(guard: Host, model: T) -> T:
         from langchain_costguard.metering.seams.embeddings import GuardedEmbeddings
 
         return cast("T", GuardedEmbeddings(guard, model))
-    hint = "wrap the model itself, before bind() and the like" if hasattr(model, "bound") else "attach it as a callback"
-    raise ValueError(f"wrap: {model!r} is neither a chat model nor Embeddings; {hint}")
+    if isinstance(model, RunnableBinding) and isinstance(model.bound, BaseChatModel):
+        return cast("T", model.model_copy(update={"bound": wrap(guard, model.bound)}))
+    raise ValueError(f"wrap: {_kind(model)} is neither a chat model nor Embeddings; {_instead(model)}")
+
+
+def _kind(model: Any) -> str:
+    """What was given, in few words: a chain says all that is in it."""
+    return repr(model) if isinstance(model, (str, type)) or model is None else f"a {type(model).__name__}"
+
+
+def _instead(model: Any) -> str:
+    if isinstance(model, str):
+        return f"make the model first: guard.wrap(init_chat_model({model!r}))"
+    if isinstance(model, type):
+        return "make one of the class first"
+    if isinstance(model, Runnable):
+        return "wrap the model in it, or pass config={'callbacks': [guard]} to what is called"
+    return "pass config={'callbacks': [guard]} to what is called"
 
 
 def _with(guard: Host, callbacks: Any) -> Any:

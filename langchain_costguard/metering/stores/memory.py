@@ -35,6 +35,9 @@ class MemoryStore:
         # Reentrant: the garbage collector may close an abandoned stream, which settles, while this thread is in here.
         self.lock = RLock()
 
+    def __repr__(self) -> str:
+        return f"MemoryStore({len(self._accounts)} account{'' if len(self._accounts) == 1 else 's'})"
+
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Hold every claim's amount until ``until``, or none."""
         return self._reserve(claims, units, until, now)

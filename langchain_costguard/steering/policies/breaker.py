@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from langchain_costguard.steering.policies.kinds import ErrorKind, classify
+from langchain_costguard.vocabulary.slips import forgiving
 
 Change = Literal["opened", "closed", ""]
 _NOT_THE_SERVICE = frozenset({ErrorKind.REFUSAL, ErrorKind.VALIDATION, ErrorKind.CONTEXT})
@@ -33,6 +34,16 @@ def default_is_failure(outcome: Any) -> bool:
     return bool(getattr(outcome, "status", None) == "error")
 
 
+@forgiving(
+    threshold="failures=5",
+    fail_max="failures=5",
+    max_failures="failures=5",
+    failure_threshold="failures=5",
+    timeout="open_seconds=60",
+    reset_timeout="open_seconds=60",
+    cooldown="open_seconds=60",
+    recovery_timeout="open_seconds=60",
+)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Breaker:
     """Leaves a tool (or model) alone that failed too often in a row, and then tries it with one call.

@@ -23,6 +23,7 @@ from typing import Literal
 
 from langchain_costguard.steering.policies.likeness import alike, is_query, news, parsed, same, spoken, words
 from langchain_costguard.steering.policies.steps import NUDGE, Step, nudges, recent
+from langchain_costguard.vocabulary.slips import forgiving
 
 __all__ = ["NUDGE", "Kind", "Loop", "LoopDetector", "Step", "nudges", "recent"]
 
@@ -50,6 +51,7 @@ class _Did(IntEnum):
     NEWS, MOVED, DULL, AGAIN, SILENT = range(5)
 
 
+@forgiving()
 @dataclass(frozen=True, kw_only=True)
 class LoopDetector:
     """Says whether the newest call completes a loop.

@@ -12,12 +12,19 @@ from typing import Any
 from langchain_costguard.steering.policies.kinds import ErrorKind as ErrorKind
 from langchain_costguard.steering.policies.kinds import attribute, headers_of
 from langchain_costguard.steering.policies.kinds import classify as classify
+from langchain_costguard.vocabulary.slips import forgiving
 
 DAY = 86_400.0
 """Seconds that no Retry-After is taken for more than; far beyond what anybody waits for."""
 _LINKS = 24
 
 
+@forgiving(
+    max_retries="attempts=4 (the first call counts)",
+    retries="attempts=4 (the first call counts)",
+    max_attempts="attempts=3",
+    tries="attempts=3",
+)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
     """Tries a failed call again where that may help; ``ErrorKind`` has the table of what each class does.

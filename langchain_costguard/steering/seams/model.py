@@ -45,6 +45,13 @@ class SteeredModel:
 
     def __new__(cls, model: Any, steering: Steering) -> Any:
         """Return a copy of the model."""
+        from langchain_costguard.guard import CostGuard
+
+        for name, given in (("model", model), ("steering", steering)):
+            if isinstance(given, CostGuard):
+                raise ValueError(f"{name}: {given!r} is a guard; write SteeredModel(model, steer(guard))")
+        if isinstance(model, Steering):
+            raise ValueError(f"model: {model!r} comes second; write SteeredModel(model, steer(guard))")
         if not isinstance(steering, Steering):
             raise ValueError(f"steering: {steering!r} is not what steer() returns")
         if isinstance(model, RunnableBinding):

@@ -1,16 +1,20 @@
-"""What the live line says: how much of each limit is used, and how many calls were made."""
+"""What the status line says: how much of each limit is used, the tightest first, and how many calls were made."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from langchain_costguard.cli.words import amount, count, unit
 from langchain_costguard.events.metered import CacheHit, CallSettled, Event, Refused, ToolSettled
-from langchain_costguard.guard import CostGuard
 from langchain_costguard.metering.budgets.budget import Budget
-from langchain_costguard.metering.stores.base import Balance
+from langchain_costguard.metering.budgets.headroom import Room
 from langchain_costguard.vocabulary.money import show
 from langchain_costguard.vocabulary.scope import Scope
+
+if TYPE_CHECKING:
+    from langchain_costguard.guard import CostGuard
 
 
 class Gauge:
@@ -20,7 +24,6 @@ class Gauge:
         self.guard = guard
         self.budget = budget
         self.calls = self.tools = self.refused = self.spent = 0
-        self.reasons: list[Refused] = []
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
@@ -36,41 +39,30 @@ class Gauge:
                 self.calls += 1
             elif isinstance(event, Refused):
                 self.refused += 1
-                if len(self.reasons) < 100:
-                    self.reasons.append(event)
 
     def parts(self) -> list[str]:
         """The facts, most important first."""
-        balances = self.balances()
-        said = []
-        if "usd" in balances:
-            said += _money(balances["usd"])
-        else:
+        rows = sorted(self.rows(), key=lambda row: -row.share)
+        said = [_limit(row) for row in rows]
+        capped = {row.measure for row in rows}
+        if "usd" not in capped:
             said.append(f"{show(self.spent)} spent")
         for measure, noun, number in (("model_calls", "call", self.calls), ("tool_calls", "tool call", self.tools)):
-            said.append(_of(measure, balances[measure]) if measure in balances else count(number, noun))
-        said += [_of(m, balance) for m, balance in balances.items() if m not in ("usd", "model_calls", "tool_calls")]
-        if self.refused:
-            said.append(f"{self.refused:,} refused")
-        return said
+            if measure not in capped:
+                said.append(count(number, noun))
+        return [*said, f"{self.refused:,} refused"] if self.refused else said
 
     def used(self) -> float | None:
         """The largest share of a limit that is used; None where there is no limit, or no answer."""
-        shares = [b.spent / b.cap for b in self.balances().values() if b.cap]
-        return max(shares, default=None)
+        return max((row.share for row in self.rows()), default=None)
 
-    def balances(self) -> dict[str, Balance]:
-        """The accounts by measure; of ``seconds``, the milliseconds since the first call."""
-        if self.budget is None:
-            return {}
-        rows = self.guard.headroom(Scope()).rows
-        return {row.measure: Balance(max(0, row.spent), row.held, row.ceiling + row.granted) for row in rows}
+    def rows(self) -> Sequence[Room]:
+        """The budget's accounts; nothing where the store does not answer."""
+        return () if self.budget is None else self.guard.headroom(Scope()).rows
 
 
-def _money(balance: Balance) -> list[str]:
-    left = show(max(0, balance.left))
-    return [f"{show(balance.spent)} spent", f"{show(balance.held)} held", f"{left} left of {show(balance.cap)}"]
-
-
-def _of(measure: str, balance: Balance) -> str:
-    return f"{amount(measure, balance.spent)} of {amount(measure, balance.cap)} {unit(measure)}".rstrip()
+def _limit(row: Room) -> str:
+    cap = row.ceiling + row.granted
+    if row.measure != "usd":
+        return f"{amount(row.measure, max(0, row.spent))} of {amount(row.measure, cap)} {unit(row.measure)}".rstrip()
+    return f"{show(max(0, row.spent))} of {show(cap)}" + (f" ({show(row.held)} held)" if row.held else "")
