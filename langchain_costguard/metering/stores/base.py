@@ -19,6 +19,10 @@ class StoreError(Exception):
     """The store did not answer, or not in time. The ledger turns it into the policy ``on_store_failure`` names."""
 
 
+class StoreBusyError(StoreError):
+    """The store works, for others, and this caller did not get its turn in time: no reason to leave it alone."""
+
+
 class Claim(NamedTuple):
     """One account's part of a reservation.
 

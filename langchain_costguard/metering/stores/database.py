@@ -5,75 +5,68 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from threading import Lock, RLock, get_ident
-from typing import Any, Generic, TypeVar
+from typing import TypeVar, cast
+from weakref import WeakSet
 
-from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.stores.base import StoreBusyError, StoreError
+from langchain_costguard.metering.stores.together import Job, Together
 
 T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], object]
 
 OPENING_TIMEOUT = 5.0
 """Seconds to wait for other processes that create the same file at the same moment."""
 
-PAUSE = (0.0001, 0.0006)
+QUEUEING = 1.0
+"""Seconds to wait for the write lock while other processes commit: that is contention, no outage."""
+
+PAUSE = (0.0002, 0.004)
 """Shortest and longest pause before asking for the write lock again. SQLite's own busy handler sleeps up to 100 ms at
 a time, so that under contention some callers starve past any short timeout."""
 
-JOBS_AT_ONCE = 64
-PATIENCE = 20
-"""Timeouts for which a thread waits its turn as long as no other gets an error: that is a busy process, no outage."""
+CROWDED = 0.1
+"""Seconds for which a process makes way for others that were seen to commit between two transactions of its own."""
 
 _inherited: list[sqlite3.Connection] = []
 """A parent process' connections, kept so that they are never closed here:
 https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_"""
 
-_leaving = Lock()
-
 
 class Database:
     """A file with these tables, created where missing; whoever creates it first, the others find it.
+
+    A new file is for its owner alone, unless ``mode`` says otherwise; one that is there keeps its permissions.
 
     Raises:
         ValueError: the path cannot be opened as a database.
         StoreError: another process keeps the new file locked.
     """
 
-    def __init__(self, path: str, schema: tuple[str, ...], *, timeout: float) -> None:
+    def __init__(self, path: str, schema: tuple[str, ...], *, timeout: float, mode: int = 0o600) -> None:
         self.path = path
         self.timeout = timeout
         self._schema = schema
-        self._pid, self._failures = 0, 0
-        self._leader: int | None = None
+        self._mode = mode
+        self._leaving = threading.Lock()
         self._start()
+        _databases.add(self)
 
     def run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
         """Do the work in one transaction, from the start again when another process was in the way.
 
-        What threads ask for meanwhile is done together, in one transaction of the first of them: 50 threads take
-        the write lock a few times, not 50 times, in the order they came, and do not starve other processes.
+        What threads ask for meanwhile is done together, in one transaction of the first of them.
 
         Raises:
-            StoreError: the file stayed locked for the whole timeout, or SQLite failed.
+            StoreBusyError: other processes went on committing for a second, and this one had no turn.
+            StoreError: the file stayed locked, and nobody committed, for the whole timeout; or SQLite failed.
         """
         if self._pid != os.getpid():
             self._leave_parent()
-        job = _Job(work, write)
-        with self._queue:
-            if self._leader == job.thread:
-                # The garbage collector closed an abandoned stream, which settles, in the middle of a transaction.
-                raise StoreError(f"SQLite at {self.path}: this very thread is using it")
-            leads = self._leader is None
-            if leads:
-                self._leader = job.thread
-            else:
-                self._waiting.append(job)
-        if leads or self._wait(job):
-            self._lead(job)
-        return job.result()
+        return cast("T", self._together.do(Job((work, write))))
 
     def close(self) -> None:
         """Close the file in this process; what is asked afterwards is a `StoreError`."""
@@ -81,14 +74,18 @@ class Database:
             self._connection.close()
 
     def _start(self) -> None:
-        self._queue = RLock()
-        self._leader = None
-        self._waiting: deque[_Job[Any]] = deque()
-        self._connection = _open(self.path, self._schema)
+        where = f"SQLite at {self.path}"
+        self._together: Together[tuple[Work, bool]] = Together(
+            self._run_together, leaders=1, patience=self.timeout, where=where
+        )
+        self._busy = threading.Lock()  # while a transaction runs: a fork waits for its end
+        self._connection = _open(self.path, self._schema, self._mode)
+        self._ended = self._contended = 0.0
+        self._seen = -1
         self._pid = os.getpid()
 
     def _leave_parent(self) -> None:
-        with _leaving:
+        with self._leaving:
             if self._pid == os.getpid():
                 return
             _inherited.append(self._connection)
@@ -97,92 +94,41 @@ class Database:
             except ValueError as error:
                 raise StoreError(str(error)) from error
 
-    def _wait(self, job: _Job[Any]) -> bool:
-        """Wait until the job is over, or until it is its turn to lead: then true."""
+    def _let_others(self) -> None:
+        """Who has just committed, and takes the lock again at once, has better odds than all who wait for it."""
+        pause = random.uniform(*PAUSE)
+        if time.monotonic() - self._ended < pause and _version(self._connection) != self._seen:
+            self._contended = time.monotonic() + CROWDED
+        if time.monotonic() < self._contended:
+            time.sleep(pause)
+
+    def _run_together(self, jobs: list[Job[tuple[Work, bool]]]) -> None:
+        write = any(job.wanted[1] for job in jobs)
+        connection = self._connection
         try:
-            failures, waits = self._failures, 1
-            while not job.woken.acquire(timeout=self.timeout):
-                if (self._failures != failures or waits >= PATIENCE) and self._withdraw(job):
-                    raise StoreError(f"SQLite at {self.path}: the threads before this one did not get through")
-                waits += 1  # where it is not to be withdrawn, its transaction has begun, and ends in time
-        except KeyboardInterrupt:
-            if not self._withdraw(job) and job.woken.acquire() and not job.over:
-                self._pass_on()
-            raise
-        return not job.over
-
-    def _withdraw(self, job: _Job[Any]) -> bool:
-        with self._queue:
-            waiting = job in self._waiting
-            if waiting:
-                self._waiting.remove(job)
-        return waiting
-
-    def _lead(self, job: _Job[Any]) -> None:
-        jobs = [job]
-        try:
-            with self._queue:
-                while self._waiting and len(jobs) < JOBS_AT_ONCE:
-                    jobs.append(self._waiting.popleft())
-            self._run_together(jobs)
-        finally:
-            self._pass_on()
-            for done in jobs:
-                done.over = True
-                done.woken.release()
-
-    def _pass_on(self) -> None:
-        with self._queue:
-            if self._waiting:
-                first = self._waiting.popleft()
-                self._leader = first.thread
-                first.woken.release()
-            else:
-                self._leader = None
-
-    def _run_together(self, jobs: list[_Job[Any]]) -> None:
-        write = any(job.write for job in jobs)
-        deadline = time.monotonic() + self.timeout
-        try:
-            _attempt(lambda: _transaction(self._connection, partial(_do, jobs), write), deadline)
+            with self._busy:
+                self._let_others()
+                _attempt(
+                    lambda: _transaction(connection, partial(_do, jobs), write), connection, self.timeout, QUEUEING
+                )
+                self._ended, self._seen = time.monotonic(), _version(connection)
         except sqlite3.Error as error:
-            self._failures += 1
+            busy = _is_busy(error) and getattr(error, "others_commit", False)
+            kind = StoreBusyError if busy else StoreError
             for job in jobs:
-                job.error = job.error or StoreError(f"SQLite at {self.path}: {error}")
-
-
-class _Job(Generic[T]):
-    """Work that waits for its transaction, and what became of it."""
-
-    def __init__(self, work: Callable[[sqlite3.Connection], T], write: bool) -> None:
-        self.work = work
-        self.write = write
-        self.values: list[T] = []
-        self.error: Exception | None = None
-        self.over = False
-        self.thread = get_ident()
-        self.woken = Lock()
-        self.woken.acquire()
-
-    def result(self) -> T:
-        """What the work returned; raises what it raised."""
-        if self.error is not None:
-            raise self.error
-        if not self.values:
-            raise StoreError("SQLite: the thread that was at it was interrupted")
-        return self.values[0]
+                job.error = job.error or kind(f"SQLite at {self.path}: {error}")
 
 
 class _WorkFailedError(Exception):
     """One job raised: the transaction begins again without it."""
 
 
-def _do(jobs: list[_Job[Any]], connection: sqlite3.Connection) -> None:
+def _do(jobs: list[Job[tuple[Work, bool]]], connection: sqlite3.Connection) -> None:
     for job in jobs:
         if job.error is not None:
             continue
         try:
-            job.values = [job.work(connection)]
+            job.value = job.wanted[0](connection)
         except sqlite3.Error:
             raise
         except Exception as error:
@@ -202,16 +148,34 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connect
         raise
 
 
-def _attempt(action: Callable[[], None], deadline: float) -> None:
+def _attempt(action: Callable[[], None], connection: sqlite3.Connection, timeout: float, queueing: float) -> None:
+    """Do it as soon as the lock is to be had; give up when nobody commits for ``timeout`` seconds, or after
+    ``queueing``."""
+    began = moved = time.monotonic()
+    version = -1
     while True:
         try:
             return action()
         except _WorkFailedError:
             continue
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= deadline:
+            if not _is_busy(error):
+                raise
+            now, seen = time.monotonic(), _version(connection)
+            if seen != version:
+                version, moved = seen, now
+            error.others_commit = moved > began  # type: ignore[attr-defined]
+            if now - moved >= timeout or now - began >= max(queueing, timeout):
                 raise
         time.sleep(random.uniform(*PAUSE))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Changes whenever somebody else commits."""
+    try:
+        return int(connection.execute("PRAGMA data_version").fetchone()[0])
+    except sqlite3.OperationalError:
+        return -1
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
@@ -219,15 +183,28 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _open(path: str, schema: tuple[str, ...]) -> sqlite3.Connection:
+def _open(path: str, schema: tuple[str, ...], mode: int) -> sqlite3.Connection:
     try:
+        _create_file(path, mode)
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        _attempt(lambda: _prepare(connection, schema), time.monotonic() + OPENING_TIMEOUT)
-    except sqlite3.Error as error:
-        if _is_busy(error):
+        _attempt(lambda: _prepare(connection, schema), connection, OPENING_TIMEOUT, OPENING_TIMEOUT)
+    except (sqlite3.Error, OSError) as error:
+        if isinstance(error, sqlite3.Error) and _is_busy(error):
             raise StoreError(f"SQLite at {path}: {error}") from error
         raise ValueError(f"path {path!r} cannot be used as a SQLite database: {error}") from error
     return connection
+
+
+def _create_file(path: str, mode: int) -> None:
+    """SQLite gives a new file the permissions of the process' umask, and its own side files those of the file."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(descriptor, mode)  # whatever the umask
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(connection: sqlite3.Connection, schema: tuple[str, ...]) -> None:
@@ -243,3 +220,24 @@ def _prepare(connection: sqlite3.Connection, schema: tuple[str, ...]) -> None:
 def _create(schema: tuple[str, ...], connection: sqlite3.Connection) -> None:
     for table in schema:
         connection.execute(table)
+
+
+_databases: WeakSet[Database] = WeakSet()
+_forking: list[threading.Lock] = []
+
+
+def _wait_before_fork() -> None:
+    """SQLite remembers in the process what it has locked: a child forked in the middle of a transaction would wait for
+    ever for a lock that it believes is its own."""
+    for database in sorted(_databases, key=id):
+        if database._pid == os.getpid() and database._busy.acquire(timeout=2 * QUEUEING):
+            _forking.append(database._busy)
+
+
+def _go_on() -> None:
+    while _forking:
+        _forking.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_wait_before_fork, after_in_parent=_go_on, after_in_child=_go_on)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -12,9 +14,12 @@ from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from langchain_costguard.metering.stores.wire import Wire
+from langchain_costguard.metering.stores.wire import CONNECTING, Wire
 
 Client = redis.Redis | RedisCluster
+_DRIVER = "driver_info" in signature(redis.connection.AbstractConnection.__init__).parameters
+_ANONYMOUS: dict[str, Any] = {"driver_info": None} if _DRIVER else {"lib_name": None, "lib_version": None}
+"""To say who we are would be two more round trips to connect."""
 SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -45,9 +50,10 @@ def _connected(url: str, who: str, timeout: float) -> redis.Redis:
         client = redis.Redis.from_url(
             url,
             socket_timeout=timeout,
-            socket_connect_timeout=timeout,
+            socket_connect_timeout=max(timeout, CONNECTING),
             retry=Retry(NoBackoff(), 0),
             protocol=2,
+            **_ANONYMOUS,
         )
         Wire(client, timeout=timeout).connection()  # connects nowhere, but objects to an option it does not know
     except (ValueError, TypeError, RedisError) as error:

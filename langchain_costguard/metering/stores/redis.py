@@ -25,11 +25,12 @@ class RedisStore(OncePerAccount):
     """Shared balances for many machines: ``RedisStore("redis://host:6379/0")``.
 
     Takes a URL (``redis://``, ``rediss://``, ``unix://``) or a sync redis-py client: ``redis.Redis``, also one from
-    ``Sentinel.master_for``, or ``redis.cluster.RedisCluster``. Redis 6.2 and later, Valkey. With a URL, no wait is
-    longer than ``timeout`` seconds, to connect or for an answer; a client keeps the timeouts it was made with.
+    ``Sentinel.master_for``, or ``redis.cluster.RedisCluster``. Redis 6.2 and later, Valkey. With a URL, an answer is
+    waited for ``timeout`` seconds in all, and a new connection a second; a client keeps the timeouts it was made with.
 
-    Nothing is sent twice. A call that timed out may have been carried out: a reservation nobody heard of is a hold
-    that expires, but whoever repeats a settlement may count it twice (never too little).
+    A reservation that is not answered in half of that time is asked for once more, on a fresh connection: one nobody
+    heard of is a hold that expires. A settlement is sent once: it may have been carried out though nobody answered,
+    and whoever repeats it may count it twice (never too little).
 
     The accounts are the fields of one hash, ``{namespace}:accounts``, which expires when all of them are idle; idle
     ones are dropped before that as new ones come. The machines' clocks must agree to well within a hold's lifetime.
@@ -50,9 +51,6 @@ class RedisStore(OncePerAccount):
         self._url = url_or_client if isinstance(url_or_client, str) else None
         client, self._where = dial(url_or_client, who=type(self).__name__, timeout=self.timeout)
         self._wire = client if isinstance(client, RedisCluster) else Wire(client, timeout=self.timeout)
-        self._execute: Callable[..., Any] = (
-            self._wire.execute if isinstance(self._wire, Wire) else self._wire.execute_command
-        )
         self._accounts = f"{{{namespace}}}:accounts"
         self._flags = f"{{{namespace}}}:flags"
 
@@ -74,7 +72,7 @@ class RedisStore(OncePerAccount):
         balances: list[Balance] = []
         for start in range(0, len(accounts), ACCOUNTS_AT_ONCE):
             part = accounts[start : start + ACCOUNTS_AT_ONCE]
-            answer = self._run(_READ, pack("<d", now), *part)
+            answer = self._run(_READ, pack("<d", now), *part, again=True)
             balances += (Balance(*answer[i : i + 3]) for i in range(0, len(answer), 3))
         return balances
 
@@ -83,7 +81,7 @@ class RedisStore(OncePerAccount):
         position: Any = "0"
         seen: set[str] = set()
         while True:
-            position, *rows = self._run(_SCAN, pack("<d", now), position)
+            position, *rows = self._run(_SCAN, pack("<d", now), position, again=True)
             for i in range(0, len(rows), 4):
                 account = _text(rows[i])
                 if account not in seen:  # a scan may come by twice
@@ -94,16 +92,16 @@ class RedisStore(OncePerAccount):
 
     def flags(self) -> Mapping[str, str]:
         """The flags set on this store: name to text."""
-        found = self._guarded("HGETALL", self._flags)
+        found = self._guarded("HGETALL", self._flags, again=True)
         pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
         return {_text(name): _text(text) for name, text in pairs}
 
     def flag(self, name: str, text: str | None) -> None:
         """Set a flag, or with None remove it."""
         if text is None:
-            self._guarded("HDEL", self._flags, name)
+            self._guarded("HDEL", self._flags, name, again=True)
         else:
-            self._guarded("HSET", self._flags, name, text)
+            self._guarded("HSET", self._flags, name, text, again=True)
 
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
@@ -113,7 +111,7 @@ class RedisStore(OncePerAccount):
         for account, cap, fixed, per_unit, clock, ttl, reserve in claims:
             numbers += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
             names.append(account)
-        answer = self._run(_RESERVE, pack(f"<{len(numbers)}d", *numbers), *names)
+        answer = self._run(_RESERVE, pack(f"<{len(numbers)}d", *numbers), *names, again=True)
         if isinstance(answer, int):
             return Grant(answer)
         if answer[0] < 0:
@@ -137,19 +135,23 @@ class RedisStore(OncePerAccount):
         skipped = [claim.clock and not amount for claim, amount in zip(claims, actual, strict=True)]
         return [0 if skip else next(settled) for skip in skipped]
 
-    def _run(self, script: _Script, *arguments: Any) -> Any:
+    def _run(self, script: _Script, *arguments: Any, again: bool = False) -> Any:
         try:
-            return self._execute("EVALSHA", script.sha, 1, self._accounts, *arguments)
+            return self._execute("EVALSHA", script.sha, 1, self._accounts, *arguments, again=again)
         except NoScriptError:  # a new server, or one that failed over: it keeps the script from now on
-            return self._guarded("EVAL", script.text, 1, self._accounts, *arguments)
-        except (RedisError, RedisClusterException, OSError) as error:
+            return self._guarded("EVAL", script.text, 1, self._accounts, *arguments, again=again)
+        except (RedisError, RedisClusterException, OSError, ValueError) as error:
             raise self._failed(error) from error
 
-    def _guarded(self, *command: Any) -> Any:
+    def _guarded(self, *command: Any, again: bool) -> Any:
         try:
-            return self._execute(*command)
-        except (RedisError, RedisClusterException, OSError) as error:
+            return self._execute(*command, again=again)
+        except (RedisError, RedisClusterException, OSError, ValueError) as error:
             raise self._failed(error) from error
+
+    def _execute(self, *command: Any, again: bool) -> Any:
+        wire = self._wire
+        return wire.execute(*command, again=again) if isinstance(wire, Wire) else wire.execute_command(*command)
 
     def _failed(self, error: Exception) -> StoreError:
         hint = "; this is a Cluster: pass a redis.cluster.RedisCluster" if isinstance(error, MovedError) else ""

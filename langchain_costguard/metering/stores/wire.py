@@ -1,26 +1,31 @@
-"""Round trips to one Redis, over redis-py's connections but without what its client does around each command.
+"""Round trips to one Redis, over connections that redis-py makes but without what its client does around each command.
 
 ``Redis.execute_command`` spends more time on its pool, metrics and hooks (40 µs, redis-py 8.1) than the server spends
-on a reservation of five accounts.
+on a reservation of five accounts; and its time-outs are of each read, so that a reply that trickles in takes for ever.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import select
+import time
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.stores.resp import Replies, ReplyError, packed
+from langchain_costguard.metering.stores.together import Job, Together
 
 CONNECTIONS = 16
-"""At most, per process. A thread waits its turn: 1,000 threads that all connect at once are refused by the server."""
+"""At most, per process: what more threads ask for goes together, over these."""
+CONNECTING = 1.0
+"""Seconds a new connection may take, TLS and all, where a reply may take less."""
 
-PATIENCE = 20
-"""Timeouts for which a thread waits its turn as long as no other gets an error: that is a busy process, no outage."""
+_LATE = "Timeout reading from socket"
+_ERRORS = {"NOSCRIPT": NoScriptError, "READONLY": ReadOnlyError}
 
 
 class Wire:
@@ -29,25 +34,21 @@ class Wire:
     def __init__(self, client: redis.Redis, *, timeout: float) -> None:
         self._pool: Any = client.connection_pool
         self._timeout = timeout
-        self._idle: list[Any] = []
-        self._pid = 0
-        self._failures = 0
         self._start()
 
-    def execute(self, *command: Any) -> Any:
-        """Send one command and return its reply.
+    def execute(self, *command: Any, again: bool = False) -> Any:
+        """Send one command and return its reply, within one time-out for all of it.
+
+        One that may be carried out ``again`` is asked for once more, on a fresh connection, when half of the time is
+        over: the packet, or the connection, may be all that is lost.
 
         Raises:
-            StoreError: the other threads kept all connections busy.
-            RedisError: as redis-py does.
+            StoreError: the other threads got no answer before this one's turn.
+            RedisError, OSError: there was no answer, or it is an error.
         """
         if self._pid != os.getpid():
             self._start()
-        self._take_turn()
-        try:
-            return self._exchange(command)
-        finally:
-            self._turns.put(None)
+        return self._together.do(Job(packed(command), again))
 
     def connection(self) -> Any:
         """A new connection, not yet connected."""
@@ -57,56 +58,114 @@ class Wire:
         """Close the connections that are not in use; a later call makes new ones."""
         idle, self._idle = self._idle, []
         if self._pid == os.getpid():
-            for connection in idle:
-                connection.disconnect()
+            for line in idle:
+                line.close()
 
     def _start(self) -> None:
-        self._idle = []
-        self._turns: SimpleQueue[None] = SimpleQueue()
-        for _ in range(CONNECTIONS):
-            self._turns.put(None)
+        self._idle: list[_Line] = []
+        self._together: Together[bytes] = Together(
+            self._exchange, leaders=CONNECTIONS, patience=self._timeout, where="Redis"
+        )
         self._pid = os.getpid()
 
-    def _take_turn(self) -> None:
-        failures = self._failures
-        for _ in range(PATIENCE):
-            try:
-                return self._turns.get(timeout=self._timeout)
-            except Empty:
-                if self._failures != failures:
-                    raise StoreError("Redis: the threads before this one got no answer") from None
-        raise StoreError(f"Redis: other threads kept all connections busy for {PATIENCE * self._timeout:g} s")
-
-    def _exchange(self, command: Sequence[Any]) -> Any:
-        connection = self._take()
-
-        def once() -> Any:
-            connection.connect()  # nothing to do, most often; a sentinel's asks here who is master
-            connection.send_command(*command)
-            return connection.read_response()
-
+    def _exchange(self, jobs: list[Job[bytes]]) -> None:
+        limit = self._limit()
         try:
-            reply = connection.retry.call_with_retry(once, lambda _: connection.disconnect())
-        except ResponseError:  # an answer, if a bad one: the connection is as good as before
-            self._idle.append(connection)
-            raise
-        except BaseException:  # half a reply may be on its way
-            self._failures += 1
-            connection.disconnect()
+            self._attempt(jobs, self._take(), limit / 2 if jobs[0].kind else limit)
+        except (RedisError, OSError, ValueError) as error:
             self.close()
-            raise
-        self._idle.append(connection)
-        return reply
+            left = [job for job in jobs if not job.over]
+            if not jobs[0].kind:
+                return _failed(left, error)
+            try:
+                self._attempt(left, self._new(), limit / 2)
+            except (RedisError, OSError, ValueError) as again:
+                _failed([job for job in left if not job.over], again)
 
-    def _take(self) -> Any:
+    def _limit(self) -> float:
+        """A client keeps the time-outs it was made with: of a whole step here, and not of each read."""
+        limit = self._pool.connection_kwargs.get("socket_timeout", self._timeout)
+        return math.inf if limit is None else float(limit)
+
+    def _attempt(self, jobs: list[Job[bytes]], line: _Line, seconds: float) -> None:
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            return self.connection()
-        try:
-            stale = connection.can_read()
-        except (RedisError, OSError):
-            stale = True
-        if stale:  # the server hung up meanwhile
-            connection.disconnect()
-        return connection
+            line.ask(jobs, time.monotonic() + seconds)
+        except TimeoutError as error:
+            line.close()
+            raise redis.TimeoutError(_LATE) from error
+        except BaseException:  # half a reply may be on its way
+            line.close()
+            raise
+        self._idle.append(line)
+
+    def _take(self) -> _Line:
+        while self._idle:
+            try:
+                line = self._idle.pop()
+            except IndexError:
+                break
+            if not line.stale():
+                return line
+            line.close()  # the server hung up meanwhile
+        return self._new()
+
+    def _new(self) -> _Line:
+        return _Line(self.connection())
+
+
+class _Line:
+    """One connection, open."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        connection.connect()
+        self._socket = connection._sock
+        self._replies = Replies()
+
+    def ask(self, jobs: Sequence[Job[bytes]], until: float) -> None:
+        """Send what the jobs want and give each its reply."""
+        self._left(until)
+        self._socket.sendall(b"".join([job.wanted for job in jobs]))
+        for job in jobs:
+            while (reply := self._replies.next()) is None:
+                self._left(until)
+                data = self._socket.recv(65_536)
+                if not data:
+                    raise redis.ConnectionError("the server hung up")
+                self._replies.feed(data)
+            job.value = reply[0]
+            if isinstance(job.value, ReplyError):
+                job.error = _error(job.value)
+            job.over = True
+        if any(isinstance(job.error, ReadOnlyError) for job in jobs):
+            self.close()  # a master no more: a sentinel's connection asks anew who is
+
+    def stale(self) -> bool:
+        """Whether the server has hung up, or said something nobody asked for."""
+        if self._replies or self._connection._sock is None:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.disconnect()
+
+    def _left(self, until: float) -> None:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise redis.TimeoutError(_LATE)
+        self._socket.settimeout(None if left == math.inf else left)
+
+
+def _error(reply: ReplyError) -> RedisError:
+    text = str(reply)
+    if reply.kind == "MOVED":
+        return MovedError(text.partition(" ")[2])
+    return _ERRORS.get(reply.kind, ResponseError)(text)
+
+
+def _failed(jobs: list[Job[bytes]], error: BaseException) -> None:
+    for job in jobs:
+        job.error = error
