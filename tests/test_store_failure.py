@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from langchain_costguard import (
 )
 from langchain_costguard.events import Alert, StoreFailed
 from langchain_costguard.metering.stores import Balance, Claim, Grant, Refusal, StoreError
-from langchain_costguard.metering.stores.failover import RECEIPTS, FailoverStore
+from langchain_costguard.metering.stores.failover import DOWN_AFTER, RECEIPTS, FailoverStore
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.servers import redis_server, silent_server
@@ -287,15 +287,31 @@ def flaky() -> Flaky:
     return Flaky()
 
 
-def failover(flaky: Flaky, policy: Any = "local") -> FailoverStore:
-    return FailoverStore(flaky, policy, lambda message: None)
+class Timed(FailoverStore):
+    """Waits by the time of the call that was made last."""
+
+    time = 0.0
 
 
-def hold(store: FailoverStore, now: float, claim: Claim = CLAIM) -> Grant | Refusal:
+def failover(flaky: Flaky, policy: Any = "local") -> Timed:
+    store = Timed(flaky, policy, lambda message: None, clock=lambda: store.time)
+    return store
+
+
+def fallen(store: Timed, now: float) -> None:
+    """It has failed so often that it is left alone."""
+    for _ in range(DOWN_AFTER):
+        with suppress(StoreError):
+            hold(store, now, Claim("other", 100, 0))
+
+
+def hold(store: Timed, now: float, claim: Claim = CLAIM) -> Grant | Refusal:
+    store.time = now
     return store.reserve([claim], units=(0, 0), until=UNTIL, now=now)
 
 
-def pay(store: FailoverStore, now: float, amount: int = 7, held: int = 10) -> list[int]:
+def pay(store: Timed, now: float, amount: int = 7, held: int = 10) -> list[int]:
+    store.time = now
     return store.settle([CLAIM], [held], [amount], until=UNTIL, now=now)
 
 
@@ -420,7 +436,7 @@ def test_many_threads_count_everything_once_through_an_outage(flaky: Flaky) -> N
     for thread in threads:
         thread.join()
     flaky.away = False
-    store.reserve([Claim("b", 5, 1)], units=(0, 0), until=10**6, now=10.0**5)
+    assert store.close(5)
     assert flaky.of("a")[0] == 8 * calls
 
 
@@ -439,9 +455,10 @@ def test_a_store_that_is_back_is_asked_by_one_caller_first(flaky: Flaky) -> None
     for _ in range(10):
         with pytest.raises(StoreError):
             hold(store, 1)
-    assert flaky.asked == 1
-    with pytest.raises(StoreError):
-        hold(store, 2)
-    assert flaky.asked == 2
+    assert flaky.asked == DOWN_AFTER
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            hold(store, 2)
+    assert flaky.asked == DOWN_AFTER + 1
     # The question changes nothing: what times out may be carried out unheard.
     assert flaky.of("a") == (0, 0)

@@ -162,8 +162,9 @@ def _attempt(action: Callable[[], None], connection: sqlite3.Connection, timeout
             if not _is_busy(error):
                 raise
             now, seen = time.monotonic(), _version(connection)
-            if seen != version:
-                version, moved = seen, now
+            if version not in (-1, seen):
+                moved = now
+            version = seen
             error.others_commit = moved > began  # type: ignore[attr-defined]
             if now - moved >= timeout or now - began >= max(queueing, timeout):
                 raise
@@ -231,7 +232,7 @@ def _wait_before_fork() -> None:
     ever for a lock that it believes is its own."""
     for database in sorted(_databases, key=id):
         if database._pid == os.getpid() and database._busy.acquire(timeout=2 * QUEUEING):
-            _forking.append(database._busy)
+            _forking.append(database._busy)  # noqa: PERF401 - one that was taken is given back even if the next is not
 
 
 def _go_on() -> None:

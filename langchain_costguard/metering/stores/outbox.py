@@ -1,0 +1,202 @@
+"""Settlements on their way to a shared store: each is carried out once, however often it has to be asked for.
+
+A settlement that timed out may have been carried out all the same. So that it is not sent a second time, each one
+counts up a receipt in its own atomic step: an account of this process, one for each settlement under way at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from uuid import uuid4
+
+from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Store, StoreError
+from langchain_costguard.metering.stores.spool import Spool
+
+RECEIPTS = "receipts|"
+"""What the accounts begin with in which a store keeps how many settlements it has carried out."""
+RECEIPT_TTL = 2 * 86_400
+"""Seconds a receipt is kept: longer than any hold, and than clocks differ."""
+SPOOLED_TTL = 30 * 86_400
+"""The same of a settlement that waits on disk for another process."""
+
+
+class Entry(NamedTuple):
+    """A settlement; its accounts do not repeat."""
+
+    claims: Sequence[Claim]
+    held: Sequence[int]
+    actual: Sequence[int]
+    until: int
+
+
+class Receipt:
+    """An account that counts the settlements sent with it, one at a time."""
+
+    __slots__ = ("claim", "count")
+
+    def __init__(self, account: str, count: int, ttl: int) -> None:
+        self.claim = Claim(account, MAX_AMOUNT, 0, 0, False, ttl)
+        self.count = count
+
+
+class Outbox:
+    """What the store has not been told, or may not have heard. With a ``spool`` it is on disk, too."""
+
+    def __init__(self, primary: Store, spool: Spool | None, forgot: Callable[[], None]) -> None:
+        self._primary = primary
+        self._spool = spool
+        self._forgot = forgot
+        self._mine()
+
+    def _mine(self) -> None:
+        # Reentrant: the garbage collector may close an abandoned stream, which settles, while this thread is in here.
+        self._flushing, self._keeping = threading.RLock(), threading.RLock()
+        self._pid = os.getpid()
+        self._busy = 0
+        self._owner = uuid4().hex[:12]
+        self._made = 0
+        self._free: deque[Receipt] = deque()
+        # By when its holds expire, then by account: what was held, and what was really spent.
+        self._kept: dict[int, dict[str, tuple[Claim, int, int]]] = {}
+        self._doubtful: deque[tuple[Entry, Receipt]] = deque()
+        self.count = self.nano = 0
+        """Settlements that wait, and their money (nano-USD)."""
+
+    def __bool__(self) -> bool:
+        return bool(self._kept or self._doubtful or self._busy)
+
+    def keep(self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int) -> None:
+        """Keep a settlement for later."""
+        with self._keeping:
+            self._check_fork()
+            entry = Entry(claims, list(held), list(actual), until)
+            self._count(entry, 1)
+            if self._spool is None:
+                self._add_up(entry)
+            else:
+                receipt = self._receipt()
+                self._spool.write(entry, receipt.claim.account, receipt.count)
+                self._doubtful.append((entry, receipt))
+
+    def send(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> list[int]:
+        """Have the primary settle; where it does not answer, find out later whether it did."""
+        self._check_fork()
+        entry, receipt = Entry(claims, held, actual, until), self._receipt()
+        try:
+            return self._send(entry, receipt, now)
+        except BaseException as error:
+            if isinstance(error, StoreError) or not isinstance(error, Exception):
+                with self._keeping:
+                    kept = Entry(claims, list(held), list(actual), until)
+                    self._count(kept, 1)
+                    if self._spool is not None:
+                        self._spool.write(kept, receipt.claim.account, receipt.count)
+                    self._doubtful.append((kept, receipt))
+            raise
+
+    def flush(self, now: float) -> None:
+        """Bring the primary up to date."""
+        self._check_fork()
+        with self._flushing:
+            self._busy += 1
+            try:
+                self._resolve(now)
+                while self._kept:
+                    self._send_kept(now)
+                if self._spool is not None and not self._doubtful:
+                    self._spool.clear()
+                    self.count = self.nano = 0
+            finally:
+                self._busy -= 1
+
+    def deliver(self, entry: Entry, account: str, count: int, now: float) -> None:
+        """Carry out what another process left on disk, unless it was."""
+        self._check_fork()
+        receipt = Receipt(account, count, SPOOLED_TTL)
+        if self._primary.read([account], now=now)[0].spent == count:
+            self._send(entry, receipt, now)
+
+    def _receipt(self) -> Receipt:
+        try:
+            return self._free.pop()
+        except IndexError:
+            self._made += 1
+            ttl = RECEIPT_TTL if self._spool is None else SPOOLED_TTL
+            return Receipt(f"{RECEIPTS}{self._owner}|{self._made}", 0, ttl)
+
+    def _send(self, entry: Entry, receipt: Receipt, now: float) -> list[int]:
+        claims, held, actual, until = entry
+        totals = self._primary.settle([*claims, receipt.claim], [*held, 0], [*actual, 1], until=until, now=now)
+        before, receipt.count = receipt.count, totals.pop()
+        self._free.append(receipt)
+        if receipt.count <= before:
+            self._forgot()
+        return totals
+
+    def _send_kept(self, now: float) -> None:
+        with self._keeping:
+            until, rows = self._kept.popitem()
+            count, nano = self.count, self.nano
+            self.count = self.nano = 0
+        claims, held, actual = zip(*rows.values(), strict=True)
+        try:
+            self._send_in_doubt(Entry(claims, list(held), list(actual), until), now)
+        except BaseException:
+            self.count, self.nano = self.count + count, self.nano + nano
+            raise
+
+    def _send_in_doubt(self, entry: Entry, now: float) -> None:
+        receipt = self._receipt()
+        try:
+            self._send(entry, receipt, now)
+        except BaseException:
+            self._doubtful.append((entry, receipt))
+            raise
+
+    def _resolve(self, now: float) -> None:
+        while self._doubtful:
+            entry, receipt = doubt = self._doubtful.popleft()
+            try:
+                spent = self._primary.read([receipt.claim.account], now=now)[0].spent
+                if spent not in (0, receipt.count):
+                    receipt.count = spent
+                    self._free.append(receipt)
+                elif self._spool is not None:
+                    self._send(entry, receipt, now)
+                else:
+                    receipt.count = spent
+                    self._free.append(receipt)
+                    self._add_up(entry)
+                    continue
+            except BaseException:
+                self._doubtful.appendleft(doubt)
+                raise
+            self._count(entry, -1)
+
+    def _add_up(self, entry: Entry) -> None:
+        """What goes to one account is added up, so that an outage takes little memory."""
+        with self._keeping:
+            rows = self._kept.setdefault(entry.until, {})
+            for claim, release, amount in zip(entry.claims, entry.held, entry.actual, strict=True):
+                _, before, spent = rows.get(claim.account, (claim, 0, 0))
+                rows[claim.account] = (claim, before + release, spent + amount)
+
+    def _count(self, entry: Entry, times: int) -> None:
+        if not any(entry.actual):  # a hold that is given back
+            return
+        spent = (amount for claim, amount in zip(entry.claims, entry.actual, strict=True) if "|usd" in claim.account)
+        self.count = max(0, self.count + times)
+        self.nano += times * max(spent, default=0)
+
+    def _check_fork(self) -> None:
+        """After a fork, what was on its way is the parent's to bring."""
+        if self._pid != os.getpid():
+            if self._spool is not None:
+                self._spool = self._spool.of_child()
+            self._mine()
