@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets import alerts as thresholds
 from langchain_costguard.metering.budgets.budget import Budget
@@ -21,7 +22,7 @@ from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
-from langchain_costguard.metering.pricing.prices import Price, PriceBook
+from langchain_costguard.metering.pricing.prices import Price, PriceBook, is_warm, warm
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
@@ -115,12 +116,13 @@ class CostGuard(Callbacks):
         fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
         self.estimator = Estimator(token_counter)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
+        self.aside = Aside(waits=self.store.shared or brake.armed)
         meter = Meter(
             Ledger(budgets, self.store, hold_seconds=hold_seconds),
             PriceBook(prices, unpriced=unpriced),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
-            alerts=thresholds.checked(alerts), floor=assume_output_tokens,
+            alerts=thresholds.checked(alerts), floor=assume_output_tokens, aside=self.aside,
         )  # fmt: skip
         terms = TermsBook()
         quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
@@ -135,8 +137,10 @@ class CostGuard(Callbacks):
         )
         super().__init__(
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
-            deferrals=deferrals,
+            deferrals=deferrals, aside=self.aside,
         )  # fmt: skip
+        if not is_warm():
+            self.aside.prepare(warm)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.calls import Call
 
 if TYPE_CHECKING:
@@ -23,12 +24,17 @@ class Books:
     """
 
     def __init__(
-        self, orphaned: Callable[[Iterable[Call]], None], expired: Callable[[Call], None], hold_seconds: float
+        self,
+        orphaned: Callable[[Iterable[Call]], None],
+        expired: Callable[[Call], None],
+        hold_seconds: float,
+        aside: Aside,
     ) -> None:
         self.open: dict[int, Call] = {}
         self._orphaned = orphaned
         self._expired = expired
         self._hold_seconds = hold_seconds
+        self._aside = aside
         self._children: dict[int, set[int]] = {}
         self._of_task: dict[int, set[int]] = {}
         self._starts = 0
@@ -47,7 +53,7 @@ class Books:
         if call.parent is not None:
             self._children.setdefault(call.parent.int, set()).add(key)
         if self._running_loop() is not None:
-            self._belongs_to_task(call, key)
+            self.belongs_here(call)
         self._starts += 1
         if self._starts % _SWEEP_EVERY == 0:
             self._sweep(call.started)
@@ -76,14 +82,21 @@ class Books:
         if keys:
             self._orphaned(self._found(keys))
 
-    def _belongs_to_task(self, call: Call, key: int) -> None:
-        """LangChain tells nothing of a cancelled ``ainvoke``; that its task is over does.
+    def concerns(self, run_id: UUID) -> bool:
+        """Whether the run is a call under way, or has any below it."""
+        return run_id.int in self.open or run_id.int in self._children
+
+    def belongs_here(self, call: Call) -> None:
+        """The call is part of the task that runs here, and is an orphan when that is over.
+
+        LangChain tells nothing of a cancelled ``ainvoke``; that its task is over does.
 
         https://github.com/langchain-ai/langchain/issues/38469
         """
         task = self._current_task()
-        if task is None:
+        if task is None or call.task:
             return
+        key = call.run_id.int
         call.task = id(task)
         of_task = self._of_task.get(call.task)
         if of_task is None:
@@ -94,7 +107,7 @@ class Books:
     def _task_over(self, task: asyncio.Task[Any]) -> None:
         keys = self._of_task.pop(id(task), None)
         if keys:
-            self._orphaned(self._found(keys))
+            self._aside.later(self._orphaned, self._found(keys))
 
     def _found(self, keys: Iterable[int]) -> list[Call]:
         return [call for key in keys if (call := self.open.get(key)) is not None]

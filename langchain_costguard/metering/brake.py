@@ -47,6 +47,10 @@ class Brake:
             self._switch.expire()
         self.armed = bool(self._killed) or self._switch is not None
 
+    def waits(self) -> bool:
+        """Whether the next look may have to wait."""
+        return self._switch is not None and self._switch.due()
+
     def pulled(self) -> bool:
         """Whether anybody is halted at all."""
         return bool(self._killed or (self._switch is not None and self._switch.halts()))

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_costguard import events
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.books import Books
 from langchain_costguard.metering.budgets.alerts import passed
 from langchain_costguard.metering.budgets.budget import MEASURES
@@ -56,6 +57,7 @@ class Meter:
         lines: Lines,
         alerts: Sequence[float],
         floor: int,
+        aside: Aside,
     ) -> None:
         self.ledger = ledger
         self.book = book
@@ -65,7 +67,7 @@ class Meter:
         self.clock = voice.now
         self._voice = voice
         self._lines = lines
-        self.books = Books(self._orphaned, self._expired, ledger.hold_seconds)
+        self.books = Books(self._orphaned, self._expired, ledger.hold_seconds, aside)
         self.open_calls = self.books.open
         self.dearest: dict[str, int] = {}
         """What the dearest call of each session took so far (nano-USD): its charge, or what had to be held for it."""

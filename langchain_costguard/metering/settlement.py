@@ -77,6 +77,18 @@ class Settlement:
                 raise self._stopped(call, stream, out_of_time(clock, f"more of a reply of {call.name}", call.scope))
             self._brake.check_call(call, midway=True)
 
+    def looks(self, stream: Stream | None, size: int) -> bool:
+        """Whether ``feed`` of so many characters more would look at the hold, or at a switch that may have to wait."""
+        if stream is None or max(stream.chars + size, stream.chunks + 1) >= stream.check_at:
+            return True
+        return self._voice.now() >= stream.next_check and self._brake.waits()
+
+    def not_made(self, run_id: UUID) -> None:
+        """A call that was let in was cancelled before it was made."""
+        call = self._meter.books.take(run_id)
+        if call is not None:
+            self._voice.safely(self._meter.void, call)
+
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
         paid = _paid.get()

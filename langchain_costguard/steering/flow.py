@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from langgraph.errors import GraphBubbleUp
 
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.vocabulary.errors import CostGuardError
 
 R = TypeVar("R")
@@ -51,6 +52,12 @@ class Sleep(NamedTuple):
     seconds: float
 
 
+class Ended(NamedTuple):
+    """A flow is over, and has returned this."""
+
+    value: Any
+
+
 Wanted = Call | Run | Sleep
 Flow = Generator[Wanted, Any, R]
 Asking = Callable[[Any], Flow[Any]]
@@ -83,23 +90,41 @@ def drive(flow: Flow[R], call: Callable[[Call], Any]) -> R:
         flow.close()
 
 
-async def adrive(flow: Flow[R], call: Callable[[Call], Awaitable[Any]]) -> R:
-    """Run a flow on this event loop, without blocking it."""
+async def adrive(flow: Flow[R], call: Callable[[Call], Awaitable[Any]], aside: Aside) -> R:
+    """Run a flow on this event loop, without blocking it: what happens in it between what it wants may have to wait
+    for a store, and is done aside."""
     try:
-        wanted = next(flow)
-        while True:
+        wanted = await astep(aside, flow.send, None)
+        while not isinstance(wanted, Ended):
             try:
                 answer = await call(wanted) if isinstance(wanted, Call) else await aperform(wanted)
             except BaseException as error:
                 if passes(error):
                     raise
-                wanted = flow.throw(error)
+                wanted = await astep(aside, flow.throw, error)
             else:
-                wanted = flow.send(answer)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+                wanted = await astep(aside, flow.send, answer)
+        return wanted.value  # type: ignore[no-any-return]
     finally:
-        flow.close()
+        leave(flow, aside)
+
+
+def leave(flow: Flow[Any], aside: Aside) -> None:
+    """Close a flow that may not have ended."""
+    if inspect.getgeneratorstate(flow) != inspect.GEN_CLOSED:
+        aside.later(flow.close)
+
+
+async def astep(aside: Aside, verb: Callable[[Any], Wanted], value: Any) -> Wanted | Ended:
+    """Let a flow go on to what it wants next, or to its end."""
+    return await aside.run(_step, verb, value)
+
+
+def _step(verb: Callable[[Any], Wanted], value: Any) -> Wanted | Ended:
+    try:
+        return verb(value)
+    except StopIteration as done:  # cannot be raised across threads
+        return Ended(done.value)
 
 
 def no_calls(wanted: Call) -> Any:

@@ -86,6 +86,10 @@ class KillSwitch:
             return ALL, halts[ALL]
         return (agent, halts[agent]) if agent in halts else None
 
+    def due(self) -> bool:
+        """Whether the next look asks the source, and may have to wait for it."""
+        return self._clock() >= self._ask_at
+
     def expire(self) -> None:
         """Ask again at the next check: somebody in this process knows that the answer has changed."""
         self._ask_at = float("-inf")

@@ -58,8 +58,15 @@ class Priced(NamedTuple):
 
 
 def warm() -> None:
-    """Import the table now (a quarter of a second) rather than at the first price."""
+    """Import the table, and read what it is called from its package's files, now (a quarter of a second) rather than at
+    the first price."""
     _snapshot()
+    _table_name()
+
+
+def is_warm() -> bool:
+    """Whether a price can be told without reading any file."""
+    return bool(_table_name.cache_info().currsize)
 
 
 def _snapshot() -> DataSnapshot:

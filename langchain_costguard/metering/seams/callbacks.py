@@ -9,11 +9,13 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.calls import Stream, pieces
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.lineage import Lineage, is_step
 from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.seams.both_ways import event
 from langchain_costguard.metering.seams.watching import OURS, RECALLED
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.voice import Voice
@@ -21,9 +23,36 @@ from langchain_costguard.metering.voice import Voice
 _NOTHING: Mapping[str, Any] = {}
 
 
+def _start_waits(self: Callbacks, *_: Any, tags: list[str] | None = None, run_type: str = "", **__: Any) -> bool:
+    if run_type == "llm" or self.brake.waits():
+        return True
+    return self.meter.ledger.counts_steps and is_step(tags)
+
+
+def _call_waits(self: Callbacks, *_: Any, run_id: UUID, metadata: Mapping[str, Any] | None = None, **__: Any) -> bool:
+    return run_id.int not in self.meter.open_calls and (metadata or _NOTHING).get(RECALLED) != OURS
+
+
+def _end_waits(self: Callbacks, *_: Any, run_id: UUID, **__: Any) -> bool:
+    return self.meter.books.concerns(run_id) or self.meter.ledger.by_trace
+
+
+def _piece_waits(self: Callbacks, token: Any, *, chunk: Any = None, run_id: UUID, **_: Any) -> bool:
+    call = self.meter.open_calls.get(run_id.int)
+    if call is None or call.strict or (call.stream is not None and chunk is call.stream.last_chunk is not None):
+        return False
+    return self.settlement.looks(call.stream, len(token) if token.__class__ is str and token else len(str(token)))
+
+
+def _event_waits(self: Callbacks, event: Any, *, run_id: UUID, **_: Any) -> bool:
+    call = self.meter.open_calls.get(run_id.int)
+    return call is not None and not call.strict and self.settlement.looks(call.stream, len(_event_text(event)))
+
+
 class Callbacks(BaseCallbackHandler):
-    """Turns LangChain's events into the verbs of admission and settlement. Sync and inline: an async handler cannot
-    refuse anything under ``invoke``, and one that is not inline costs a thread hop an event.
+    """Turns LangChain's events into the verbs of admission and settlement. Inline: a handler that is not costs a thread
+    hop an event, loses what it sets in the context, and is left out where another one is inline. Each event is plain
+    for managers that call it, and a coroutine for those that await it, where it may have to wait: see ``event``.
 
     Args:
         meter: Has the calls under way.
@@ -33,6 +62,7 @@ class Callbacks(BaseCallbackHandler):
         brake: Halts chains.
         lineage: Follows runs.
         deferrals: Refused steps that steering answers.
+        aside: Where to wait, for managers on an event loop.
     """
 
     raise_error = True
@@ -48,6 +78,7 @@ class Callbacks(BaseCallbackHandler):
         brake: Brake,
         lineage: Lineage,
         deferrals: Deferrals,
+        aside: Aside,
     ) -> None:
         super().__init__()
         self.meter = meter
@@ -57,6 +88,7 @@ class Callbacks(BaseCallbackHandler):
         self.brake = brake
         self.lineage = lineage
         self.deferrals = deferrals
+        self.aside = aside
 
     @property
     def ignore_retriever(self) -> bool:
@@ -75,6 +107,7 @@ class Callbacks(BaseCallbackHandler):
 
     # Chains
 
+    @event(_start_waits)
     def on_chain_start(
         self,
         serialized: Any,
@@ -110,12 +143,14 @@ class Callbacks(BaseCallbackHandler):
             lineage.over(run_id)
             raise
 
+    @event(_end_waits)
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
         self.voice.safely(self.settlement.run_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.voice.safely(self.settlement.end_decision, run_id, outputs)
 
+    @event(_end_waits)
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle what is still open below this run."""
         self.voice.safely(self.settlement.run_over, run_id)
@@ -124,6 +159,7 @@ class Callbacks(BaseCallbackHandler):
 
     # Models
 
+    @event(_call_waits)
     def on_chat_model_start(
         self,
         serialized: Any,
@@ -142,6 +178,7 @@ class Callbacks(BaseCallbackHandler):
         prompt = messages[0] if messages else []
         self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)
 
+    @event(_call_waits)
     def on_llm_start(
         self,
         serialized: Any,
@@ -157,6 +194,7 @@ class Callbacks(BaseCallbackHandler):
         params = kwargs.get("invocation_params") or _NOTHING
         self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, "\n".join(prompts))
 
+    @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Count a streamed chunk; stop the stream when its hold is used up."""
         call = self.meter.open_calls.get(run_id.int)
@@ -173,6 +211,7 @@ class Callbacks(BaseCallbackHandler):
         if text:
             self.settlement.feed(call, stream, text)
 
+    @event(_event_waits)
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Count what protocol streams bring, for models that do not report their tokens one by one."""
         call = self.meter.open_calls.get(run_id.int)
@@ -185,6 +224,7 @@ class Callbacks(BaseCallbackHandler):
                 stream = call.stream = Stream(self.voice.now(), 1)
             self.settlement.feed(call, stream, text)
 
+    @event(_end_waits)
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle by what the provider reports."""
         call = self.meter.books.take(run_id)
@@ -194,12 +234,14 @@ class Callbacks(BaseCallbackHandler):
             except Exception as error:  # a paid reply is never lost to an error of ours
                 self.voice.complain("settling a call", error)
 
+    @event(_end_waits)
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a call that broke off by what came of it."""
         self.voice.safely(self.settlement.end_with_error, run_id, error, kwargs.get("response"))
 
     # Tools
 
+    @event(_call_waits)
     def on_tool_start(
         self,
         serialized: Any,
@@ -217,10 +259,12 @@ class Callbacks(BaseCallbackHandler):
             arguments = kwargs.get("inputs") or input_str
             self.admission.start_tool(run_id, parent_run_id, name, arguments, metadata or {}, tags)
 
+    @event(_end_waits)
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a tool's fee."""
         self.voice.safely(self.settlement.end_tool, run_id, output, failed=False)
 
+    @event(_end_waits)
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a tool's fee: it ran, even though it failed."""
         self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -48,16 +48,16 @@ class GuardedEmbeddings(Embeddings):
         """Embed texts, admitted as one call."""
         if not texts:
             return await self.inner.aembed_documents(texts)
-        call = self._call(texts)
-        await adrive(self.guard.waiting.admit(call))
-        with self._metered(call):
+        call = await self.guard.aside.run(self._call, texts)
+        await adrive(self.guard.waiting.admit(call), self.guard.aside)
+        async with self._ametered(call):
             return await self.inner.aembed_documents(texts)
 
     async def aembed_query(self, text: str) -> list[float]:
         """Embed one text."""
-        call = self._call([text])
-        await adrive(self.guard.waiting.admit(call))
-        with self._metered(call):
+        call = await self.guard.aside.run(self._call, [text])
+        await adrive(self.guard.waiting.admit(call), self.guard.aside)
+        async with self._ametered(call):
             return await self.inner.aembed_query(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -74,16 +74,31 @@ class GuardedEmbeddings(Embeddings):
 
     @contextmanager
     def _metered(self, call: Call) -> Iterator[None]:
-        guard = self.guard
-        guard.admission.begin(call)
+        self.guard.admission.begin(call)
         try:
             yield
         except BaseException as error:
-            guard.meter.books.take(call.run_id)
-            guard.voice.safely(guard.settlement.fail_model, call, error, None)
+            self._broke(call, error)
             raise
-        guard.meter.books.take(call.run_id)
-        guard.voice.safely(guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
+        self._done(call)
+
+    @asynccontextmanager
+    async def _ametered(self, call: Call) -> AsyncIterator[None]:
+        self.guard.admission.begin(call)
+        try:
+            yield
+        except BaseException as error:
+            self.guard.aside.later(self._broke, call, error)
+            raise
+        await self.guard.aside.run(self._done, call)
+
+    def _broke(self, call: Call, error: BaseException) -> None:
+        self.guard.meter.books.take(call.run_id)
+        self.guard.voice.safely(self.guard.settlement.fail_model, call, error, None)
+
+    def _done(self, call: Call) -> None:
+        self.guard.meter.books.take(call.run_id)
+        self.guard.voice.safely(self.guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
 
 
 def _model(inner: Embeddings) -> str:

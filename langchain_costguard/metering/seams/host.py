@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.admission import Admission
+    from langchain_costguard.metering.aside import Aside
     from langchain_costguard.metering.meter import Meter
     from langchain_costguard.metering.seams.waiting import Waiting
     from langchain_costguard.metering.settlement import Settlement
@@ -21,3 +22,4 @@ class Host(Protocol):
     settlement: Settlement
     waiting: Waiting
     voice: Voice
+    aside: Aside

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from langchain_costguard.metering.admission import Admission
+from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets.line import Line, Lines, Ticket
 from langchain_costguard.metering.meter import Meter, affordable
@@ -118,12 +119,13 @@ def drive(flow: Admitting) -> None:
         flow.close()
 
 
-async def adrive(flow: Admitting) -> None:
+async def adrive(flow: Admitting, aside: Aside) -> None:
     """Run an admission on this event loop, without blocking it."""
     import asyncio  # where it is not loaded yet, nobody calls this
 
     try:
-        for turn, seconds in flow:
+        while (wanted := await aside.run(next, flow, None)) is not None:
+            turn, seconds = wanted
             await asyncio.wait([asyncio.wrap_future(turn)], timeout=seconds)
     finally:
         flow.close()

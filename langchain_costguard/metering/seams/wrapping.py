@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from contextvars import ContextVar
 from functools import cache
 from inspect import signature
@@ -149,14 +149,14 @@ def _agenerate(original: Any) -> Any:
     ) -> Any:
         if _is_inside(self, run_manager):
             return await original(self, messages, stop=stop, run_manager=run_manager, **kwargs)
-        guard, call = _call(self, messages, run_manager, kwargs)
-        with _admitting(guard, call):
-            await adrive(guard.waiting.admit(call, patient=_inside.get() is None))
-        with _settling(guard, call):
+        guard, call = await _acall(self, messages, run_manager, kwargs)
+        async with _aadmitting(guard, call):
+            await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
+        async with _asettling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
             with _entered(model, call):
                 result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
-            _done(guard, call, result)
+            await guard.aside.run(_done, guard, call, result)
             return result
 
     return _agenerate
@@ -196,11 +196,11 @@ def _astream(original: Any) -> Any:
             async for chunk in original(self, messages, stop=stop, run_manager=run_manager, **kwargs):
                 yield chunk
             return
-        guard, call = _call(self, messages, run_manager, kwargs)
-        with _admitting(guard, call):
-            await adrive(guard.waiting.admit(call, patient=_inside.get() is None))
+        guard, call = await _acall(self, messages, run_manager, kwargs)
+        async with _aadmitting(guard, call):
+            await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         reply = _Reply(guard, call)
-        with _settling(guard, call, reply):
+        async with _asettling(guard, call, reply):
             model, kwargs = _clamped(self, call, kwargs)
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
@@ -208,9 +208,9 @@ def _astream(original: Any) -> Any:
                         chunk = await anext(chunks, None)
                     if chunk is None:
                         break
-                    reply.add(chunk)
+                    await reply.aadd(chunk)
                     yield chunk
-            _done(guard, call, reply.result())
+            await guard.aside.run(_done, guard, call, reply.result())
 
     return _astream
 
@@ -240,6 +240,12 @@ class _Reply:
             if not stream.chunks:
                 stream.first_at = self.guard.voice.now()
             self.guard.settlement.feed(self.call, stream, text)
+
+    async def aadd(self, chunk: ChatGenerationChunk) -> None:
+        if self.guard.settlement.looks(self.call.stream, len(str(chunk.message.content))):
+            await self.guard.aside.run(self.add, chunk)
+        else:
+            self.add(chunk)
 
     def result(self) -> ChatResult:
         text = self.call.stream.text() if self.call.stream else ""
@@ -274,6 +280,15 @@ def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str
     return guard, call
 
 
+async def _acall(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str, Any]) -> tuple[Host, Call]:
+    guard: Host = model.__dict__[_GUARD]
+    if run_manager is not None and run_manager.run_id.int in guard.meter.open_calls:
+        return _call(model, messages, run_manager, kwargs)
+    guard, call = await guard.aside.run(_call, model, messages, run_manager, kwargs)
+    guard.meter.books.belongs_here(call)
+    return guard, call
+
+
 def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
     if call.ceiling >= call.allowed:
@@ -304,8 +319,19 @@ def _admitting(guard: Host, call: Call) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if guard.meter.books.take(call.run_id) is not None and call.hold is not None:  # interrupted in between
-            guard.voice.safely(guard.meter.void, call)
+        guard.settlement.not_made(call.run_id)
+        raise
+    if not told:
+        guard.admission.tell_start(call)
+
+
+@asynccontextmanager
+async def _aadmitting(guard: Host, call: Call) -> AsyncIterator[None]:
+    told = call.hold is not None
+    try:
+        yield
+    except BaseException:
+        guard.aside.later(guard.settlement.not_made, call.run_id)
         raise
     if not told:
         guard.admission.tell_start(call)
@@ -317,13 +343,30 @@ def _settling(guard: Host, call: Call, reply: _Reply | None = None) -> Iterator[
     try:
         yield
     except BaseException as error:
-        if guard.meter.books.take(call.run_id) is not None:
-            if reply is None and isinstance(error, _INTERRUPTED):
-                guard.voice.safely(guard.meter.settle_partly, call, None)
-            else:
-                seen = reply.result() if reply is not None and reply.usage else None
-                guard.voice.safely(guard.settlement.fail_model, call, error, _as_llm_result(seen) if seen else None)
+        _broke(guard, call, reply, error)
         raise
+
+
+@asynccontextmanager
+async def _asettling(guard: Host, call: Call, reply: _Reply | None = None) -> AsyncIterator[None]:
+    try:
+        yield
+    except Exception as error:
+        await guard.aside.run(_broke, guard, call, reply, error)
+        raise
+    except BaseException as error:  # cancelled, or closed by the garbage collector: nothing can be waited for
+        guard.aside.later(_broke, guard, call, reply, error)
+        raise
+
+
+def _broke(guard: Host, call: Call, reply: _Reply | None, error: BaseException) -> None:
+    if guard.meter.books.take(call.run_id) is None:
+        return
+    if reply is None and isinstance(error, _INTERRUPTED):
+        guard.voice.safely(guard.meter.settle_partly, call, None)
+    else:
+        seen = reply.result() if reply is not None and reply.usage else None
+        guard.voice.safely(guard.settlement.fail_model, call, error, _as_llm_result(seen) if seen else None)
 
 
 def _done(guard: Host, call: Call, result: ChatResult) -> None:

@@ -150,7 +150,7 @@ class RedisStore(OncePerAccount):
             raise self._failed(error) from error
 
     def _execute(self, *command: Any, again: bool) -> Any:
-        wire = self._wire
+        wire: Any = self._wire
         return wire.execute(*command, again=again) if isinstance(wire, Wire) else wire.execute_command(*command)
 
     def _failed(self, error: Exception) -> StoreError:

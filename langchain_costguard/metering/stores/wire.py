@@ -34,6 +34,7 @@ class Wire:
     def __init__(self, client: redis.Redis, *, timeout: float) -> None:
         self._pool: Any = client.connection_pool
         self._timeout = timeout
+        self._idle: list[_Line] = []
         self._start()
 
     def execute(self, *command: Any, again: bool = False) -> Any:
@@ -62,7 +63,7 @@ class Wire:
                 line.close()
 
     def _start(self) -> None:
-        self._idle: list[_Line] = []
+        self._idle = []
         self._together: Together[bytes] = Together(
             self._exchange, leaders=CONNECTIONS, patience=self._timeout, where="Redis"
         )

@@ -92,7 +92,7 @@ class CacheNode(_Callable):  # type: ignore[misc]
             return _update(drive(flow(state), partial(call, config)), state, messages_key)
 
         async def arun(state: Any, config: RunnableConfig) -> Any:
-            return _update(await adrive(flow(state), partial(acall, config)), state, messages_key)
+            return _update(await adrive(flow(state), partial(acall, config), guard.aside), state, messages_key)
 
         super().__init__(run, arun, name=getattr(inner, "name", None) or "cache", trace=False)
 

@@ -106,7 +106,8 @@ def _steered(node: Any, steering: Steering, name: str, key: str, *, replaces: bo
 
     async def arun(state: Any, config: RunnableConfig) -> Any:
         request = node_request(state, key, replaces=replaces)
-        return node_update(await adrive(steering.model_flow(request, name), partial(acall, node, config)), request)
+        reply = await adrive(steering.model_flow(request, name), partial(acall, node, config), guard.aside)
+        return node_update(reply, request)
 
     # LangGraph's cache of nodes tells them apart by their function, and finds a subgraph in what it refers to.
     own = node.func if isinstance(node, _Callable) else node

@@ -57,7 +57,7 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
     async def _traced_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Awaitable[Any]]) -> Any:
         flow = self.steering.model_flow(request, name_of(request.model))
-        return _response(await adrive(flow, partial(self._acall, handler)))
+        return _response(await adrive(flow, partial(self._acall, handler), self.steering.guard.aside))
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Run the tool's flow around the call."""

@@ -12,7 +12,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import RunnableBinding
 
-from langchain_costguard.steering.flow import Call, adrive, aperform, drive, passes, perform
+from langchain_costguard.steering.flow import Call, Ended, adrive, aperform, astep, drive, leave, passes, perform
 from langchain_costguard.steering.requests import ChatRequest, Reply, name_of, settings_for
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here, paying
@@ -108,7 +108,7 @@ class _Steered:
             with run.calling(wanted):
                 return _reply(await verb(wanted.request.messages, run.config(wanted), **settings))
 
-        return _message(await adrive(run.flow, call))
+        return _message(await adrive(run.flow, call, run.steering.guard.aside))
 
     def stream(self, input: Any, config: Any = None, **kwargs: Any) -> Iterator[AIMessageChunk]:
         beneath = super().stream  # type: ignore[misc]
@@ -154,10 +154,10 @@ class _Steered:
                 yield piece
             return
         run = _Run(self, input, config, kwargs)
-        done: Reply | None = None
+        aside = run.steering.guard.aside
         try:
-            wanted = next(run.flow)
-            while True:
+            wanted = await astep(aside, run.flow.send, None)
+            while not isinstance(wanted, Ended):
                 try:
                     if not isinstance(wanted, Call):
                         answer = await aperform(wanted)
@@ -176,16 +176,13 @@ class _Steered:
                 except BaseException as error:
                     if passes(error):
                         raise
-                    wanted = run.flow.throw(error)
+                    wanted = await astep(aside, run.flow.throw, error)
                 else:
-                    wanted = run.flow.send(answer)
-        except StopIteration as stop:
-            done = stop.value
+                    wanted = await astep(aside, run.flow.send, answer)
         finally:
-            run.flow.close()
-        if done is not None:
-            for piece in run.rest(done):
-                yield piece
+            leave(run.flow, aside)
+        for piece in run.rest(wanted.value):
+            yield piece
 
 
 class _Run:

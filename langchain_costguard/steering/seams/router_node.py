@@ -83,7 +83,7 @@ class RouterNode:
 
     async def acall(self, state: Any) -> Any:
         """Choose, on an event loop; for ``RunnableLambda(node, afunc=node.acall)`` where the router is a coroutine."""
-        return self._update(await adrive(self._flow(state), no_calls))
+        return self._update(await adrive(self._flow(state), no_calls, self.guard.aside))
 
     def _flow(self, state: Any) -> Flow[tuple[str, str]]:
         here = Here(self.guard, "router")

@@ -33,7 +33,7 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
         with attached(steering.guard):
             return await handler(wanted.request)
 
-    return await adrive(steering.tool_flow(request), call)
+    return await adrive(steering.tool_flow(request), call, steering.guard.aside)
 
 
 def ask_leave_first(node: Any, steering: Steering) -> Any:
@@ -55,7 +55,8 @@ def ask_leave_first(node: Any, steering: Steering) -> Any:
 
     async def afunc(input: Any, **known: Any) -> Any:
         node, _, asynchronous = own
-        with _giving(await adrive(_leave_for_all(guard, approval, _calls(node, input)), no_calls)):
+        leave = await adrive(_leave_for_all(guard, approval, _calls(node, input)), no_calls, guard.aside)
+        with _giving(leave):
             return await asynchronous(input, **known)
 
     # LangGraph's cache knows it by these.

@@ -1,0 +1,104 @@
+"""What may have to wait (for a store, a file, a server) is done aside, on a thread, so that no event loop stands still.
+
+Threads of our own: the default executor of a loop has six of them on two cores, and the host's work waits there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from asyncio import _get_running_loop
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS = 32
+"""At most, per process; stores do together what that many ask for at once."""
+_MISSING = object()
+
+
+class Aside:
+    """Does things on a thread where they may have to wait, and on the spot where they never do.
+
+    Args:
+        waits: Whether they may have to wait at all, for as long as the guard lives.
+    """
+
+    def __init__(self, *, waits: bool) -> None:
+        self.waits = waits
+
+    def prepare(self, function: Callable[[], object]) -> None:
+        """Do on a thread what has to be read from files before the first call; until then calls may have to wait."""
+        lasting, self.waits = self.waits, True
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                self.waits = lasting
+
+        _submit(run)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``function(*args, **kwargs)``; what it sets in the context is set for the caller.
+
+        A caller that is cancelled learns of it when the function is over: nothing goes on behind its back.
+        """
+        if not self.waits:
+            return function(*args, **kwargs)
+        context = copy_context()
+        done = asyncio.wrap_future(_submit(context.run, partial(function, *args, **kwargs)))
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await _over(done)
+            raise
+        finally:
+            _adopt(context)
+
+    def later(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """The same without waiting for it, on an event loop; at once on a thread that may wait."""
+        if self.waits and _get_running_loop() is not None:
+            _submit(copy_context().run, partial(function, *args, **kwargs))
+        else:
+            function(*args, **kwargs)
+
+
+async def _over(done: asyncio.Future[T]) -> None:
+    while not done.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([done])
+    done.exception()  # it has been looked at
+
+
+def _adopt(context: Context) -> None:
+    """What was set on the thread is set here. A token is good in the context alone in which it was made: nobody who
+    may be run aside keeps one for later."""
+    for variable, value in context.items():
+        if variable.get(_MISSING) is not value:
+            variable.set(value)
+
+
+_pool: ThreadPoolExecutor | None = None
+_pid = 0
+
+
+def _submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    global _pool, _pid
+    if _pool is None or _pid != os.getpid():  # a forked child has none of its parent's threads
+        _pool, _pid = ThreadPoolExecutor(THREADS, thread_name_prefix="costguard-aside"), os.getpid()
+    try:
+        return _pool.submit(function, *args, **kwargs)
+    except RuntimeError:  # the interpreter is ending: there is nobody any more who could be kept waiting
+        done: Future[T] = Future()
+        try:
+            done.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
