@@ -16,7 +16,7 @@ from redis.cluster import RedisCluster
 
 from langchain_costguard import Price
 from langchain_costguard.testing import FakeProvider, Recorder
-from tests.servers import Cluster, Server, redis_cluster, redis_server, server_programs
+from tests.servers import Cluster, Server, postgres_server, redis_cluster, redis_server, server_programs
 
 PRICES = {"gpt-4o": Price(input="2.50", output="10.00")}
 """The list price, fixed here so that a change of the public table moves no test."""
@@ -112,6 +112,13 @@ def servers() -> Iterator[dict[str, Server]]:
 def server(servers: dict[str, Server]) -> Server:
     """The server at hand: Redis where there is one."""
     return next(iter(servers.values()))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL, where this machine has one."""
+    with postgres_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -116,6 +117,38 @@ def sentinel_of(master: Server, program: str | None = None) -> Iterator[Sentinel
         finally:
             server.process.kill()
             server.process.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def postgres_program() -> str | None:
+    """Where the PostgreSQL of this machine is, if there is one: on the PATH, else Debian's place for it."""
+    found = shutil.which("postgres")
+    return found or next(iter(sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")), reverse=True)), None)
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL of its own, empty. It refuses to run as root, who lends it to another user."""
+    program = Path(os.path.realpath(postgres_program() or "postgres"))
+    folder, user = Path(tempfile.mkdtemp(prefix="costguard-", dir="/tmp")), None
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        user = "nobody"
+        shutil.chown(folder, user)
+    try:
+        command = [str(program.with_name("initdb")), "-D", str(folder / "data"), "-U", "costguard", "-A", "trust"]
+        subprocess.run([*command, "-E", "UTF8", "--no-sync"], check=True, capture_output=True, user=user, cwd=folder)
+        port = _free_port()
+        options = ["-c", f"unix_socket_directories={folder}", "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        command = [str(program), "-D", str(folder / "data"), "-p", str(port), "-c", "max_connections=300", *options]
+        with (folder / "server.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder)
+        try:
+            _wait_until(lambda: "ready to accept" in (folder / "server.log").read_text(), "postgres does not start")
+            yield f"postgresql://costguard@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -66,6 +66,7 @@ ONLY_IN = {
         "caching/index/sqlite.py",
         "cli/cache.py",
     ],
+    "psycopg": ["metering/stores/postgres.py", "metering/stores/session.py"],
     "tiktoken": ["metering/pricing/encodings.py"],
     "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],

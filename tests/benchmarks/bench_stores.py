@@ -14,8 +14,8 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from langchain_costguard.metering.stores import Claim, MemoryStore, RedisStore, SQLiteStore, Store
-from tests.servers import redis_server
+from langchain_costguard.metering.stores import Claim, MemoryStore, PostgresStore, RedisStore, SQLiteStore, Store
+from tests.servers import postgres_program, postgres_server, redis_server
 
 BLOCKS = 60
 NOW = 1_000_000.0
@@ -67,6 +67,23 @@ def show(times: dict[str, list[float]], base: str | None = None) -> None:
         print(line)
 
 
+def in_postgres() -> tuple[dict[str, list[float]], str]:
+    """Beside two bare trips to the same server; on a connection of its own."""
+    import psycopg
+
+    with postgres_server() as url, psycopg.connect(url, autocommit=True) as connection:
+        store = PostgresStore(url, timeout=5)
+
+        def bare() -> None:
+            connection.execute("SELECT 1")
+            connection.execute("SELECT 1")
+
+        base = "postgres, two bare SELECT 1, psycopg"
+        times = measure({base: bare, "postgres, 5 accounts": pair(store, 5), "postgres, 1 account": pair(store, 1)}, 20)
+        store.close()
+        return times, base
+
+
 def together(store: Store, threads: int, calls: int = 200) -> float:
     """Pairs a second, all threads on the same five accounts."""
     once = [pair(store, 5) for _ in range(threads)]
@@ -98,6 +115,8 @@ def main() -> None:
         actions = {base: bare, "redis, 5 accounts, from a URL": pair(remote, 5)}
         actions |= {"redis, 5 accounts, from that client": pair(given, 5), "redis, 1 account": pair(remote, 1)}
         show(measure(actions, 100), base)
+        if postgres_program():
+            show(*in_postgres())
         print(f"\n{'pairs a second, 5 accounts':52} {'1 thread':>8} {'8':>8} {'64':>8}")
         stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": sqlite, "redis": remote}
         for name, store in stores.items():

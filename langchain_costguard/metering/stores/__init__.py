@@ -1,7 +1,7 @@
-"""Where balances are kept: in this process, in a SQLite file, or in Redis.
+"""Where balances are kept: in this process, in a SQLite file, in Redis or in PostgreSQL.
 
-The stores are imported when first asked for, so that importing this room brings in neither redis nor
-sqlite3.
+The stores are imported when first asked for, so that importing this room brings in none of redis,
+sqlite3 and psycopg.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from langchain_costguard.metering.stores.base import (
     Store,
     StoreError,
 )
-from langchain_costguard.metering.stores.urls import place_of
+from langchain_costguard.metering.stores.urls import place_of, without_password
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.stores.memory import MemoryStore
+    from langchain_costguard.metering.stores.postgres import PostgresStore as PostgresStore
     from langchain_costguard.metering.stores.redis import RedisStore
     from langchain_costguard.metering.stores.sqlite import SQLiteStore
 
@@ -39,17 +40,25 @@ __all__ = [
     "open_store",
 ]
 
-_LAZY = {"MemoryStore": "memory", "RedisStore": "redis", "SQLiteStore": "sqlite"}
+_LAZY = {"MemoryStore": "memory", "PostgresStore": "postgres", "RedisStore": "redis", "SQLiteStore": "sqlite"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs psycopg: pip install 'langchain-costguard[postgres]'", name=error.name
+        ) from error
 
 
 def open_store(url: str) -> Store:
-    """The store a URL names: ``memory:``, ``sqlite:PATH``, ``redis://…``, ``rediss://…`` or ``unix://…``.
+    """The store a URL names: ``memory:``, ``sqlite:PATH``, ``redis://…``, ``rediss://…``, ``unix://…`` or
+    ``postgresql://…``.
 
     ``sqlite:///PATH`` is understood as SQLAlchemy does: three slashes and a relative path, four for an absolute one.
 
@@ -69,12 +78,8 @@ def open_store(url: str) -> Store:
             from langchain_costguard.metering.stores.redis import RedisStore
 
             return RedisStore(url)
-    shown = url if isinstance(url, str) and url.startswith(("memory:", "sqlite:")) else _shown(url)
-    raise ValueError(f"store must be memory:, sqlite:PATH, redis://…, rediss://… or unix://…, not {shown!r}")
-
-
-def _shown(url: Any) -> Any:
-    """The value, without a password it may carry."""
-    if not isinstance(url, str) or "@" not in url:
-        return url
-    return url.partition("//")[0] + "//***@" + url.rpartition("@")[2]
+        case "postgres", _:
+            store: Store = __getattr__("PostgresStore")(url)
+            return store
+    kinds = "memory:, sqlite:PATH, redis://…, rediss://…, unix://… or postgresql://…"
+    raise ValueError(f"store must be {kinds}, not {without_password(url)!r}")

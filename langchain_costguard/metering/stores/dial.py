@@ -14,6 +14,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from langchain_costguard.metering.stores.urls import without_password
 from langchain_costguard.metering.stores.wire import CONNECTING, Wire
 
 Client = redis.Redis | RedisCluster
@@ -30,7 +31,7 @@ def dial(url_or_client: str | Client, *, who: str, timeout: float) -> tuple[Clie
         ValueError: neither can be used; ``who`` is named as the one that wanted it.
     """
     if isinstance(url_or_client, str):
-        return _connected(url_or_client, who, timeout), f"Redis at {_without_password(url_or_client)}"
+        return _connected(url_or_client, who, timeout), f"Redis at {without_password(url_or_client)}"
     if isinstance(url_or_client, Client) and not isinstance(url_or_client, Pipeline):
         return url_or_client, f"Redis by the given {type(url_or_client).__name__} client"
     if any(base.__module__.startswith("redis.asyncio") for base in type(url_or_client).__mro__):
@@ -57,9 +58,5 @@ def _connected(url: str, who: str, timeout: float) -> redis.Redis:
         )
         Wire(client, timeout=timeout).connection()  # connects nowhere, but objects to an option it does not know
     except (ValueError, TypeError, RedisError) as error:
-        raise ValueError(f"{who} cannot use url {_without_password(url)!r}: {error}") from error
+        raise ValueError(f"{who} cannot use url {without_password(url)!r}: {error}") from error
     return client
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"//.*@", "//***@", url))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Literal
 
-Place = Literal["memory", "sqlite", "redis"]
+Place = Literal["memory", "sqlite", "redis", "postgres"]
+_SECRET = re.compile(r"(?i)([?&#;\s][^=&]*(?:pass|pwd|secret|token|auth|key)[^=&]*=)[^&\s]*")
 
 
 def place_of(url: Any) -> tuple[Place, str] | None:
-    """Where a URL points, and of a file its path: ``memory:``, ``sqlite:PATH``, ``redis://…``, ``rediss://…`` or
-    ``unix://…``. None where it is no such URL.
+    """Where a URL points, and of a file its path: ``memory:``, ``sqlite:PATH``, ``redis://…``, ``rediss://…``,
+    ``unix://…`` or ``postgresql://…``. None where it is no such URL.
 
     ``sqlite:///PATH`` is understood as SQLAlchemy does: three slashes and a relative path, four for an absolute one.
     """
@@ -19,4 +21,22 @@ def place_of(url: Any) -> tuple[Place, str] | None:
         return "memory", ""
     if scheme == "sqlite" and rest and (not rest.startswith("//") or rest.startswith("///")):
         return "sqlite", os.path.expanduser(rest.removeprefix("///"))
+    if scheme in ("postgresql", "postgres") and rest.startswith("//"):
+        return "postgres", ""
     return ("redis", "") if scheme in ("redis", "rediss", "unix") else None
+
+
+def without_password(url: Any) -> Any:
+    """A URL as it may be shown: what may be a user's name or password is left out, also where the URL is malformed."""
+    if not isinstance(url, str):
+        return url
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, mark, rest = url.partition(":")
+    _, at, rest = rest.rpartition("@")
+    end = min((found for each in "/?#" if (found := rest.find(each)) >= 0), default=len(rest))
+    host, tail = rest[:end], rest[end:]
+    if host.startswith(":") or (host.count(":") > 1 and "[" not in host):
+        host = "***"
+    user = "***@" if at else ""
+    return f"{scheme}{mark}{user}{host}" + _SECRET.sub(r"\1***", tail)

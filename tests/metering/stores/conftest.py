@@ -9,10 +9,12 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
-from langchain_costguard.metering.stores import MemoryStore, RedisStore, SQLiteStore, Store
-from tests.servers import server_programs
+from langchain_costguard.metering.stores import MemoryStore, PostgresStore, RedisStore, SQLiteStore, Store
+from tests.servers import postgres_program, server_programs
 
-KINDS = ["memory", "sqlite", *server_programs(), "cluster"]
+PATIENT = 5.0
+"""Seconds: a reservation that is asked for again, on a machine that is busy, is held twice."""
+KINDS = ["memory", "sqlite", *server_programs(), "cluster", *(["postgres"] if postgres_program() else [])]
 
 
 @pytest.fixture(params=KINDS)
@@ -25,6 +27,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         sqlite = SQLiteStore(tmp_path / "budgets.db")
         yield sqlite
         sqlite.close()
+    elif kind == "postgres":
+        kept = PostgresStore(request.getfixturevalue("postgres"), namespace=request.node.name, timeout=PATIENT)
+        yield kept
+        kept.close()
     elif kind == "cluster":
         client = request.getfixturevalue("cluster_client")
         client.flushall(target_nodes=RedisCluster.PRIMARIES)
@@ -32,7 +38,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     else:
         url = request.getfixturevalue("servers")[kind].url
         emptied(url)
-        remote = RedisStore(url)
+        remote = RedisStore(url, timeout=PATIENT)
         yield remote
         remote.close()
 

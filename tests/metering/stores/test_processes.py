@@ -14,9 +14,18 @@ from typing import Any
 
 import pytest
 
-from langchain_costguard.metering.stores import Balance, Claim, Grant, MemoryStore, RedisStore, SQLiteStore, Store
+from langchain_costguard.metering.stores import (
+    Balance,
+    Claim,
+    Grant,
+    MemoryStore,
+    PostgresStore,
+    RedisStore,
+    SQLiteStore,
+    Store,
+)
 from tests.metering.stores.conftest import emptied
-from tests.servers import Server
+from tests.servers import Server, postgres_program
 
 PROCESSES = multiprocessing.get_context("forkserver")
 NOW, UNTIL = 1_000_000.0, 1_000_060
@@ -24,12 +33,16 @@ CLAIMS = [Claim("all|usd", 10_000, 7, 1), Claim("all|calls", 600, 1), Claim("t",
 UNITS = (3, 3)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", *(["postgres"] if postgres_program() else [])])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "sqlite":
         sqlite = SQLiteStore(tmp_path / "budgets.db")
         yield sqlite
         sqlite.close()
+    elif request.param == "postgres":
+        kept = PostgresStore(request.getfixturevalue("postgres"), namespace=request.node.name, timeout=2)
+        yield kept
+        kept.close()
     else:
         server: Server = request.getfixturevalue("server")
         remote = RedisStore(emptied(server.url))

@@ -1,0 +1,225 @@
+"""Balances in PostgreSQL: for those who run one already, one statement a reservation and one a settlement."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
+from langchain_costguard.metering.stores.repeats import OncePerAccount
+from langchain_costguard.metering.stores.session import Session, array, given, kept, numbers, rows
+from langchain_costguard.metering.stores.together import Job, Together
+from langchain_costguard.metering.stores.urls import without_password
+
+CONNECTIONS = 4
+"""At most, per process: what more threads ask for goes together, over these. More would only wait for each other's
+locks in the server."""
+MAKING = 5.0
+"""Seconds to make the tables and functions, once."""
+ROWS_AT_ONCE = 500
+
+_RESERVE = "SELECT costguard_reserve_1($1, $2, $3, $4, $5, $6, $7)"
+_SETTLE = "SELECT costguard_settle_1($1, $2, $3, $4, $5)"
+_HELD = "costguard_held_1(costguard_live_1(holds, $2))"
+_READ = f"SELECT name, spent, {_HELD}, cap FROM costguard_account WHERE ledger = $1 AND name = ANY ($3::text[])"
+_SCAN = (
+    f'SELECT name, spent, {_HELD}, cap FROM costguard_account WHERE ledger = $1 AND name COLLATE "C" > $3'
+    f' ORDER BY name COLLATE "C" LIMIT {ROWS_AT_ONCE}'
+)
+_FLAG = "INSERT INTO costguard_flag VALUES ($1, $2, $3) ON CONFLICT (ledger, name) DO UPDATE SET text = excluded.text"
+_MADE = "SELECT to_regprocedure('costguard_settle_1(text,text[],bigint[],bigint,double precision)') IS NOT NULL"
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('costguard schema', 0));"
+
+
+class PostgresStore(OncePerAccount):
+    """Shared balances for many machines: ``PostgresStore("postgresql://host/database")``.
+
+    Needs the extra ``postgres``. Makes two tables and a few functions, named ``costguard_…``, where they are missing,
+    in the schema that comes first on the user's search path. An answer is waited for ``timeout`` seconds in all, a new
+    connection two. As with `RedisStore`, a reservation is asked for once more in half of that time and a settlement is
+    sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the ledger.
+
+    Raises:
+        ValueError: the URL, namespace or timeout cannot be used.
+    """
+
+    shared = True
+
+    def __init__(self, url: str, *, namespace: str = "costguard", timeout: float = 0.25) -> None:
+        if not isinstance(namespace, str) or not namespace or "\0" in namespace:
+            raise ValueError(f"namespace must be a name, not {namespace!r}")
+        self.namespace = namespace
+        self.timeout = checked_timeout(timeout)
+        self._url = _checked_url(url)
+        self._where = f"PostgreSQL at {without_password(url)}"
+        self._inherited: list[Session] = []
+        self._idle: list[Session] = []
+        self._start()
+
+    def __repr__(self) -> str:
+        return f"<PostgresStore: {self._where}, namespace {self.namespace!r}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], PostgresStore], tuple[str]]:
+        return partial(type(self), namespace=self.namespace, timeout=self.timeout), (self._url,)
+
+    def close(self) -> None:
+        """Close the connections that are not in use; a later call makes new ones."""
+        idle, self._idle = self._idle, []
+        if self._pid == os.getpid():
+            for session in idle:
+                session.close()
+
+    def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
+        """The balances of these accounts; an unknown one is all zeros."""
+        found: dict[str, Balance] = {}
+        for start in range(0, len(accounts), ROWS_AT_ONCE):
+            names = array(accounts[start : start + ROWS_AT_ONCE])
+            answer = self._ask(_READ, self.namespace, repr(now), names, again=True)
+            found |= {given(name): Balance(int(spent), int(held), int(cap)) for name, spent, held, cap in answer}
+        return [found.get(name, Balance(0, 0)) for name in accounts]
+
+    def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
+        """Every account there is, fetched as it is iterated over."""
+        last = ""
+        while True:
+            answer = self._ask(_SCAN, self.namespace, repr(now), last, again=True)
+            for name, spent, held, cap in answer:
+                yield given(name), Balance(int(spent), int(held), int(cap))
+                last = name
+            if len(answer) < ROWS_AT_ONCE:
+                return
+
+    def flags(self) -> Mapping[str, str]:
+        """The flags set on this store: name to text."""
+        query = "SELECT name, text FROM costguard_flag WHERE ledger = $1"
+        return {given(name): given(text) for name, text in self._ask(query, self.namespace, again=True)}
+
+    def flag(self, name: str, text: str | None) -> None:
+        """Set a flag, or with None remove it."""
+        if text is None:
+            query = "DELETE FROM costguard_flag WHERE ledger = $1 AND name = $2"
+            self._ask(query, self.namespace, kept(name), again=True)
+        else:
+            self._ask(_FLAG, self.namespace, kept(name), kept(text), again=True)
+
+    def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
+        if not claims:
+            return Grant(units[1])
+        figures: list[int] = []
+        for _, cap, fixed, per_unit, clock, ttl, reserve in claims:
+            figures += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
+        bounds = (str(units[0]), str(units[1]), str(until), repr(now))
+        names = array([claim.account for claim in claims])
+        ((text,),) = self._ask(_RESERVE, self.namespace, names, array(figures), *bounds, again=True)
+        granted, *answer = numbers(text)
+        if granted:
+            return Grant(answer[0], tuple(answer[1:]))
+        index, needed, spent, held, by_holds = answer
+        return Refusal(index, needed, spent, held, bool(by_holds))
+
+    def _settle(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> list[int]:
+        if not claims:
+            return []
+        figures: list[int] = []
+        for (_, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):
+            figures += (cap, ttl, -1 if clock else hold, amount)
+        names = array([claim.account for claim in claims])
+        ((text,),) = self._ask(_SETTLE, self.namespace, names, array(figures), str(until), repr(now), again=False)
+        return numbers(text)
+
+    # The connections
+
+    def _start(self) -> None:
+        self._inherited += self._idle  # a parent's: closing them here would end its sessions
+        self._idle = []
+        self._together: Together[tuple[str, ...]] = Together(
+            self._exchange, leaders=CONNECTIONS, patience=self.timeout, where=self._where
+        )
+        self._pid = os.getpid()
+
+    def _ask(self, *statement: str, again: bool) -> list[tuple[Any, ...]]:
+        if self._pid != os.getpid():
+            self._start()
+        try:
+            answer: Any = self._together.do(Job(statement, again))
+        except (psycopg.Error, OSError) as error:
+            raise StoreError(f"{self._where}: {str(error).strip() or type(error).__name__}") from error
+        return answer  # type: ignore[no-any-return]
+
+    def _exchange(self, jobs: list[Job[tuple[str, ...]]]) -> None:
+        again = bool(jobs[0].kind)
+        try:
+            self._attempt(self._take, jobs, self.timeout / 2 if again else self.timeout)
+        except (psycopg.Error, OSError) as error:
+            self.close()
+            left = [job for job in jobs if not job.over]
+            try:
+                if not again:
+                    raise
+                self._attempt(self._new, left, self.timeout / 2)
+            except (psycopg.Error, OSError) as last:
+                for job in left:
+                    if not job.over:
+                        job.error = last if again else error
+
+    def _attempt(self, take: Callable[[], Session], jobs: list[Job[tuple[str, ...]]], seconds: float) -> None:
+        session = take()
+        try:
+            wanted = [(job.wanted[0], job.wanted[1:]) for job in jobs]
+            for job, result in zip(jobs, session.ask(wanted, time.monotonic() + seconds), strict=False):
+                try:
+                    job.value = rows(result)
+                except (psycopg.Error, ValueError) as error:
+                    job.error = error
+                job.over = True
+        except BaseException:
+            session.close()
+            raise
+        self._idle.append(session)
+
+    def _take(self) -> Session:
+        while self._idle:
+            try:
+                session = self._idle.pop()
+            except IndexError:
+                break
+            if not session.stale():
+                return session
+            session.close()
+        return self._new()
+
+    def _new(self) -> Session:
+        session, until = Session(self._url), time.monotonic() + MAKING
+        try:
+            ((made,),) = [row for result in session.ask([(_MADE, ())], until) for row in rows(result)]
+            if made != "t":
+                session.run(_ONE_AT_A_TIME + _schema(), MAKING)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
+@cache
+def _schema() -> str:
+    return (resources.files("langchain_costguard.metering.stores") / "sql" / "ledger.sql").read_text("utf-8")
+
+
+def _checked_url(url: Any) -> str:
+    if not isinstance(url, str) or not re.match(r"postgres(ql)?://", url):
+        raise ValueError(f"PostgresStore needs a url that begins with postgresql://, not {without_password(url)!r}")
+    try:
+        conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise ValueError(f"PostgresStore cannot use url {without_password(url)!r}: {type(error).__name__}") from None
+    return url
