@@ -32,7 +32,7 @@ def event(waits: Callable[..., bool]) -> Callable[[F], F]:
 
 class _Event:
     def __init__(self, function: Callable[..., None], waits: Callable[..., bool]) -> None:
-        self._plain, starts = function, function.__name__.endswith("_start")
+        starts = function.__name__.endswith("_start")
         self.__doc__ = function.__doc__
 
         async def awaited(handler: Any, *args: Any, **kwargs: Any) -> None:
@@ -51,9 +51,10 @@ class _Event:
 
         self._awaited = update_wrapper(awaited, function)
 
+        self._bind = function.__get__
+
     def __get__(self, handler: Any, owner: type[Any]) -> Any:
-        if handler is None:
-            return self._plain
-        if handler.aside.waits and sys._getframe(1).f_code.co_flags & CO_COROUTINE:
+        # Passed by each event of each call: a class, which has no handler, is nothing to ask for first.
+        if handler is not None and handler.aside.waits and sys._getframe(1).f_code.co_flags & CO_COROUTINE:
             return MethodType(self._awaited, handler)
-        return MethodType(self._plain, handler)
+        return self._bind(handler, owner)
