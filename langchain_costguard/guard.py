@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,6 +70,8 @@ class CostGuard(Callbacks):
         on_store_failure: While the store does not answer: ``"refuse"`` calls, or count ``"local"``-ly in this process.
         hold_seconds: How long a hold lasts that nobody settles, because its process died or its call was cancelled.
         wait: Seconds ``guard.wrap(model)`` waits for holds of other calls to settle before it refuses.
+        spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
+            with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
         clock: Epoch seconds; a test passes its own.
 
@@ -91,6 +94,7 @@ class CostGuard(Callbacks):
         on_store_failure: Literal["refuse", "local"] = "refuse",
         hold_seconds: float = 600.0,
         wait: float = 10.0,
+        spool: str | os.PathLike[str] | None = None,
         token_counter: TokenCounter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -266,6 +270,11 @@ class CostGuard(Callbacks):
     def revive(self, agent: str | None = None) -> None:
         """Take a ``kill`` back."""
         self.brake.revive(agent)
+
+    def close(self, timeout: float = 2.0) -> bool:
+        """Deliver what waits for the store, ``timeout`` seconds at most; whether all of it was. The guard goes on
+        working: a settlement that fails after this is lost, or with a ``spool`` kept."""
+        return self.store.close(timeout) if isinstance(self.store, FailoverStore) else True
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, Store, StoreBusyError, StoreError
 from langchain_costguard.metering.stores.mirror import Mirror
 from langchain_costguard.metering.stores.outbox import RECEIPTS, Entry, Outbox
+from langchain_costguard.metering.stores.remembered import Remembered
 from langchain_costguard.metering.stores.spool import Spool
 from langchain_costguard.observe.background import EXIT_SECONDS, Writer
 
@@ -34,6 +36,8 @@ class FailoverStore:
     either way, and reach the primary when it is back: a thread tries by itself, and whoever comes first brings them
     before anything is reserved there again. With a ``spool`` folder they wait on disk, and outlive the process.
 
+    A ledger that has forgotten what it said before is told again, as far as this process knows it.
+
     ``clock`` measures waiting, in seconds that only go forward.
     """
 
@@ -43,8 +47,7 @@ class FailoverStore:
         policy: FailurePolicy,
         failed: Callable[[str], None],
         *,
-        spool: str | None = None,
-        forgot: Callable[[], None] = lambda: None,
+        spool: str | os.PathLike[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.primary = primary
@@ -56,7 +59,9 @@ class FailoverStore:
         self._down = False
         self._why = "the store of balances does not answer"
         self._spool = None if spool is None else Spool(spool, of=repr(primary))
-        self._outbox = Outbox(primary, self._spool, forgot)
+        self._outbox = Outbox(primary, self._spool, self._forgot)
+        self._remembered = Remembered()
+        self._forgotten = False
         self._mirror = Mirror() if policy == "local" else None
         self._moment = time.time(), time.monotonic()
         self._writer: Writer[None] = Writer(
@@ -98,6 +103,9 @@ class FailoverStore:
                 self._fail(error)
             else:
                 self._failures = 0
+                if self._forgotten:
+                    totals = self._restored(claims, actual, totals, now)
+                self._remembered.heard(claims, totals)
                 if mirror is not None:
                     mirror.settle(claims, held, actual, until, now, totals)
                 return totals
@@ -129,6 +137,27 @@ class FailoverStore:
     def flag(self, name: str, text: str | None) -> None:
         """Set a flag on the primary."""
         self.primary.flag(name, text)
+
+    def _forgot(self) -> None:
+        self._forgotten = True
+
+    def _restored(self, claims: Sequence[Claim], actual: Sequence[int], totals: list[int], now: float) -> list[int]:
+        """The totals, after what the ledger has forgotten was told to it again."""
+        self._forgotten = False
+        try:
+            spent = {claim.account: amount for claim, amount in zip(claims, actual, strict=True)}
+            fallen = self._remembered.restore(self.primary, spent, now)
+            balances = self.primary.read([claim.account for claim in claims], now=now)
+        except StoreError as error:
+            self._forgotten = True
+            self._fail(error)
+            return totals
+        self._failed(
+            f"{self.primary!r} has forgotten what was spent (emptied, evicted, restarted or failed over?):"
+            f" {fallen:,} accounts were raised again to what this process last saw"
+        )
+        log.error("%r has forgotten what was spent; %s accounts were raised again", self.primary, f"{fallen:,}")
+        return [0 if claim.clock else balance.spent for claim, balance in zip(claims, balances, strict=True)]
 
     def close(self, timeout: float = EXIT_SECONDS) -> bool:
         """Deliver what waits, ``timeout`` seconds at most; whether all of it was."""

@@ -1,0 +1,197 @@
+"""What a shared store does to calls when the network, its server or this process misbehaves: on real servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from langchain_costguard import Budget, CostGuard, RedisStore, SQLiteStore
+from langchain_costguard.events import StoreFailed
+from langchain_costguard.metering.stores import Claim, Grant, StoreError
+from langchain_costguard.testing import Recorder, ScriptedChatModel
+from tests.conftest import PRICES
+from tests.proxy import proxied
+from tests.servers import Server
+
+CLAIM = Claim("all|usd", 10**12, 10)
+ONE_CALL = 10 * 2500 + 5 * 10_000
+
+
+def reserve(store: Any, **changes: Any) -> Any:
+    return store.reserve([CLAIM], units=(0, 0), until=2_000_000_600, now=2_000_000_000.0, **changes)
+
+
+def model() -> ScriptedChatModel:
+    return ScriptedChatModel(usage=(10, 5), max_tokens=5)
+
+
+def spent(store: Any) -> int:
+    return int(store.read(["all|usd"], now=time.time())[0].spent)
+
+
+@pytest.mark.parametrize("fault", [{"stall": 10.0}, {"cut": True}])
+def test_a_hiccup_of_one_connection_costs_no_call(fault: dict[str, Any], server: Server, tmp_path: Path) -> None:
+    with proxied(server.port) as proxy:
+        store = RedisStore(proxy.url, namespace=tmp_path.name, timeout=2)
+        assert reserve(store) == Grant(0)
+        for name, value in fault.items():
+            setattr(proxy, name, value)
+        began = time.monotonic()
+        assert reserve(store) == Grant(0)
+        assert time.monotonic() - began < 2 + 0.5
+        store.close()
+
+
+def test_a_reply_that_trickles_in_does_not_outlast_the_time_of_a_call(server: Server, tmp_path: Path) -> None:
+    with proxied(server.port) as proxy:
+        store = RedisStore(proxy.url, namespace=tmp_path.name, timeout=0.4)
+        reserve(store)
+        proxy.trickle = 0.2
+        began = time.monotonic()
+        with pytest.raises(StoreError):
+            store.read([f"account {n}" for n in range(50)], now=0)
+        assert time.monotonic() - began < 3
+        store.close()
+
+
+def test_what_many_threads_ask_for_at_once_goes_in_few_trips(server: Server, tmp_path: Path) -> None:
+    with proxied(server.port, 0.02) as proxy:
+        store = RedisStore(proxy.url, namespace=tmp_path.name, timeout=5)
+        with ThreadPoolExecutor(200) as threads:
+            assert list(threads.map(lambda _: reserve(store), range(400))) == [Grant(0)] * 400
+        assert proxy.connections <= 16
+        assert proxy.trips < 200
+        store.close()
+
+
+def test_a_failure_or_two_do_not_shut_the_store(server: Server, tmp_path: Path) -> None:
+    with proxied(server.port) as proxy:
+        guard = CostGuard(
+            Budget(per="all", usd="1"), store=RedisStore(proxy.url, namespace=tmp_path.name), prices=PRICES
+        )
+        outcomes = []
+        for number in range(10):
+            proxy.refuse = number == 4
+            guard.store.primary.close()  # type: ignore[attr-defined]
+            try:
+                model().invoke("hi", {"callbacks": [guard]})
+                outcomes.append(True)
+            except RuntimeError:
+                outcomes.append(False)
+        assert outcomes == [number != 4 for number in range(10)]
+        guard.close()
+
+
+def test_a_settlement_that_found_no_store_arrives_though_nobody_calls_again(server: Server, tmp_path: Path) -> None:
+    plain = RedisStore(server.url, namespace=tmp_path.name)
+    with proxied(server.port) as proxy:
+        guard = CostGuard(
+            Budget(per="all", usd="1"), store=RedisStore(proxy.url, namespace=tmp_path.name), prices=PRICES
+        )
+
+        hold = guard.store.reserve([CLAIM], units=(0, 0), until=int(time.time()) + 600, now=time.time())
+        assert hold == Grant(0)
+        proxy.refuse = True
+        guard.store.primary.close()  # type: ignore[attr-defined]
+        guard.store.settle([CLAIM], [10], [7], until=int(time.time()) + 600, now=time.time())
+        proxy.refuse = False
+        assert guard.close(5)
+    assert spent(plain) == 7
+    plain.close()
+
+
+SCRIPT = """
+import os, signal, sys, time
+from langchain_costguard import Budget, CostGuard, RedisStore
+from langchain_costguard.metering.stores import Claim
+store = RedisStore(sys.argv[1], namespace=sys.argv[2])
+guard = CostGuard(Budget(per="all", usd="1"), store=store, spool=sys.argv[3] or None)
+claim = Claim("all|usd", 10**12, 10)
+for amount in (4_000_000, 9_500_000):
+    guard.store.settle([claim], [0], [amount], until=int(time.time()) + 600, now=time.time())
+if len(sys.argv) > 4:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "killed"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_a_process_could_not_deliver_is_said_or_kept_for_the_next(
+    ending: str, kept: bool, server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "spool"
+    with proxied(server.port) as proxy:
+        proxy.refuse = True
+        command = [sys.executable, "-c", SCRIPT, proxy.url, tmp_path.name, str(folder) if kept else ""]
+        command += [ending] if ending else []
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if not ending:
+            assert "2 settlements, $0.0135, not delivered" in done.stderr
+        proxy.refuse = False
+        store = RedisStore(proxy.url, namespace=tmp_path.name)
+        if kept:
+            assert [oct(path.stat().st_mode & 0o777) for path in folder.iterdir()] == ["0o600"]
+            for _ in range(2):  # the second finds nothing left
+                assert CostGuard(Budget(per="all", usd="1"), store=store, spool=folder).close(5)
+            assert list(folder.iterdir()) == []
+        assert spent(store) == (13_500_000 if kept else 0)
+        store.close()
+
+
+def test_a_settlement_that_was_carried_out_unheard_is_not_delivered_again_by_the_next_process(
+    server: Server, tmp_path: Path
+) -> None:
+    with proxied(server.port) as proxy:
+        store = RedisStore(proxy.url, namespace=tmp_path.name)
+        first = CostGuard(Budget(per="all", usd="1"), store=store, spool=tmp_path / "spool")
+        now = time.time()
+        first.store.settle([CLAIM], [0], [1], until=int(now) + 600, now=now)
+        proxy.cut = True
+        first.store.settle([CLAIM], [0], [5], until=int(now) + 600, now=now)
+        assert first.close(5)
+        assert CostGuard(Budget(per="all", usd="1"), store=store, spool=tmp_path / "spool").close(5)
+        assert spent(store) == 6
+        store.close()
+
+
+def test_a_ledger_that_forgets_is_told_again(server: Server, tmp_path: Path) -> None:
+    recorder = Recorder()
+    store = RedisStore(server.url, namespace=tmp_path.name)
+    budget = Budget(per="all", usd="1")
+    guards = [CostGuard(budget, store=store, prices=PRICES, sinks=[recorder]) for _ in range(2)]
+    for guard in guards * 3:
+        model().invoke("hi", {"callbacks": [guard]})
+    with redis.Redis.from_url(server.url) as client:
+        client.delete(f"{{{tmp_path.name}}}:accounts")
+    for guard in guards:
+        model().invoke("hi", {"callbacks": [guard]})
+    # The second guard's last call before that is known to it alone, and is among what it then adds its next one to.
+    assert spent(store) == 7 * ONE_CALL
+    assert any("has forgotten" in event.message for event in recorder.of(StoreFailed))
+    store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_others_write_can_write_too(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "budgets.db")
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(lambda: [reserve(store) for _ in range(150)]) for _ in range(4)]
+        for _ in range(8):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                os._exit(0 if reserve(store) == Grant(0) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        for each in running:
+            each.result()
+    assert store.read(["all|usd"], now=2_000_000_000.0)[0].held == 10 * (600 + 8)
+    store.close()
