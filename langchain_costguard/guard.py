@@ -216,8 +216,8 @@ class CostGuard(Callbacks):
             "usd": usd, "tokens": tokens, "input_tokens": input_tokens, "output_tokens": output_tokens,
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
-        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
         label, account = _granted_to(what, scope)
+        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
         gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
         try:
             if not grants.give(self.store, gifts, key=key, now=now):
@@ -263,8 +263,6 @@ class CostGuard(Callbacks):
 
     def kill(self, agent: str | None = None, reason: str = "stopped by an operator") -> None:
         """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s."""
-        if agent == "":
-            raise ValueError("agent: '' names nobody; give a name, or None for all")
         self.brake.kill(agent, reason)
 
     def revive(self, agent: str | None = None) -> None:
@@ -324,6 +322,8 @@ def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
     """The label of the budget that is given something, and, of a refusal, the account that refused."""
+    if scope is not None and not isinstance(scope, Scope):
+        raise ValueError(f"scope: {scope!r} is no Scope, such as Scope(user='u1'): it would be somebody else's account")
     if isinstance(what, (Budget, str)):
         return (what if isinstance(what, str) else what.label), None
     facts = getattr(what, "facts", {})

@@ -154,13 +154,32 @@ class _Asking:
 
 
 def halt(store: Store, agent: str | None, reason: str) -> None:
-    """Stop ``agent``, or with None all of them, in every process that shares the store."""
-    store.flag(_PREFIX + (agent or ALL), reason or "stopped by an operator")
+    """Stop ``agent``, or with None all of them, in every process that shares the store.
+
+    Raises:
+        ValueError: the name is empty: that is nobody, and surely not everybody.
+    """
+    store.flag(_PREFIX + named(agent), reason or "stopped by an operator")
 
 
 def revive(store: Store, agent: str | None) -> None:
-    """Let ``agent`` go on; with None take back the stop for all."""
-    store.flag(_PREFIX + (agent or ALL), None)
+    """Let ``agent`` go on; with None take back the stop for all.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    store.flag(_PREFIX + named(agent), None)
+
+
+def named(agent: str | None) -> str:
+    """Whom a stop is for, as its flag says it.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    if agent is not None and (not isinstance(agent, str) or not agent.strip()):
+        raise ValueError(f"agent: {agent!r} names nobody; give a name, or leave it out for all")
+    return ALL if agent is None else agent
 
 
 def halted(store: Store) -> dict[str, str]:

@@ -35,8 +35,8 @@ class Remembered:
                 self._totals.popitem(last=False)
 
     def restore(self, store: Store, since: Mapping[str, int], now: float) -> int:
-        """Raise what has fallen to what was heard last and what this process has spent ``since``; how many accounts that
-        was. One process at a time: the others find it done.
+        """Raise what has fallen to what was heard last and what this process has spent ``since``; how many accounts it
+        were. One process at a time: the others find it done.
 
         Raises:
             StoreError: the store does not answer.
