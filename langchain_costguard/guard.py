@@ -112,7 +112,8 @@ class CostGuard(Callbacks):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        self.store = _failing_over(inner, on_store_failure, voice) if inner.shared else inner
+        waits_by = time.monotonic if clock is time.time else clock
+        self.store = _failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -272,7 +273,8 @@ class CostGuard(Callbacks):
     def close(self, timeout: float = 2.0) -> bool:
         """Deliver what waits for the store, ``timeout`` seconds at most; whether all of it was. The guard goes on
         working: a settlement that fails after this is lost, or with a ``spool`` kept."""
-        return self.store.close(timeout) if isinstance(self.store, FailoverStore) else True
+        store: Any = self.store
+        return bool(store.close(timeout)) if store.shared else True
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
@@ -314,10 +316,16 @@ class CostGuard(Callbacks):
         self.voice.say_once(text, error)
 
 
-def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice) -> Store:
+def _failing_over(
+    store: Store,
+    policy: Literal["refuse", "local"],
+    voice: Voice,
+    spool: str | os.PathLike[str] | None,
+    clock: Callable[[], float],
+) -> Store:
     from langchain_costguard.metering.stores.failover import FailoverStore
 
-    return FailoverStore(store, policy, voice.store_failed)
+    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)
 
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:

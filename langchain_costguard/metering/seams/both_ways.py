@@ -7,7 +7,6 @@ https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/c
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from functools import update_wrapper
@@ -36,12 +35,14 @@ class _Event:
         self.__doc__ = function.__doc__
 
         async def awaited(handler: Any, *args: Any, **kwargs: Any) -> None:
+            from asyncio import CancelledError
+
             if not waits(handler, *args, **kwargs):
                 function(handler, *args, **kwargs)
                 return
             try:
                 await handler.aside.run(function, handler, *args, **kwargs)
-            except asyncio.CancelledError:
+            except CancelledError:
                 if starts:
                     handler.aside.later(handler.settlement.not_made, kwargs["run_id"])
                 raise
