@@ -14,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from langchain_costguard.metering.stores.base import Store
+from langchain_costguard.observe.forks import held_over_forks
 
 log = logging.getLogger("langchain_costguard")
 
@@ -65,7 +66,7 @@ class KillSwitch:
         self._answer: Mapping[str, str] = {}
         self._ask_at = float("-inf")
         self._heard_at = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
         self._asking: _Asking | None = None
 
     def halts(self) -> Mapping[str, str]:
