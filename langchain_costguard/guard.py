@@ -124,7 +124,8 @@ class CostGuard(Callbacks):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
-        self.store = _failing_over(inner, on_store_failure, voice, spool, clock) if inner.shared else inner
+        waits_by = time.monotonic if clock is time.time else clock
+        self.store = _failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -241,8 +242,8 @@ class CostGuard(Callbacks):
             "usd": usd, "tokens": tokens, "input_tokens": input_tokens, "output_tokens": output_tokens,
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
-        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
         label, account = grants.granted_to(what, scope)
+        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
         gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
         try:
             if not grants.give(self.store, gifts, key=key, now=now):
@@ -291,8 +292,6 @@ class CostGuard(Callbacks):
 
     def kill(self, agent: str | None = None, reason: str = "stopped by an operator") -> None:
         """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s."""
-        if agent == "":
-            raise ValueError("agent: '' names nobody; give a name, or None for all")
         self.brake.kill(agent, reason)
 
     def revive(self, agent: str | None = None) -> None:
@@ -302,9 +301,8 @@ class CostGuard(Callbacks):
     def close(self, timeout: float = 2.0) -> bool:
         """Deliver what waits for the store, ``timeout`` seconds at most; whether all of it was. The guard goes on
         working: a settlement that fails after this is lost, or with a ``spool`` kept."""
-        from langchain_costguard.metering.stores.failover import FailoverStore
-
-        return self.store.close(timeout) if isinstance(self.store, FailoverStore) else True
+        store: Any = self.store
+        return bool(store.close(timeout)) if store.shared else True
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
@@ -351,8 +349,7 @@ def _failing_over(
 ) -> Store:
     from langchain_costguard.metering.stores.failover import FailoverStore
 
-    waits_by = time.monotonic if clock is time.time else clock
-    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=waits_by)
+    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)
 
 
 _OF_A_MANAGER = frozenset(("parent_run_id", "handlers", "inheritable_handlers", "add_handler", "copy"))

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from langchain_costguard import Budget, CostGuard, RedisStore, SQLiteStore
+from langchain_costguard import Budget, CostGuard, MemoryStore, RedisStore, SQLiteStore
 from langchain_costguard.events import StoreFailed
-from langchain_costguard.metering.stores import Claim, Grant, StoreError
+from langchain_costguard.metering.budgets.switch import halt, revive
+from langchain_costguard.metering.stores import Claim, Grant, StoreError, open_store
 from langchain_costguard.testing import Recorder, ScriptedChatModel
 from tests.conftest import PRICES
 from tests.proxy import proxied
@@ -195,3 +199,91 @@ def test_a_child_forked_while_others_write_can_write_too(tmp_path: Path) -> None
             each.result()
     assert store.read(["all|usd"], now=2_000_000_000.0)[0].held == 10 * (600 + 8)
     store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_others_count_in_memory_can_count_too() -> None:
+    store, over = MemoryStore(), threading.Event()
+
+    def count() -> None:
+        while not over.is_set():
+            reserve(store)
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)
+                os._exit(0 if reserve(store) == Grant(0) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_ledger_written_by_the_first_version_is_read_and_goes_on(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "budgets.db")) as old:
+        old.executescript(
+            """
+            PRAGMA journal_mode=WAL;
+            CREATE TABLE costguard_account (name TEXT PRIMARY KEY, spent INTEGER NOT NULL, cap INTEGER NOT NULL,
+                idle REAL NOT NULL, holds TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE costguard_flag (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE costguard_sweep (position TEXT NOT NULL);
+            INSERT INTO costguard_account VALUES ('all|usd', 70, 100, 2000086400.0, '2000000600=20');
+            INSERT INTO costguard_flag VALUES ('halt:research', 'enough');
+            """
+        )
+    os.chmod(tmp_path / "budgets.db", 0o640)
+    store = SQLiteStore(tmp_path / "budgets.db")
+    assert store.read(["all|usd"], now=2_000_000_000.0)[0] == (70, 20, 100)
+    assert store.flags() == {"halt:research": "enough"}
+    assert store.settle([CLAIM], [20], [15], until=2_000_000_600, now=2_000_000_000.0) == [85]
+    assert (tmp_path / "budgets.db").stat().st_mode & 0o777 == 0o640  # what is there keeps its permissions
+    store.close()
+
+
+def test_a_new_file_is_for_its_owner_alone_unless_it_is_to_be_shared(tmp_path: Path) -> None:
+    for name, options, mode in (("a", {}, 0o600), ("b", {"mode": 0o660}, 0o660)):
+        store = SQLiteStore(tmp_path / name, **options)  # type: ignore[arg-type]
+        reserve(store)
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.glob(f"{name}*")} == {mode}
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda guard: guard.kill(""),
+        lambda guard: guard.revive(""),
+        lambda guard: guard.revive(" "),
+        lambda guard: halt(guard.store, "", "x"),
+        lambda guard: revive(guard.store, ""),
+        lambda guard: guard.grant("all", usd="1", scope="u1"),
+        lambda guard: guard.grant("all", usd="1", scope={"user": "u1"}),
+    ],
+)
+def test_an_empty_name_is_nobody_and_no_scope_is_no_scope(ask: Any) -> None:
+    guard = CostGuard(Budget(per="all", usd="1"))
+    guard.kill(reason="stay")
+    with pytest.raises(ValueError, match=r"agent|scope"):
+        ask(guard)
+    assert guard.brake.pulled()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@localhost:port", "redis://me:hunter2@localhost/x", "redis://:hunter2localhost:6379",
+        "redis:me:hunter2@host", "redis://localhost?password=hunter2&x=1", "postgresql://me:hunter2@h:port/db",
+        "mysql://me:hunter2@h", "postgres://h/db?sslpassword=hunter2&nonsense=1",
+    ],
+)  # fmt: skip
+def test_no_url_shows_its_password_however_malformed(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        raise ValueError(repr(open_store(url)))
+    assert "hunter2" not in str(caught.value)

@@ -19,6 +19,8 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, SecretStr, TypeAdapter
 
+from langchain_costguard.observe.forks import held_over_forks
+
 _MESSAGES = 8_192
 _CHARACTERS = 32_000_000
 """Messages whose digests are remembered, and characters of them at the most; beyond either, the oldest half goes."""
@@ -49,7 +51,7 @@ class _Memo:
     def __init__(self) -> None:
         self._known: dict[Any, bytes] = {}
         self._characters = 0
-        self._lock = Lock()
+        self._lock = held_over_forks(Lock())
         self.get = self._known.get
 
     def keep(self, seen: Any, digest: bytes, size: int) -> bytes:

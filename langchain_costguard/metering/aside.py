@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Aside:
         """
         if not self.waits:
             return function(*args, **kwargs)
-        import asyncio  # not light, and loaded where anybody awaits this
+        import asyncio  # not light; whoever awaits has it
 
         context = copy_context()
         done = asyncio.wrap_future(_submit(context.run, partial(function, *args, **kwargs)))
@@ -67,13 +67,13 @@ class Aside:
 
     def later(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """The same without waiting for it, on an event loop; at once on a thread that may wait."""
-        if self.waits and _on_loop():
+        if self.waits and _on_a_loop():
             _submit(copy_context().run, partial(function, *args, **kwargs))
         else:
             function(*args, **kwargs)
 
 
-def _on_loop() -> bool:
+def _on_a_loop() -> bool:
     from asyncio import _get_running_loop
 
     return _get_running_loop() is not None
@@ -102,6 +102,8 @@ _pid = 0
 
 def _submit(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
     global _pool, _pid
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     if _pool is None or _pid != os.getpid():  # a forked child has none of its parent's threads
         _pool, _pid = ThreadPoolExecutor(THREADS, thread_name_prefix="costguard-aside"), os.getpid()
     try:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.calls import Call
+from langchain_costguard.observe.forks import held_over_forks
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,7 +39,7 @@ class Books:
         self._children: dict[int, set[int]] = {}
         self._of_task: dict[int, set[int]] = {}
         self._starts = 0
-        self._sweeping = threading.Lock()
+        self._sweeping = held_over_forks(threading.Lock())
         # asyncio is not light, and no loop runs that did not import it; a guard is made where the host's graphs are,
         # which do.
         from asyncio import _get_running_loop, current_task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from langchain_costguard.metering.budgets.switch import KillSwitch, halt, revive
+from langchain_costguard.metering.budgets.switch import KillSwitch, halt, named, revive
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.refusals import halted
 from langchain_costguard.metering.stores.base import Store
@@ -32,14 +32,24 @@ class Brake:
         """Whether there is anything to look at: a quick answer for each call."""
 
     def kill(self, agent: str | None, reason: str) -> None:
-        """Stop ``agent``, or all."""
+        """Stop ``agent``, or all.
+
+        Raises:
+            ValueError: the name is empty.
+        """
+        named(agent)
         self._killed[agent or _ALL] = reason
         self.armed = True
         if self._store.shared:
             halt(self._store, agent, reason)
 
     def revive(self, agent: str | None) -> None:
-        """Take a ``kill`` back."""
+        """Take a ``kill`` back.
+
+        Raises:
+            ValueError: the name is empty.
+        """
+        named(agent)
         self._killed.pop(agent or _ALL, None)
         if self._store.shared:
             revive(self._store, agent)

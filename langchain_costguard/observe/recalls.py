@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from langchain_costguard.events.steered import Recalled, WouldRecall
+from langchain_costguard.observe.forks import held_over_forks
 from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope
@@ -40,7 +41,7 @@ class RecentRecalls:
     """The latest answers from the caches of one guard."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
         self._events: deque[Recalled | WouldRecall] = deque(maxlen=KEPT)
 
     def note(self, event: Recalled | WouldRecall) -> None:

@@ -8,6 +8,8 @@ from itertools import islice
 from operator import add
 from typing import Any, Generic, TypeVar
 
+from langchain_costguard.observe.forks import held_over_forks
+
 MAX_TRACES = 1_000
 """Rows a guard keeps trace by trace; beyond it the oldest are folded into rows without a trace."""
 MAX_ROWS = 10_000
@@ -27,7 +29,7 @@ class Rows(Generic[K]):
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
         self._recent: dict[K, list[int]] = {}
         self._older: dict[K, list[int]] = {}
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from langchain_costguard.observe.forks import held_over_forks
 from langchain_costguard.routing.route import Route, RouteRequest
 from langchain_costguard.routing.tiers import Spec, checked_model, distinct
 
@@ -101,7 +102,7 @@ class PrefixRouter:
         self.load_factor, self.half_life = float(load_factor), float(half_life)
         self._clock = clock
         self._since = clock()
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
         self._workers: dict[str, _Worker] = {}
         for name, model in workers.items():
             self.add(name, model)

@@ -14,7 +14,8 @@ from langchain_core.messages import AIMessage
 
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?(e[-+]?\d{1,3})?")
 _EDGES = " \t\r\n.,;:!?\"'`*()[]{}<>"
-_FENCE = re.compile(r"```[a-z]*\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
+_FENCE = "```"
+_LANGUAGE = re.compile(r"[a-z]*", re.IGNORECASE)
 _LONGEST_NUMBER = 40
 
 Same = Callable[[Any, Any], bool]
@@ -38,8 +39,9 @@ def answer_of(reply: AIMessage) -> Any:
 def normal(text: str) -> Any:
     """A text's value: JSON and numbers as such, words without case, spacing and the punctuation around them."""
     text = unicodedata.normalize("NFKC", text).strip()
-    fenced = _FENCE.fullmatch(text)
-    text = fenced.group(1) if fenced else text
+    if len(text) >= 2 * len(_FENCE) and text.startswith(_FENCE) and text.endswith(_FENCE):
+        inner = text[len(_FENCE) : -len(_FENCE)]
+        text = _LANGUAGE.sub("", inner, count=1).strip()
     if text[:1] in ("{", "["):
         try:
             return _frozen(json.loads(text, parse_float=Decimal))

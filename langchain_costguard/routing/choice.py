@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_costguard.observe.files import written
 from langchain_costguard.routing.calibration import ALWAYS, Point, chosen, curve, read_point
 from langchain_costguard.routing.explanation import Explanation
 from langchain_costguard.routing.features import look
@@ -156,7 +157,7 @@ class ChoiceRouter:
             "points": [[float(f"{value:.6g}") for value in asdict(point).values()] for point in self.points],
             "linears": [linear.packed() for linear in self.stack.linears],
         }
-        Path(path).write_text(json.dumps(told) + "\n", "utf-8")
+        written(path, json.dumps(told) + "\n")
 
     @classmethod
     def load(

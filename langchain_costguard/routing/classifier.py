@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.observe.files import written
 from langchain_costguard.routing.calibration import Point, chosen, curve, read_point
 from langchain_costguard.routing.explanation import Explanation
 from langchain_costguard.routing.features import look
@@ -182,7 +183,7 @@ class ClassifierRouter:
             "known": known,
             "linear": self.linear.packed(),
         }
-        Path(path).write_text(json.dumps(told) + "\n", "utf-8")
+        written(path, json.dumps(told) + "\n")
 
     @classmethod
     def load(

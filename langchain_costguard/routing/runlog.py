@@ -15,6 +15,8 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_costguard.observe.forks import held_over_forks
+
 
 class RunLog:
     """``steer(guard, cascade=..., runs=RunLog("runs.jsonl"))``: each answered model call becomes a line of the file.
@@ -41,7 +43,7 @@ class RunLog:
         self.path = Path(path)
         if self.path.is_dir() or not self.path.parent.is_dir():
             raise ValueError(f"path: {str(path)!r} must be a file in a folder that exists")
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
 
     def __repr__(self) -> str:
         return f"RunLog({str(self.path)!r})"

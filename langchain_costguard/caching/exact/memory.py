@@ -15,6 +15,7 @@ from langchain_costguard.caching.base import checked_most, counted
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.exact.cache import ExactCache
 from langchain_costguard.caching.rules import Options
+from langchain_costguard.observe.forks import held_over_forks
 
 SWEEP = 2
 """Answers looked at for each one that is added: those not asked for longest, which expire first."""
@@ -42,7 +43,7 @@ class MemoryCache(ExactCache):
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._claims: dict[str, tuple[str, float]] = {}
         # Reentrant: the garbage collector may end a call, which releases its claim, while this thread is in here.
-        self._lock = RLock()
+        self._lock = held_over_forks(RLock())
 
     def __repr__(self) -> str:
         return f"<MemoryCache: {len(self._entries):,} of {self.max_entries:,} answers>"

@@ -13,6 +13,7 @@ from langchain_costguard.caching.base import checked_most
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.index.base import Neighbour, stocked, unit
 from langchain_costguard.caching.index.rows import Rows
+from langchain_costguard.observe.forks import held_over_forks
 
 Place = tuple[str, str]
 """Setting and id."""
@@ -42,7 +43,7 @@ class MemoryIndex:
         self.max_entries = checked_most(max_entries)
         if find_spec("numpy") is None:
             raise ImportError("MemoryIndex needs numpy: pip install numpy")
-        self._lock = RLock()
+        self._lock = held_over_forks(RLock())
         self._rows: dict[str, Rows] = {}
         self._order: OrderedDict[Place, None] = OrderedDict()
 

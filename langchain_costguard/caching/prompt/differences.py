@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
@@ -10,6 +11,9 @@ from typing import NamedTuple
 _WORDS = re.compile(r"[\w.:+/@-]*\w|\s+|[^\w\s]")
 _MOST = 4_000_000
 """Pairs of words (or lines) that are still compared one by one; longer texts, by their beginnings and ends alone."""
+
+_MOST_ALIKE = 60_000
+"""Of those, pairs of the same word: a text that says one thing a thousand times."""
 
 
 class Stretch(NamedTuple):
@@ -53,7 +57,7 @@ def _compared(a: Sequence[str], b: Sequence[str]) -> list[Stretch]:
     middle_a, middle_b = a[head : len(a) - tail], b[head : len(b) - tail]
     places_a, places_b = _places(a), _places(b)
     codes = [(True, 0, head, 0, head)]
-    if len(middle_a) * len(middle_b) > _MOST:
+    if len(middle_a) * len(middle_b) > _MOST or _pairs(middle_a, middle_b) > _MOST_ALIKE:
         codes.append((False, head, head + len(middle_a), head, head + len(middle_b)))
     else:
         matcher = SequenceMatcher(str.isspace, middle_a, middle_b, autojunk=False)
@@ -64,6 +68,12 @@ def _compared(a: Sequence[str], b: Sequence[str]) -> list[Stretch]:
         for same, i, j, k, m in codes
         if j > i or m > k
     ]
+
+
+def _pairs(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many words of the one are a word of the other: what the matcher goes through, again and again."""
+    others = Counter(b)
+    return sum(count * others[word] for word, count in Counter(a).items() if not word.isspace())
 
 
 def _places(parts: Sequence[str]) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from langchain_costguard.caching.semantic.conflicts import VETOES, checked_vetoes
 from langchain_costguard.caching.semantic.likeness import FEATURES, Likeness, Rarity
+from langchain_costguard.observe.files import written
 
 _FORMAT = 1
 _FIGURES = ("precision", "low", "high", "recall", "threshold", "target", "pairs")
@@ -59,7 +60,7 @@ class Fit:
             "bias": one.bias,
             "rarity": {"total": one.rarity.total, "counts": sorted(one.rarity.counts.items())},
         }
-        Path(path).write_text(json.dumps(told) + "\n", "utf-8")
+        written(path, json.dumps(told) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Fit:

@@ -25,7 +25,7 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_CODE = re.compile(r"(?<![\w.])(?!v\d)(?=[\w.-]*\d)[^\W\d_]\w*(?:[-.]\w*\d\w*)*(?!\w)", re.IGNORECASE)
+_CODE = re.compile(r"(?<![\w.])(?!v\d)(?=[^\W\d_][\w.-]{0,120}\d)\w+(?:[-.]\w*\d\w*)*(?!\w)", re.IGNORECASE)
 """A name with a number in it. What the pattern finds without a digit is a word."""
 _BETWEEN = re.compile(r"(?:(?<=[^\W\d])|-)0*-?0*(\d)")
 """What is written between the letters and digits of a name or not: S4E2 and S04E02, T-20 and T20."""
@@ -39,6 +39,8 @@ _ROMANS = {
 _SIGNS = {"%": "%", "$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "°": "degree"}
 _SUFFIXES = {"k": 1_000, "bn": 10**9, "mn": 10**6, "mio": 10**6}
 _MONEY = frozenset({"usd", "eur", "gbp", "jpy", "inr"})
+_MOST_DIGITS = 4_000
+"""Of a number as written: Python makes no text of a longer one."""
 _LONGEST = 40
 """Digits of a number that is computed with."""
 
@@ -200,7 +202,8 @@ class _Finder:
             self._keep(value + whole, unit)
         elif self._raw:
             # As written: 3.10 may be a version.
-            self.values.add(self._raw if "." in self._raw else str(int(self._raw)))
+            whole_number = "." not in self._raw and len(self._raw) <= _MOST_DIGITS
+            self.values.add(str(int(self._raw)) if whole_number else self._raw)
         else:
             self.values.add(_text(value + whole))
 

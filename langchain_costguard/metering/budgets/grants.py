@@ -157,6 +157,8 @@ def _plans(ledger: Ledger, label: str) -> list[Plan]:
 
 def granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
     """The label of the budget that is given something, and, of a refusal, the account that refused."""
+    if scope is not None and not isinstance(scope, Scope):
+        raise ValueError(f"scope: {scope!r} is no Scope, such as Scope(user='u1'): it would be somebody else's account")
     if isinstance(what, (Budget, str)):
         return (what if isinstance(what, str) else what.label), None
     facts = getattr(what, "facts", {})

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
 
+from langchain_costguard.observe.forks import held_over_forks
+
 
 class Ticket:
     """One caller's place in line. ``turn`` is done when it may try."""
@@ -22,7 +24,7 @@ class Line:
 
     def __init__(self, account: str) -> None:
         self.account = account
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
         self._waiting: deque[Ticket] = deque()
 
     def __len__(self) -> int:
@@ -69,7 +71,7 @@ class Lines(dict[str, Line]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
 
     def join(self, account: str) -> tuple[Line, Ticket]:
         """Take the last place in an account's line, which may begin with it."""

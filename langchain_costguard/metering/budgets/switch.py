@@ -14,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from langchain_costguard.metering.stores.base import Store
+from langchain_costguard.observe.forks import held_over_forks
 
 log = logging.getLogger("langchain_costguard")
 
@@ -66,7 +67,7 @@ class KillSwitch:
         self._answer: Mapping[str, str] = {}
         self._ask_at = float("-inf")
         self._heard_at = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
         self._asking: _Asking | None = None
 
     def __repr__(self) -> str:
@@ -159,13 +160,32 @@ class _Asking:
 
 
 def halt(store: Store, agent: str | None, reason: str) -> None:
-    """Stop ``agent``, or with None all of them, in every process that shares the store."""
-    store.flag(_PREFIX + (agent or ALL), reason or "stopped by an operator")
+    """Stop ``agent``, or with None all of them, in every process that shares the store.
+
+    Raises:
+        ValueError: the name is empty: that is nobody, and surely not everybody.
+    """
+    store.flag(_PREFIX + named(agent), reason or "stopped by an operator")
 
 
 def revive(store: Store, agent: str | None) -> None:
-    """Let ``agent`` go on; with None take back the stop for all."""
-    store.flag(_PREFIX + (agent or ALL), None)
+    """Let ``agent`` go on; with None take back the stop for all.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    store.flag(_PREFIX + named(agent), None)
+
+
+def named(agent: str | None) -> str:
+    """Whom a stop is for, as its flag says it.
+
+    Raises:
+        ValueError: the name is empty.
+    """
+    if agent is not None and (not isinstance(agent, str) or not agent.strip()):
+        raise ValueError(f"agent: {agent!r} names nobody; give a name, or leave it out for all")
+    return ALL if agent is None else agent
 
 
 def halted(store: Store) -> dict[str, str]:

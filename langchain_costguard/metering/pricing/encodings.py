@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from langchain_costguard.observe.forks import held_over_forks
+
 
 class _Source(NamedTuple):
     url: str
@@ -37,7 +39,7 @@ _SOURCES = {
 
 _TIMEOUT_S, _DEADLINE_S, _MAX_BYTES = 10.0, 120.0, 16_000_000
 
-_lock = threading.Lock()
+_lock = held_over_forks(threading.Lock())
 _threads: dict[str, threading.Thread] = {}
 _ready: dict[str, Callable[[str], list[int]]] = {}
 

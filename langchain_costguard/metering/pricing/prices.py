@@ -12,6 +12,7 @@ from typing import Literal
 from langchain_costguard.metering.pricing import catalog
 from langchain_costguard.metering.pricing.catalog import Priced
 from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.observe.forks import held_over_forks
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 Unpriced = Literal["estimate", "refuse", "free"]
@@ -107,7 +108,7 @@ class PriceBook:
         self._own = {key.strip().lower(): price for key, price in (prices or {}).items()}
         self._memo: dict[tuple[str, str, str | None], Priced] = {}
         self._fallbacks: dict[str, Priced] = {}
-        self._lock = threading.Lock()
+        self._lock = held_over_forks(threading.Lock())
 
     def rates(self, model: ModelRef, at: float, tier: str | None = None) -> Rates | None:
         """The model's rates at a time (seconds since the epoch) and service tier; None means unknown."""

@@ -14,7 +14,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from langchain_costguard.metering.stores.urls import without_password
+from langchain_costguard.metering.stores.urls import told, without_password
 from langchain_costguard.metering.stores.wire import CONNECTING, Wire
 
 Client = redis.Redis | RedisCluster
@@ -58,5 +58,5 @@ def _connected(url: str, who: str, timeout: float) -> redis.Redis:
         )
         Wire(client, timeout=timeout).connection()  # connects nowhere, but objects to an option it does not know
     except (ValueError, TypeError, RedisError) as error:
-        raise ValueError(f"{who} cannot use url {without_password(url)!r}: {error}") from error
+        raise ValueError(f"{who} cannot use url {without_password(url)!r}: {told(error, url)}") from None
     return client

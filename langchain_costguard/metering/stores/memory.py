@@ -12,6 +12,7 @@ from langchain_costguard.metering.stores.account import Account
 from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal
 from langchain_costguard.metering.stores.page import ROOMY, SHARED, Brief, Page, give_brief, take_brief
 from langchain_costguard.metering.stores.repeats import reserve_together, settle_together
+from langchain_costguard.observe.forks import held_over_forks
 
 _UNKNOWN = Balance(0, 0)
 
@@ -33,7 +34,7 @@ class MemoryStore:
         self.page: Page | None = None
         """The accounts that were asked for last, together: what they have is on their page, and not posted yet."""
         # Reentrant: the garbage collector may close an abandoned stream, which settles, while this thread is in here.
-        self.lock = RLock()
+        self.lock = held_over_forks(RLock())
 
     def __repr__(self) -> str:
         return f"MemoryStore({len(self._accounts)} account{'' if len(self._accounts) == 1 else 's'})"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Grant, Refusal
 from langchain_costguard.metering.stores.memory import MemoryStore
+from langchain_costguard.observe.forks import held_over_forks
 
 
 class Mirror:
@@ -14,7 +15,7 @@ class Mirror:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self._lock = threading.RLock()
+        self._lock = held_over_forks(threading.RLock())
         # What of the holds is in this store alone. Holds of one account that expire in one second are alike, so it
         # does not matter whose is released where, as long as nothing is released in the primary that is not there.
         self._only_here: dict[tuple[str, int], int] = {}

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from threading import RLock
 
 from langchain_costguard.metering.stores.base import Claim, Refusal, Store
+from langchain_costguard.observe.forks import held_over_forks
 
 _KEPT = 10_000
 _RESTORING = Claim("restoring|", 1, 1, ttl=60)
@@ -22,7 +23,7 @@ class Remembered:
 
     def __init__(self) -> None:
         self._totals: OrderedDict[str, tuple[Claim, int]] = OrderedDict()
-        self._lock = RLock()
+        self._lock = held_over_forks(RLock())
 
     def heard(self, claims: Sequence[Claim], totals: Sequence[int]) -> None:
         """The ledger has said this."""
@@ -35,8 +36,8 @@ class Remembered:
                 self._totals.popitem(last=False)
 
     def restore(self, store: Store, since: Mapping[str, int], now: float) -> int:
-        """Raise what has fallen to what was heard last and what this process has spent ``since``; how many accounts
-        that was. One process at a time: the others find it done.
+        """Raise what has fallen to what was heard last and what this process has spent ``since``; how many accounts it
+        were. One process at a time: the others find it done.
 
         Raises:
             StoreError: the store does not answer.

@@ -36,8 +36,9 @@ class SQLiteStore(OncePerAccount):
     """Shared balances for the processes of one machine: ``SQLiteStore("budgets.db")``.
 
     Write-ahead mode with ``synchronous=NORMAL``: a power cut may lose the last moments, never the file. A call waits
-    at most ``timeout`` seconds for other threads and as long for other processes, then raises `StoreError`. Not for
-    network drives: SQLite's locks do not hold there. Idle accounts are dropped as new ones come.
+    ``timeout`` seconds while nobody commits, and a second while others do, then raises `StoreError`. A new file has the
+    permissions ``mode``, for its owner alone; one that is there keeps its own. Not for network drives: SQLite's locks
+    do not hold there. Idle accounts are dropped as new ones come.
 
     Raises:
         ValueError: the path cannot be opened as a database, or the timeout is not a positive number.
@@ -45,10 +46,10 @@ class SQLiteStore(OncePerAccount):
 
     shared = True
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 0.25) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 0.25, mode: int = 0o600) -> None:
         self.timeout = checked_timeout(timeout)
         self.path = _checked_path(path)
-        self._database = Database(self.path, SCHEMA, timeout=self.timeout)
+        self._database = Database(self.path, SCHEMA, timeout=self.timeout, mode=_checked_mode(mode))
 
     def __repr__(self) -> str:
         return f"SQLiteStore({self.path!r})"
@@ -122,6 +123,12 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
     if not os.path.isdir(os.path.dirname(full)):
         raise ValueError(f"SQLiteStore: path {text!r} is in a directory that does not exist")
     return full
+
+
+def _checked_mode(mode: int) -> int:
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0o600 <= mode <= 0o777 or mode & 0o600 != 0o600:
+        raise ValueError(f"mode: {mode!r} must be a file's permissions, such as 0o600 or 0o660")
+    return mode
 
 
 def _execute(statement: str, values: tuple[str, ...], connection: sqlite3.Connection) -> None:

@@ -40,3 +40,12 @@ def without_password(url: Any) -> Any:
         host = "***"
     user = "***@" if at else ""
     return f"{scheme}{mark}{user}{host}" + _SECRET.sub(r"\1***", tail)
+
+
+def told(error: Exception, url: str) -> str:
+    """What is wrong with a URL, without what is not to be shown of it."""
+    text, shown = str(error), without_password(url)
+    for part in re.split(r"[:@/?&=#]+", url):
+        if len(part) > 2 and part not in shown:
+            text = text.replace(part, "***")
+    return text
