@@ -33,12 +33,8 @@ def tagged(tags: Mapping[str, str]) -> Iterator[None]:
     if not tags:
         yield
         return
-    token = scopes.ambient.set(tags)
-    try:
-        with watching(_Tagger(tags)):
-            yield
-    finally:
-        scopes.ambient.reset(token)
+    with scopes.Within(tags), watching(_Tagger(tags)):
+        yield
 
 
 class _Tagger(BaseCallbackHandler):
@@ -50,7 +46,7 @@ class _Tagger(BaseCallbackHandler):
         self._tags = tags
 
     def _tag(self, *args: Any, **kwargs: Any) -> None:
-        if not scopes.ambient.get():
-            scopes.ambient.set(self._tags)
+        if not scopes.said():
+            scopes.Within(self._tags).__enter__()
 
     on_chain_start = on_chat_model_start = on_llm_start = on_tool_start = _tag
