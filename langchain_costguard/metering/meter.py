@@ -236,9 +236,9 @@ class Meter:
                 self._voice.emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
 
     def hand_over(self, call: Call) -> None:
-        """A model calls another one, whose call is paid: nothing is held for this one, but what it used can be settled."""
+        """A model calls another one, whose call is paid: nothing is held for this one, which can yet be settled."""
         if call.inside is None:
-            call.inside, now = [], self.clock()
+            call.odd, call.inside, now = True, [], self.clock()
             if call.hold is not None:
                 self._release(call, NONE, now)
                 answer = self.ledger.reserve(call.scope, call.step_id, NONE, now=now)
