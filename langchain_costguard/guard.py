@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
+from langchain_costguard.metering import drill
 from langchain_costguard.metering.admission import Admission
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
@@ -24,8 +24,9 @@ from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
 from langchain_costguard.metering.pricing.prices import Price, PriceBook, is_warm, warm
+from langchain_costguard.metering.pricing.sellers import hosts
 from langchain_costguard.metering.quick import Quick
-from langchain_costguard.metering.seams.callbacks import Callbacks
+from langchain_costguard.metering.seams.callbacks import Callbacks, OfAManager
 from langchain_costguard.metering.seams.waiting import Waiting
 from langchain_costguard.metering.settings import Settings, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from langchain_costguard.events.metered import Sink
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
+    from langchain_costguard.metering.quotes import Quote
     from langchain_costguard.metering.seams.watching import watching
     from langchain_costguard.observe.report import Report
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
@@ -84,6 +86,11 @@ class CostGuard(Callbacks):
         spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
             with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
+        aliases: What a gateway's own names stand for: ``{"cheap": "openai:gpt-4o-mini"}``.
+        local: Servers of your own, whose models cost nothing by the token: ``["http://gpu-1:8000"]``.
+        trust_cost_from: Gateways whose stated cost is the bill, as OpenRouter's and Perplexity's own is:
+            ``["http://litellm:4000"]``.
+        require: Tags without which no model call is made; ``untagged="warn"`` lets it through, and says so once.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -107,23 +114,29 @@ class CostGuard(Callbacks):
         wait: float = 10.0,
         spool: str | os.PathLike[str] | None = None,
         token_counter: TokenCounter | None = None,
+        aliases: Mapping[str, str] | None = None,
+        local: Sequence[str] = (),
+        trust_cost_from: Sequence[str] = (),
+        require: Sequence[str] = (),
+        untagged: Literal["refuse", "warn"] = "refuse",
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Its errors take most of a second without a graph: now rather than at a refusal.
         from langchain_costguard.metering.seams.quiet import quiet_refusals
 
-        given, budgets = budgets, (*budgets, *_extra_budgets)
+        trial, given = drill.current(), budgets
+        budgets = (*budgets, *trial.budgets)
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
-            wait=wait, token_counter=token_counter, clock=clock,
+            wait=wait, token_counter=token_counter, clock=clock, require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
         self.key = uuid.uuid4().hex
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
-        voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
-        inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
+        voice = Voice([*sinks, *trial.sinks], tallies, clock, on_store_failure)
+        inner = store if store is not None and not trial.budgets else MemoryStore()  # a drill books nothing
         waits_by = time.monotonic if clock is time.time else clock
         self.store = _failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
@@ -136,18 +149,21 @@ class CostGuard(Callbacks):
         self.aside = Aside(waits=self.store.shared or brake.armed)
         meter = Meter(
             Ledger(budgets, self.store, hold_seconds=hold_seconds),
-            PriceBook(prices, unpriced=unpriced),
+            PriceBook(prices, unpriced=unpriced, aliases=aliases),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
             alerts=thresholds.checked(alerts), floor=assume_output_tokens, aside=self.aside,
         )  # fmt: skip
-        terms = TermsBook()
+        terms = TermsBook(meter.book, hosts("local", local))
         quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
         admission = Admission(
             meter, voice=voice, brake=brake, lineage=lineage, fees=fees, deferrals=deferrals, terms=terms, quick=quick,
-            key=self.key,
+            key=self.key, require=require, untagged=untagged,
         )  # fmt: skip
-        settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick)
+        trusted = hosts("trust_cost_from", trust_cost_from)
+        settlement = Settlement(
+            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick, trusted=trusted
+        )
         self.fees = fees
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -158,7 +174,7 @@ class CostGuard(Callbacks):
         )  # fmt: skip
         if not is_warm():
             self.aside.prepare(warm)
-        if not _extra_budgets:
+        if not trial.budgets:
             warn_of_loss(given, inner)
             expect(self, given, tallies)
 
@@ -168,9 +184,8 @@ class CostGuard(Callbacks):
         tight = tightest(self.budgets, self.meter.tallies.report().rows)
         return f"CostGuard({budgets}, {store}{f', tightest: {tight}' if tight else ''})"
 
-    def __getattr__(self, name: str) -> Any:
-        remedy = f"; {_NO_MANAGER}" if name in _OF_A_MANAGER else ""
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}{remedy}")
+    # ``callbacks=guard``: LangChain takes what is no list for a manager, and asks it for these.
+    parent_run_id = handlers = inheritable_handlers = add_handler = copy = cast("Any", OfAManager())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -235,38 +250,40 @@ class CostGuard(Callbacks):
             ValueError: an amount, budget or scope that cannot be; a budget per call, step or trace.
             StoreUnavailableError: the store does not answer.
         """
-        from langchain_costguard.events.steered import Granted
-        from langchain_costguard.metering.budgets import grants
+        from langchain_costguard.metering.granting import Granting
 
         given = {
             "usd": usd, "tokens": tokens, "input_tokens": input_tokens, "output_tokens": output_tokens,
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
-        label, account = grants.granted_to(what, scope)
-        amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
-        gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
-        try:
-            if not grants.give(self.store, gifts, key=key, now=now):
-                return False
-        except StoreError as error:
-            raise self.meter.unavailable(error) from error
-        for (measure, amount), (claim, _) in zip(amounts.items(), gifts, strict=True):
-            self.tell(Granted(now, here, label, why, 0, label, measure, claim.account, amount))
-        self.lines.wake([claim.account for claim, _ in gifts])
-        return True
+        granting = Granting(self.meter, voice=self.voice, lineage=self.lineage, lines=self.lines)
+        return granting.give(what, given, scope=scope, key=key, why=why)
 
-    @contextmanager
-    def scope(self, **tags: str) -> Iterator[None]:
-        """Tag everything inside: ``user``, ``feature``, ``task``, ``session``, ``agent``. Blocks nest.
+    def scope(self, **tags: str) -> scopes.Within:
+        """Tag everything inside: ``user``, ``feature``, ``task``, ``session``, ``agent``, ``trace``. Blocks nest.
+
+        A block may be around what a generator yields, such as a streamed answer: whoever takes it up, in whatever
+        thread or task, and wherever it is closed.
 
         Raises:
             ValueError: an unknown tag, or an empty value.
         """
-        token = scopes.ambient.set({**scopes.ambient.get(), **scopes.checked(tags)})
-        try:
-            yield
-        finally:
-            scopes.ambient.reset(token)
+        return scopes.Within(tags)
+
+    def estimate(
+        self, model: Any, messages: Any, *, tools: Sequence[Any] = (), output_tokens: int = 256, **settings: Any
+    ) -> Quote:
+        """What a call would cost, before it is made: ``least``, ``expected`` and ``most`` in USD. Nothing is held.
+
+        ``model`` is a chat model, also with tools bound, or a name (``"openai:gpt-4o-mini"``); ``output_tokens`` the
+        answer that is expected; ``settings`` what else the request would ask for (``max_tokens``, ``n``).
+
+        Raises:
+            UnpricedModelError: the model has no price, and ``unpriced="refuse"``.
+        """
+        from langchain_costguard.metering.quotes import quote
+
+        return quote(self.admission, model, messages, tools, output_tokens, settings)
 
     def watch(self) -> watching:
         """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change.
@@ -352,9 +369,6 @@ def _failing_over(
     return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)
 
 
-_OF_A_MANAGER = frozenset(("parent_run_id", "handlers", "inheritable_handlers", "add_handler", "copy"))
-_NO_MANAGER = "callbacks are a list: config={'callbacks': [guard]}"
-
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()
 """The guards of this process by their key, for what is pickled and comes back."""
 
@@ -367,22 +381,3 @@ def _same(key: str) -> CostGuard:
         raise ValueError(
             "a CostGuard cannot go to another process: construct one there with the same budgets, and a store to share"
         ) from None
-
-
-_extra_budgets: tuple[Budget, ...] = ()
-_extra_sinks: tuple[Sink, ...] = ()
-
-
-@contextmanager
-def drill(budgets: Sequence[Budget], sinks: Sequence[Sink]) -> Iterator[None]:
-    """Give every guard constructed in the block these budgets and sinks, and with budgets a store of its own.
-
-    ``costguard doctor`` uses it: nothing of a trial is booked in the user's store.
-    """
-    global _extra_budgets, _extra_sinks
-    before = _extra_budgets, _extra_sinks
-    _extra_budgets, _extra_sinks = tuple(budgets), tuple(sinks)
-    try:
-        yield
-    finally:
-        _extra_budgets, _extra_sinks = before

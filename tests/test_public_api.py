@@ -31,8 +31,11 @@ FRONT = [
     "SQLiteStore",
     "Scope",
     "StoreUnavailableError",
+    "ToolFee",
     "UnpricedModelError",
+    "UntaggedError",
     "Usage",
+    "refusal_response",
 ]
 
 ROOT = Path(__file__).parents[1]

@@ -56,7 +56,7 @@ def begin(plan: Plan) -> None:
         from langchain_costguard.cli.doctor.answers import answer_from_cache
 
         answer_from_cache()
-    from langchain_costguard.guard import drill
+    from langchain_costguard.metering.drill import drill
 
     observer = Observer(log, settings.own)
     _open.enter_context(drill([_heard(settings.stage, log, settings.own)], [observer.sink]))

@@ -42,6 +42,8 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             return None
         if said["total_tokens"] != given + made or not said.keys() <= _SAID or message.content.__class__ is not str:
             return None
+        if "tool_outputs" in message.additional_kwargs:
+            return None
         details = said.get("input_token_details")
         if details and any(details.values()):
             return None
@@ -64,6 +66,11 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
                 return None
         elif "usage" in facts:
             raw = facts["usage"]
+            if raw.get("cache_creation_input_tokens") or raw.get("cache_read_input_tokens"):
+                return None
+            details = raw.get("cache_creation")
+            if details and any(details.values()):
+                return None
             if not raw.keys() <= _ANTHROPIC or _EXTRAS({**facts, **raw}) not in _NO_EXTRAS:
                 return None
         model = facts.get("model_name")

@@ -58,6 +58,17 @@ class _OfAGuard:
         return False
 
 
+class OfAManager:
+    """What only a manager of callbacks has: says what is wrong where a guard is taken for one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, guard: object, cls: type) -> Any:
+        remedy = "callbacks are a list: config={'callbacks': [guard]}"
+        raise AttributeError(f"'{cls.__name__}' object has no attribute {self._name!r}; {remedy}")
+
+
 class Callbacks(BaseCallbackHandler):
     """Turns LangChain's events into the verbs of admission and settlement. Inline: a handler that is not costs a thread
     hop an event, loses what it sets in the context, and is left out where another one is inline. Each event is plain
@@ -189,7 +200,7 @@ class Callbacks(BaseCallbackHandler):
             return
         params = kwargs.get("invocation_params") or _NOTHING
         prompt = messages[0] if messages else []
-        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)
+        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
 
     @event(_call_waits)
     def on_llm_start(
@@ -205,7 +216,8 @@ class Callbacks(BaseCallbackHandler):
     ) -> None:
         """Admit a text model's call, or refuse it before it is made."""
         params = kwargs.get("invocation_params") or _NOTHING
-        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, "\n".join(prompts))
+        text, size = "\n".join(prompts), kwargs.get("batch_size") or 1
+        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
 
     @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
@@ -220,6 +232,9 @@ class Callbacks(BaseCallbackHandler):
             if chunk is stream.last_chunk:  # the guard is attached twice
                 return
             stream.last_chunk = chunk
+            message = getattr(chunk, "message", None)
+            if message is not None and (usage := getattr(message, "usage_metadata", None)):
+                stream.tell(usage)
         text = token if token.__class__ is str and token else pieces(token, chunk)
         if text:
             self.settlement.feed(call, stream, text)
