@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard as CostGuard
     from langchain_costguard.metering.budgets.budget import Budget as Budget
     from langchain_costguard.metering.budgets.switch import KillSwitch as KillSwitch
+    from langchain_costguard.metering.fees import ToolFee as ToolFee
     from langchain_costguard.metering.pricing.prices import Price as Price
+    from langchain_costguard.metering.seams.serving import refusal_response as refusal_response
     from langchain_costguard.metering.stores.memory import MemoryStore as MemoryStore
     from langchain_costguard.metering.stores.redis import RedisStore as RedisStore
     from langchain_costguard.metering.stores.sqlite import SQLiteStore as SQLiteStore
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from langchain_costguard.vocabulary.errors import CostGuardError as CostGuardError
     from langchain_costguard.vocabulary.errors import StoreUnavailableError as StoreUnavailableError
     from langchain_costguard.vocabulary.errors import UnpricedModelError as UnpricedModelError
+    from langchain_costguard.vocabulary.errors import UntaggedError as UntaggedError
     from langchain_costguard.vocabulary.scope import Scope as Scope
     from langchain_costguard.vocabulary.usage import ModelRef as ModelRef
     from langchain_costguard.vocabulary.usage import Usage as Usage
@@ -49,8 +52,11 @@ _HOMES = {
     "SQLiteStore": "metering.stores.sqlite",
     "Scope": "vocabulary.scope",
     "StoreUnavailableError": "vocabulary.errors",
+    "ToolFee": "metering.fees",
     "UnpricedModelError": "vocabulary.errors",
+    "UntaggedError": "vocabulary.errors",
     "Usage": "vocabulary.usage",
+    "refusal_response": "metering.seams.serving",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two

@@ -24,6 +24,7 @@ from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounter
 from langchain_costguard.metering.pricing.prices import Price, PriceBook, is_warm, warm
+from langchain_costguard.metering.pricing.sellers import hosts
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from langchain_costguard.events.metered import Sink
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
+    from langchain_costguard.metering.quotes import Quote
     from langchain_costguard.metering.seams.watching import watching
     from langchain_costguard.observe.report import Report
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
@@ -84,6 +86,10 @@ class CostGuard(Callbacks):
         spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
             with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
+        aliases: What a gateway's own names stand for: ``{"cheap": "openai:gpt-4o-mini"}``.
+        local: Servers of your own, whose models cost nothing by the token: ``["http://gpu-1:8000"]``.
+        trust_cost_from: Gateways whose stated cost is the bill, as OpenRouter's and Perplexity's own is.
+        require: Tags without which no model call is made; ``untagged="warn"`` lets it through, and says so once.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -107,6 +113,11 @@ class CostGuard(Callbacks):
         wait: float = 10.0,
         spool: str | os.PathLike[str] | None = None,
         token_counter: TokenCounter | None = None,
+        aliases: Mapping[str, str] | None = None,
+        local: Sequence[str] = (),
+        trust_cost_from: Sequence[str] = (),
+        require: Sequence[str] = (),
+        untagged: Literal["refuse", "warn"] = "refuse",
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Its errors take most of a second without a graph: now rather than at a refusal.
@@ -116,7 +127,7 @@ class CostGuard(Callbacks):
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
-            wait=wait, token_counter=token_counter, clock=clock,
+            wait=wait, token_counter=token_counter, clock=clock, require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
         self.key = uuid.uuid4().hex
@@ -136,18 +147,21 @@ class CostGuard(Callbacks):
         self.aside = Aside(waits=self.store.shared or brake.armed)
         meter = Meter(
             Ledger(budgets, self.store, hold_seconds=hold_seconds),
-            PriceBook(prices, unpriced=unpriced),
+            PriceBook(prices, unpriced=unpriced, aliases=aliases),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
             alerts=thresholds.checked(alerts), floor=assume_output_tokens, aside=self.aside,
         )  # fmt: skip
-        terms = TermsBook()
+        terms = TermsBook(meter.book, hosts("local", local))
         quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
         admission = Admission(
             meter, voice=voice, brake=brake, lineage=lineage, fees=fees, deferrals=deferrals, terms=terms, quick=quick,
-            key=self.key,
+            key=self.key, require=require, untagged=untagged,
         )  # fmt: skip
-        settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick)
+        trusted = hosts("trust_cost_from", trust_cost_from)
+        settlement = Settlement(
+            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick, trusted=trusted
+        )
         self.fees = fees
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -255,18 +269,24 @@ class CostGuard(Callbacks):
         self.lines.wake([claim.account for claim, _ in gifts])
         return True
 
-    @contextmanager
-    def scope(self, **tags: str) -> Iterator[None]:
-        """Tag everything inside: ``user``, ``feature``, ``task``, ``session``, ``agent``. Blocks nest.
+    def scope(self, **tags: str) -> scopes.Within:
+        """Tag everything inside: ``user``, ``feature``, ``task``, ``session``, ``agent``, ``trace``. Blocks nest.
 
-        Raises:
-            ValueError: an unknown tag, or an empty value.
+        One may be around what a generator yields, whoever takes that up. ValueError: an unknown tag, an empty value.
         """
-        token = scopes.ambient.set({**scopes.ambient.get(), **scopes.checked(tags)})
-        try:
-            yield
-        finally:
-            scopes.ambient.reset(token)
+        return scopes.Within(tags)
+
+    def estimate(
+        self, model: Any, messages: Any, *, tools: Sequence[Any] = (), output_tokens: int = 256, **settings: Any
+    ) -> Quote:
+        """What a call would cost, before it is made: ``least``, ``expected`` and ``most`` in USD. Nothing is held.
+
+        ``model`` is a chat model or a name (``"openai:gpt-4o-mini"``); ``settings`` are the request's (``max_tokens``).
+        UnpricedModelError: the model has no price, and ``unpriced="refuse"``.
+        """
+        from langchain_costguard.metering.quotes import quote
+
+        return quote(self.admission, model, messages, tools, output_tokens, settings)
 
     def watch(self) -> watching:
         """Attach to everything LangChain and LangGraph do in this process while the block runs; no code change.

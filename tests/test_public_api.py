@@ -31,7 +31,9 @@ FRONT = [
     "SQLiteStore",
     "Scope",
     "StoreUnavailableError",
+    "ToolFee",
     "UnpricedModelError",
+    "UntaggedError",
     "Usage",
 ]
 

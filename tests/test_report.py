@@ -74,7 +74,8 @@ def test_dictionaries_and_data_frames_hold_it_all(call: Caller) -> None:
         "user": "u1", "model": "gpt-4o", "calls": 2, "tool_calls": 0, "input_tokens": 2000, "cache_read": 0,
         "cacheable": 0,
         "cache_write": 0, "output_tokens": 200, "reasoning": 0, "refused": 0, "estimated": 0,
-        "usd": Decimal("0.007"), "saved_usd": Decimal(0), "overrun_usd": Decimal(0),
+        "unpriced": 0, "failed": 0, "billed": 0,
+        "usd": Decimal("0.007"), "saved_usd": Decimal(0), "overrun_usd": Decimal(0), "priced_usd": Decimal("0.007"),
     }  # fmt: skip
     frame = report.to_pandas()
     assert list(frame.columns) == list(first)

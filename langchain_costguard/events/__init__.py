@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from langchain_costguard.events.metered import (
         Alert,
         CacheHit,
+        CallFailed,
         CallSettled,
         CallStarted,
         Event,
@@ -51,6 +52,7 @@ __all__ = [
     "Alert",
     "Approved",
     "CacheHit",
+    "CallFailed",
     "CallSettled",
     "CallStarted",
     "CircuitClosed",

@@ -41,6 +41,25 @@ class CallSettled(Event):
     estimated: bool
     seconds: float
     first_token_seconds: float | None
+    source: str = "priced"
+    """Whose figure ``charge`` is: the ``provider``'s own bill, our price times its counts (``priced``), or counts of
+    ours (``estimated``)."""
+    priced: int | None = None
+    """What our prices make of the usage (nano-USD), also where the provider's bill says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailed(Event):
+    """A model call ended in an error, whose class ``error`` names. ``kind`` says what that costs: ``unsent`` and
+    ``unbilled`` nothing, ``partly`` what was seen, ``unknown`` what was held. ``status`` is HTTP's, where there is one.
+    """
+
+    run_id: UUID
+    model: ModelRef
+    kind: str
+    error: str
+    status: int | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

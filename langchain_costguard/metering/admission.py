@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import UUID, uuid4
 
 from langchain_costguard import events
+from langchain_costguard.metering.amounts import affordable
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets.ledger import Denial
 from langchain_costguard.metering.calls import Call, asked, listeners
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.fees import Fees
+from langchain_costguard.metering.frames import is_running
 from langchain_costguard.metering.lineage import Lineage, is_step, step_id
-from langchain_costguard.metering.meter import Meter, affordable
-from langchain_costguard.metering.pricing.cache_writes import may_write_cache
-from langchain_costguard.metering.quick import CEILINGS, Quick
-from langchain_costguard.metering.refusals import unpriced
+from langchain_costguard.metering.measures import measure
+from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.quick import Quick
+from langchain_costguard.metering.refusals import unpriced, untagged
 from langchain_costguard.metering.stores.base import StoreError
-from langchain_costguard.metering.terms import TermsBook
+from langchain_costguard.metering.terms import Terms, TermsBook
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.vocabulary.money import Money, nano
 from langchain_costguard.vocabulary.scope import Scope
@@ -34,6 +36,8 @@ STRICT = "costguard_strict"
 """Metadata key by which a call of a wrapped model is known: its wrapper admits it, not the callback."""
 started: ContextVar[Call | None] = ContextVar("costguard_started", default=None)
 """The wrapped model's call that was started last in this context, for the wrapper to take up."""
+_open: ContextVar[tuple[int, Any] | None] = ContextVar("costguard_open", default=None)
+"""The run of the model call that was started last in this context, and of those that it was made in."""
 last_call: ContextVar[bool] = ContextVar("costguard_last_call", default=False)
 """Whether calls made in this context may have what budgets keep back."""
 
@@ -61,6 +65,7 @@ class Admission:
         terms: What is known of models.
         quick: Lets plain calls in.
         key: By which calls of models that this guard wrapped are known.
+        require: Tags that every model call must have; ``untagged`` says what becomes of one without.
     """
 
     def __init__(
@@ -75,6 +80,8 @@ class Admission:
         terms: TermsBook,
         quick: Quick,
         key: str,
+        require: Sequence[str] = (),
+        untagged: Literal["refuse", "warn"] = "refuse",
     ) -> None:
         self._meter = meter
         self._voice = voice
@@ -85,6 +92,8 @@ class Admission:
         self._key = key
         self._terms = terms
         self._quick = quick
+        self._require = tuple(require)
+        self._untagged = untagged
 
     # Model calls
 
@@ -96,8 +105,12 @@ class Admission:
         tags: Sequence[str] | None,
         params: Mapping[str, Any],
         prompt: Sequence[BaseMessage] | str,
+        client: Any = None,
+        batch: int = 1,
     ) -> None:
         """Admit a model call; one of a wrapped model is prepared for its wrapper to admit.
+
+        ``client`` is the model in LangChain's serialized form, ``batch`` how many prompts go out in one request.
 
         Raises:
             CostGuardError: it is refused.
@@ -108,22 +121,48 @@ class Admission:
         if self._deferrals.pending:
             self._refuse_in_step(metadata)
         strict = metadata.get(STRICT) == self._key
+        around = self._around(run_id, parent) if books.open else None
+        if around is not None:
+            self._meter.hand_over(around)
         call = None
-        if not strict and not last_call.get() and not (self._brake.armed and self._brake.pulled()):
-            call = self._quick.start(run_id, parent, metadata, tags, params, prompt)
+        if (
+            not strict
+            and not self._require
+            and not last_call.get()
+            and not (self._brake.armed and self._brake.pulled())
+        ):
+            call = self._quick.start(run_id, parent, metadata, tags, params, prompt, client)
         if call is not None:
+            call.around = around
             books.enter(call)
         else:
-            call = self.prepare(run_id, parent, metadata, tags, params, prompt)
-            call.strict = strict
+            call = self.prepare(run_id, parent, metadata, tags, params, prompt, client)
+            call.strict, call.around, call.text = strict, around, isinstance(prompt, str)
+            if batch > 1:
+                books.batch(call, params, batch)
             if strict:
                 started.set(call)
                 books.enter(call)
             else:
                 self._admit(call)
                 self.begin(call)
+        if around is None:
+            _open.set((run_id.int, None))
         if listeners:
             asked(call, tags, books.open)
+
+    def _around(self, run_id: UUID, parent: UUID | None) -> Call | None:
+        """The model call that this one is made in: a model that asks another one tells that one's usage as its own."""
+        books = self._meter.open_calls
+        if parent is not None and (found := books.get(parent.int)) is not None:
+            return found if found.kind == "model" else None
+        chain = _open.get()
+        while chain is not None and chain[0] not in books:
+            chain = chain[1]
+        if chain is None or not is_running(books[chain[0]].run_id):
+            return None
+        _open.set((run_id.int, chain))
+        return books[chain[0]]
 
     def prepare(
         self,
@@ -133,45 +172,72 @@ class Admission:
         tags: Sequence[str] | None,
         params: Mapping[str, Any],
         prompt: Sequence[BaseMessage] | str,
+        client: Any = None,
     ) -> Call:
         """Everything about a model call that is known before it: who, which model, how much at the most.
 
         Raises:
             CostGuardError: the kill switch is on, or the model has no price and may have none.
         """
-        meter, lineage = self._meter, self._lineage
+        lineage = self._lineage
         name = metadata.get("ls_model_name") or params.get("model") or params.get("model_name") or "unknown"
-        terms = self._terms.of(metadata.get("ls_provider") or "", name)
+        now = self._voice.now()
+        terms = self._terms.of(metadata.get("ls_provider") or "", name, client, now)
         ref = terms.ref
         config = lineage.enclosing()
         trace = str(run_id) if parent is None and config is None else lineage.trace(run_id, parent, config)
         scope = lineage.scope(metadata, tags, config, trace, ref.name)
-        call = Call(run_id, parent, "model", ref.name, scope, step_id(metadata, trace), self._voice.now())
+        call = Call(run_id, parent, "model", ref.name, scope, step_id(metadata, trace), now)
         call.ref = ref
-        call.alone = parent is None and (config is None or trace == str(run_id))
+        call.url = terms.url
+        call.alone = parent is None and (config is None or trace == str(run_id)) and scope.trace == trace
         if self._brake.armed and self._brake.pulled():
             self._brake.check_call(call)
-        tier = "priority" if params.get("service_tier") == "priority" else None
-        try:
-            call.rates = meter.book.quote(ref, call.started, tier)
-        except LookupError:
-            raise self._voice.refused(call, unpriced(str(ref))) from None
-        if isinstance(prompt, str):
-            call.tokens, call.upper = meter.estimator.estimate_text(ref, prompt)
-        else:
-            call.tokens, call.upper = meter.estimator.estimate(
-                ref,
-                prompt,
-                tools=params.get("tools") or params.get("functions"),
-                response_format=params.get("response_format"),
-            )
-        times = params.get("n")
-        if isinstance(times, int) and times > 1:
-            call.times = times
-        call.asked = _asked(metadata, params)
-        call.ceiling = call.allowed = call.asked or terms.limit
-        call.writes_cache = may_write_cache(prompt, params) if terms.asks else True
+        if self._require:
+            self._check_tags(call)
+        self._measured(call, terms, metadata, params, prompt)
         return call
+
+    def foresee(
+        self, metadata: Mapping[str, Any], params: Mapping[str, Any], prompt: Sequence[BaseMessage] | str, client: Any
+    ) -> Call:
+        """A call that is not made: which model, how much at the most.
+
+        Raises:
+            UnpricedModelError: the model has no price, and may have none.
+        """
+        now = self._voice.now()
+        terms = self._terms.of(
+            metadata.get("ls_provider") or "", metadata.get("ls_model_name") or "unknown", client, now
+        )
+        call = Call(uuid4(), None, "model", terms.ref.name, self._lineage.whose(), "", now)
+        call.ref, call.url = terms.ref, terms.url
+        self._measured(call, terms, metadata, params, prompt)
+        return call
+
+    def _measured(
+        self,
+        call: Call,
+        terms: Terms,
+        metadata: Mapping[str, Any],
+        params: Mapping[str, Any],
+        prompt: Sequence[BaseMessage] | str,
+    ) -> None:
+        try:
+            measure(call, terms, metadata, params, prompt, self._meter)
+        except LookupError:
+            near = self._meter.book.near(terms.ref)
+            raise self._voice.refused(call, unpriced(str(terms.ref), near)) from None
+
+    def _check_tags(self, call: Call) -> None:
+        """Refuse a call that does not say who spends, or tell of it once."""
+        absent = [name for name in self._require if not getattr(call.scope, name)]
+        if not absent:
+            return
+        error = untagged(f"a call to {call.name}", absent)
+        if self._untagged == "refuse":
+            raise self._voice.refused(call, error)
+        self._voice.say_once(str(error))
 
     def begin(self, call: Call) -> None:
         """Enter an admitted call into the books."""
@@ -328,14 +394,3 @@ class Admission:
 
     def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
         return self._voice.refused(call, self._meter.unavailable(error))
-
-
-def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:
-    """The most output tokens the request allows; the largest figure where several are given, for which of them is sent
-    depends on the client: ``ChatOpenAI`` sends what is bound as ``max_completion_tokens`` and says so nowhere else, and
-    over the Responses API sends the constructor's figure whatever ``max_tokens`` is bound."""
-    asked = metadata.get("ls_max_tokens")
-    figures = [asked] if isinstance(asked, int) and asked > 0 else []
-    if not CEILINGS.isdisjoint(params):
-        figures += [value for key in CEILINGS if isinstance(value := params.get(key), int) and value > 0]
-    return max(figures, default=None)

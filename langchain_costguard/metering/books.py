@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from langchain_costguard.metering.aside import Aside
-from langchain_costguard.metering.calls import Call
+from langchain_costguard.metering.calls import Batch, Call
 from langchain_costguard.observe.forks import held_over_forks
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_OPEN = 20_000
 _SWEEP_EVERY = 64
+_BATCHES = 1_000
 
 
 class Books:
@@ -38,6 +39,7 @@ class Books:
         self._aside = aside
         self._children: dict[int, set[int]] = {}
         self._of_task: dict[int, set[int]] = {}
+        self._batches: dict[int, Batch] = {}
         self._starts = 0
         self._sweeping = held_over_forks(threading.Lock())
         # asyncio is not light, and no loop runs that did not import it; a guard is made where the host's graphs are,
@@ -48,16 +50,31 @@ class Books:
         self._current_task = current_task
 
     def enter(self, call: Call) -> None:
-        """Enter a call."""
+        """Enter a call. A text model's is started in a task of its own, whose end says nothing of the call's.
+
+        https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/language_models/llms.py
+        """
         key = call.run_id.int
         self.open[key] = call
         if call.parent is not None:
             self._children.setdefault(call.parent.int, set()).add(key)
-        if self._running_loop() is not None:
+        if not call.text and self._running_loop() is not None:
             self.belongs_here(call)
         self._starts += 1
         if self._starts % _SWEEP_EVERY == 0:
             self._sweep(call.started)
+
+    def batch(self, call: Call, params: Mapping[str, Any], size: int) -> None:
+        """Enter a prompt that is sent in one request with others: they have the very same parameters."""
+        found = self._batches.get(id(params))
+        if found is None or found.params is not params:
+            if len(self._batches) > _BATCHES:
+                self._batches.clear()
+            found = self._batches[id(params)] = Batch(params)
+        found.calls.append(call)
+        if len(found.calls) == size:
+            del self._batches[id(params)]
+        call.batch = found
 
     def take(self, run_id: UUID) -> Call | None:
         """Take a call out; None where it is not, or no longer, in the books."""

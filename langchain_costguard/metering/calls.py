@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from langchain_costguard.metering.budgets.ledger import Amounts, Hold
+from langchain_costguard.metering.pricing.asks import NOTHING, Asks
 from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.vocabulary.scope import Scope
-from langchain_costguard.vocabulary.usage import ModelRef
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.terms import Terms
@@ -30,14 +31,21 @@ class Call:
         coarse: the prompt and the tools, where ``upper`` is but a bound by their length, and ``tokens`` not known.
         terms: those of its model, where it was let in the short way.
         alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
+        asks: what the request asks for that decides its price.
+        audio: its input holds audio, which has a price of its own; ``words`` are the tokens of the rest.
+        url: where the client sends to, as far as it says.
+        around: the model call inside which this one is made; ``inside`` is what those made inside this one used.
+        text: it is a text model's.
+        batch: the request that this prompt is sent in, where there are several.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
     """
 
     # fmt: off
     __slots__ = (
-        "allowed", "alone", "arguments", "asked", "ceiling", "charged", "coarse", "held", "hold", "kind", "name",
-        "parent", "rates", "ref", "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
-        "terms", "times", "tokens", "upper", "writes_cache",
+        "allowed", "alone", "arguments", "around", "asked", "asks", "audio", "batch", "ceiling", "charged", "coarse",
+        "held", "hold", "inside", "kind", "name", "parent", "rates", "ref", "run_id", "scope", "started", "state",
+        "step_id", "stream", "strict", "task", "terms", "text", "times", "tokens", "upper", "url", "words",
+        "writes_cache",
     )
     # fmt: on
 
@@ -62,9 +70,28 @@ class Call:
         self.times = 1
         self.coarse: tuple[Any, Any] | None = None
         self.terms: Terms | None = None
+        self.asks: Asks = NOTHING
+        self.audio = False
+        self.url: str | None = None
+        self.around: Call | None = None
+        self.inside: list[Usage] | None = None
+        self.text = False
+        self.batch: Batch | None = None
+
+    def is_plain(self) -> bool:
+        """Whether nothing about the request asks for a closer look at its reply."""
+        stream = self.stream
+        return (
+            self.asks is NOTHING
+            and not self.audio
+            and self.inside is None
+            and self.batch is None
+            and (stream is None or not stream.repeats)
+        )
 
     ref: ModelRef
     rates: Rates
+    words: int
     tokens: int
     upper: int
     allowed: int
@@ -73,6 +100,18 @@ class Call:
     writes_cache: bool | Literal["1h"]
     arguments: Any
     """A tool's, from which its price may be computed."""
+
+
+class Batch:
+    """The prompts that a text model sends in one request: LangChain starts a run for each, and brings the usage of all
+    of them with the first."""
+
+    __slots__ = ("calls", "params", "told")
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+        self.calls: list[Call] = []
+        self.told = False
 
 
 class Asked:
@@ -108,11 +147,12 @@ def asked(call: Call, tags: Sequence[str] | None, open_calls: Mapping[int, Call]
     _asked.set(Asked(call, tags, open_calls, asked_here()))
 
 
-def asked_here(prompt: str | None = None) -> Asked | None:
+def asked_here(prompt: str | None = None, run_id: UUID | None = None) -> Asked | None:
     """The innermost model call under way in this context.
 
     With ``prompt``, the one in which a cache was asked this very text, if there is one: a strict call is settled before
-    its answer reaches the cache.
+    its answer reaches the cache. With ``run_id``, the call of that run or none: one that was left open, timed out or
+    not read on, is not who asks now.
     """
     found = _asked.get()
     if prompt is not None:
@@ -121,15 +161,24 @@ def asked_here(prompt: str | None = None) -> Asked | None:
             if any(text is prompt for text in noted.prompts):
                 return noted
             noted = noted.around
-    while found is not None and found.call.run_id.int not in found.open_calls:
+    while found is not None and not _is_open(found, run_id):
         found = found.around
     return found
+
+
+def _is_open(asked: Asked, run_id: UUID | None) -> bool:
+    call = asked.call
+    return call.run_id.int in asked.open_calls and (run_id is None or call.run_id == run_id)
 
 
 class Stream:
     """What has come of a streamed reply so far."""
 
-    __slots__ = ("chars", "check_at", "chunks", "first_at", "last_chunk", "next_check", "parts", "stopped")
+    # fmt: off
+    __slots__ = (
+        "chars", "check_at", "chunks", "first_at", "last_chunk", "next_check", "parts", "repeats", "stopped", "usage",
+    )
+    # fmt: on
 
     def __init__(self, now: float, check_at: int) -> None:
         self.parts: list[str] = []
@@ -140,6 +189,17 @@ class Stream:
         self.last_chunk: Any = None
         self.next_check = 0.0
         self.stopped = False
+        self.usage: Mapping[str, Any] | None = None
+        self.repeats = False
+
+    def tell(self, usage: Mapping[str, Any]) -> None:
+        """Note the usage that a chunk carries: where a second one counts the same prompt again, it is that of all so
+        far, and the last one is the reply's."""
+        before = self.usage
+        if before is not None and usage.get("input_tokens") and before.get("input_tokens") == usage["input_tokens"]:
+            self.repeats = True
+        if before is None or usage.get("input_tokens"):
+            self.usage = usage
 
     def text(self) -> str:
         """All of it."""

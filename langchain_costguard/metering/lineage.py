@@ -27,6 +27,7 @@ class Lineage:
         self.enclosing = var_child_runnable_config.get
         """The config of the runnable that this code runs in; None outside any."""
         self._traces: dict[int, str] = {}
+        self._said: dict[str, Mapping[str, str]] = {}
 
     def trace(self, run_id: UUID, parent: UUID | None, config: Mapping[str, Any] | None) -> str:
         """The id of the run's root."""
@@ -42,13 +43,20 @@ class Lineage:
         """A run that may have children is of this trace."""
         traces = self._traces
         traces[run_id.int] = trace
+        if (told := scopes.said()) and trace not in self._said:
+            self._said[trace] = told  # a stream of this trace may go on where no block of ``guard.scope`` is seen
+            if len(self._said) > _KEPT_TRACES:
+                del self._said[next(iter(self._said))]
         if len(traces) > _KEPT_TRACES:  # runs that never ended
             for key in list(traces)[: _KEPT_TRACES // 2]:
                 traces.pop(key, None)
 
     def over(self, run_id: UUID) -> str | None:
         """A run has ended, and has no more children; returns its trace."""
-        return self._traces.pop(run_id.int, None)
+        trace = self._traces.pop(run_id.int, None)
+        if self._said and trace == str(run_id):
+            self._said.pop(trace, None)
+        return trace
 
     def scope(
         self,
@@ -59,7 +67,13 @@ class Lineage:
         model: str = "",
     ) -> Scope:
         """Who is spending in a run with this metadata and these tags."""
-        return scopes.resolve(metadata, tags, config, trace=trace, model=model, session=self.session)
+        said = self._said
+        inherited = said.get(trace) if said else None
+        if inherited is None:
+            return scopes.resolve(metadata, tags, config, trace=trace, model=model, session=self.session)
+        return scopes.resolve(
+            metadata, tags, config, trace=trace, model=model, session=self.session, inherited=inherited
+        )
 
     def whose(self, config: Mapping[str, Any] | None = None) -> Scope:
         """Who is spending here: the scope that a call made now (with this ``config``) would have, but for its model."""

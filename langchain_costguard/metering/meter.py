@@ -12,16 +12,17 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_costguard import events
+from langchain_costguard.metering.amounts import amounts, cacheable, wait_of
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.books import Books
-from langchain_costguard.metering.budgets.alerts import passed
+from langchain_costguard.metering.budgets.alerts import crossings
 from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Hold, Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
-from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.metering.pricing.prices import PriceBook
+from langchain_costguard.metering.reckoning import NOTHING, Reckoning, with_others
 from langchain_costguard.metering.refusals import over_budget, store_down
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.voice import Voice
@@ -73,7 +74,6 @@ class Meter:
         """What the dearest call of each session took so far (nano-USD): its charge, or what had to be held for it."""
         self._provisional: deque[Call] = deque()
         self._alerts = alerts
-        self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
 
     # Start
 
@@ -88,7 +88,7 @@ class Meter:
         bounds = (0, 0)
         if call.asked is None and units is None:
             bounds = (min(self.floor, call.ceiling), call.ceiling)
-        fixed, per_unit = _amounts(call, 0 if bounds[1] else call.ceiling)
+        fixed, per_unit = amounts(call, 0 if bounds[1] else call.ceiling)
         answer = self.reserve(call, fixed, per_unit, units=bounds, last=last)
         if isinstance(answer, Denial):
             return answer
@@ -150,7 +150,7 @@ class Meter:
         call.tokens, call.upper = self.estimator.estimate(call.ref, prompt, tools=tools)
         hold = call.hold
         if hold is not None and call.charged is None:
-            fixed, per_unit = _amounts(call, 0 if call.asked is None else call.ceiling)
+            fixed, per_unit = amounts(call, 0 if call.asked is None else call.ceiling)
             if call.asked is None:
                 fixed = [amount + each * call.ceiling for amount, each in zip(fixed, per_unit, strict=True)]
             call.held = fixed[USD]
@@ -160,7 +160,8 @@ class Meter:
 
     def over_budget(self, denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
         """The error of a denial, yet to be told."""
-        return over_budget(self.ledger.in_full(denial, self.clock()), what, scope, advice)
+        now = self.clock()
+        return over_budget(self.ledger.in_full(denial, now), what, scope, advice, wait_of(denial, now))
 
     def unavailable(self, error: StoreError) -> StoreUnavailableError:
         """The error where the store does not answer, yet to be told."""
@@ -205,25 +206,49 @@ class Meter:
 
     # End
 
-    def settle(self, call: Call, usage: Usage, reported: str | None, *, estimated: bool = False) -> None:
-        """Replace the hold by what the provider says was used; its word on the model wins, too."""
-        book = self.book
+    def settle(
+        self, call: Call, usage: Usage, reported: str | None, found: Reckoning = NOTHING, *, estimated: bool = False
+    ) -> None:
+        """Replace the hold by what the provider says was used; its word on the model and on the cost wins, too."""
+        book, estimated = self.book, estimated or found.estimated
         self.exactly(call)
         if usage.cache_write and call.writes_cache == "1h" and call.stream is not None and not usage.cache_write_1h:
             # Anthropic's streams do not say which writes are kept for how long: the dearer one, where it was asked for.
             usage = usage._replace(cache_write_1h=usage.cache_write)
-        ref = call.ref if reported is None else book.billed(call.ref, reported, call.started)
-        rates = call.rates if ref is call.ref and usage.tier is None else book.quote(ref, call.started, usage.tier)
-        charge = rates.charge(usage)
+        ref = call.ref if reported is None else book.billed(call.ref, reported, call.started, found.provider)
+        if ref is call.ref and usage.tier == call.asks.tier and usage.geo == call.asks.geo:
+            rates = call.rates
+        else:
+            rates = book.quote(ref, call.started, usage.tier, usage.geo)
+        priced = rates.charge(usage)
+        if usage.others:
+            usage, more = with_others(call, usage, book)
+            priced += more
+        charge = priced if found.cost is None else found.cost
         saved = rates.saved_by_cache(usage) if usage.cache_read else 0
-        self._pay(call, usage, charge, saved, estimated=estimated)
-        voice = self._voice
-        if voice.sinks and rates.estimated and book.unpriced == "estimate":
-            voice.emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
+        source = "provider" if found.cost is not None else "estimated" if estimated else "priced"
+        self._pay(call, usage, charge, saved, estimated=estimated, source=source, priced=priced)
+        if found.cost is not None:
+            self.tallies.billed(call.scope, priced - found.cost)
+        elif rates.estimated:
+            self._voice.unpriced(call.scope, ref, rates.source, self.book)
         if charge > call.held:
             self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, charge - call.held, 0))
-            if voice.sinks:
-                voice.emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
+            if self._voice.sinks:
+                self._voice.emit(events.Overrun(self.clock(), call.scope, call.run_id, ref, call.held, charge))
+
+    def hand_over(self, call: Call) -> None:
+        """A model calls another one, whose call is paid: nothing is held for this one, which can yet be settled."""
+        if call.inside is None:
+            call.inside, now = [], self.clock()
+            if call.hold is not None:
+                self._release(call, NONE, now)
+                answer = self.ledger.reserve(call.scope, call.step_id, NONE, now=now)
+                call.hold = None if isinstance(answer, Denial) else answer
+
+    def attempt(self, call: Call) -> None:
+        """Release the hold of a request that was sent and is not billed: a model call it was all the same."""
+        self._release(call, (0, 0, 0, 0, 1, 0, 0, 0), self.clock())
 
     def settle_partly(self, call: Call, output: int | None) -> None:
         """Settle a reply whose usage nobody said.
@@ -232,6 +257,8 @@ class Meter:
         """
         usage, charge = self._guess(call, output)
         self._pay(call, usage, charge, 0, estimated=True)
+        if call.rates.estimated:
+            self._voice.unpriced(call.scope, call.ref, call.rates.source, self.book)
         if self._voice.sinks:
             self._voice.emit(events.UsageMissing(self.clock(), call.scope, call.run_id, call.ref, charge))
 
@@ -290,8 +317,20 @@ class Meter:
         usage = Usage(input_tokens=call.upper, output_tokens=held)
         return usage, max(call.held, call.rates.charge(usage))
 
-    def _pay(self, call: Call, usage: Usage, charge: int, saved: int, *, estimated: bool) -> Amounts:
+    def _pay(
+        self,
+        call: Call,
+        usage: Usage,
+        charge: int,
+        saved: int,
+        *,
+        estimated: bool,
+        source: str = "estimated",
+        priced: int | None = None,
+    ) -> Amounts:
         now, before = self.clock(), call.charged
+        if call.around is not None and call.around.inside is not None:
+            call.around.inside.append(usage)
         tokens, output = usage.input_tokens, usage.output_tokens
         actual = (charge, tokens + output, tokens, output, 1, 0, 0 if call.scope.step else 1, 0)
         self._release(call, actual, now)
@@ -300,16 +339,18 @@ class Meter:
         if took > dearest.get(session, 0):
             self.note_dearest(session, took)
         read, write, thought = usage.cache_read, usage.cache_write, usage.reasoning
-        cacheable = tokens if read else _cacheable(call, tokens)
+        keepable = tokens if read else cacheable(call, tokens)
         if before is None:
-            counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0, cacheable)
+            counts = (1, 0, tokens, read, write, output, thought, charge, saved, 0, int(estimated), 0, keepable)
         else:
-            cacheable -= _cacheable(call, before[INPUT])
+            keepable -= cacheable(call, before[INPUT])
             tokens, output, spent = tokens - before[INPUT], output - before[OUTPUT], charge - before[USD]
-            counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, cacheable)
+            counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, keepable)
         self.tallies.count(call.scope, counts)
+        first = call.stream.first_at - call.started if call.stream else None
+        if before is None:
+            self.tallies.timed(call.scope, now - call.started, first)
         if self._voice.sinks:
-            first = call.stream.first_at - call.started if call.stream else None
             self._voice.emit(
                 events.CallSettled(
                     at=now,
@@ -323,6 +364,8 @@ class Meter:
                     estimated=estimated,
                     seconds=now - call.started,
                     first_token_seconds=first,
+                    source=source,
+                    priced=charge if priced is None else priced,
                 )
             )
         return actual
@@ -352,44 +395,6 @@ class Meter:
     def _alert(
         self, scope: Scope, accounts: Sequence[Account], actual: Amounts, totals: Sequence[int], now: float
     ) -> None:
-        for account, total in zip(accounts, totals, strict=True):
-            amount = actual[account.measure]
-            if amount <= 0 or total < self._lowest_alert * account.base:
-                continue
-            for threshold in passed(total - amount, total, account.base, self._alerts):
-                budget, measure = account.budget, MEASURES[account.measure]
-                self._voice.emit(
-                    events.Alert(now, scope, budget.label, measure, account.name, threshold, total, account.base)
-                )
-
-
-def _amounts(call: Call, output: int) -> tuple[Amounts, Amounts]:
-    """What a call can take at the most with so many output tokens a reply, and what each one more would take."""
-    n, upper = call.times, call.upper
-    rate, made = call.rates.output_rate(upper), output * n
-    usd = call.rates.ceiling(upper, made, cache_write=call.writes_cache)
-    fixed = (usd, upper + made, upper, made, 1, 0, 0 if call.scope.step else 1, 0)
-    return fixed, (rate * n, n, 0, n, 0, 0, 0, 0)
-
-
-def affordable(call: Call, denial: Denial) -> int:
-    """Output tokens the refusing account could pay for if nothing were held."""
-    account, refusal, times = denial.account, denial.refusal, call.times
-    left = account.cap - account.reserve - refusal.spent
-    rate = call.rates.output_rate(call.upper)
-    measure = MEASURES[account.measure]
-    if measure == "usd":
-        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
-        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
-    if measure == "tokens":
-        return (left - call.upper) // times
-    if measure == "output_tokens":
-        return left // times
-    return call.ceiling if refusal.by_holds else -1
-
-
-def _cacheable(call: Call, tokens: int) -> int:
-    """The input tokens, where the provider could have had them in its cache: it charges less for what it has there, and
-    they are as many as it keeps."""
-    rates = call.rates
-    return tokens if rates.cache_read < rates.input and tokens >= least_tokens(call.ref.name) else 0
+        for account, total, threshold in crossings(accounts, actual, totals, self._alerts):
+            told = account.budget.label, MEASURES[account.measure], account.name, threshold, total, account.base
+            self._voice.emit(events.Alert(now, scope, *told))

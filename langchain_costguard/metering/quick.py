@@ -15,6 +15,7 @@ from uuid import UUID
 from langchain_costguard.metering.budgets.accounts import new_tuple
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.lineage import Lineage
+from langchain_costguard.metering.measures import CEILINGS
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.cache_writes import may_write_cache
 from langchain_costguard.metering.pricing.rates import PICO_PER_NANO, Rates
@@ -26,13 +27,9 @@ from langchain_costguard.vocabulary.scope import Scope
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-CEILINGS = frozenset(
-    ["max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"]
-)
-"""What a request's most output tokens are called."""
 _TELLING = CEILINGS | {
-    "audio", "best_of", "cache_control", "extra_body", "functions", "inference_geo", "modalities", "model_kwargs", "n",
-    "response_format", "service_tier", "speed", "tools",
+    "audio", "best_of", "cache_control", "candidate_count", "context_management", "extra_body", "functions",
+    "inference_geo", "modalities", "model_kwargs", "n", "response_format", "service_tier", "speed", "tools",
 }  # fmt: skip
 """What else in a request says what it costs: any of it but tools sends the call the long way."""
 
@@ -66,6 +63,7 @@ class Quick:
         tags: Sequence[str] | None,
         params: Mapping[str, Any],
         prompt: Sequence[BaseMessage] | str,
+        client: Any,
     ) -> Call | None:
         """The call, held; None, with nothing changed, where the long way has to look at it."""
         name, asked = metadata.get("ls_model_name"), metadata.get("ls_max_tokens")
@@ -84,13 +82,15 @@ class Quick:
         if asked is not None and (asked.__class__ is not int or asked < 1):
             return None
         provider, now = metadata.get("ls_provider") or "", self._clock()
-        terms = self._terms.known.get((provider, name)) or self._terms.of(provider, name)
+        terms = self._terms.known.get((provider, name, id(client)))
+        if terms is None or terms.client is not client:
+            terms = self._terms.of(provider, name, client, now)
         if not terms.since <= now < terms.until:
             terms.refresh(self._meter.book, now)
         rates = terms.rates
-        if rates is None:
+        if rates is None or not terms.usual:
             return None
-        if terms.asks and (tools or "cache_control" in params) and may_write_cache(prompt, params):
+        if terms.asks and (tools or "cache_control" in params) and may_write_cache(prompt, params, terms.facts):
             return None
         upper = self._meter.estimator.at_most(terms, prompt, tools)
         if upper is None or upper > terms.most:
@@ -108,6 +108,7 @@ class Quick:
                 known = terms.known = self._ledger.known(scope, now)
         else:
             scope = self._lineage.scope(metadata, tags, config, trace, terms.ref.name)
+            alone = alone and scope.trace == trace
             known = self._ledger.known(scope, now)
         path = metadata.get("langgraph_checkpoint_ns")
         step_id = f"{trace}/{path}" if path else trace
@@ -121,7 +122,7 @@ class Quick:
         if hold is None:
             return None
         call = Call(run_id, parent, "model", terms.ref.name, scope, step_id, now)
-        call.ref, call.rates, call.terms = terms.ref, rates, terms
+        call.ref, call.rates, call.terms, call.url = terms.ref, rates, terms, terms.url
         call.alone, call.hold, call.held = alone, hold, amounts[0]
         call.asked, call.upper, call.coarse = asked, upper, (prompt, tools)
         call.ceiling = call.allowed = ceiling
@@ -151,9 +152,11 @@ class Quick:
             return False
         scope = call.scope
         actual = (charge, given + made, given, made, 1, 0, 0 if scope[3] else 1, 0)
-        if not self._ledger.settle_plainly(hold, actual, self._clock()):
+        now = self._clock()
+        if not self._ledger.settle_plainly(hold, actual, now):
             return False
-        meter, took = self._meter, charge
+        meter, took, stream = self._meter, charge, call.stream
+        meter.tallies.timed(scope, now - call.started, None if stream is None else stream.first_at - call.started)
         meter.wake(hold)
         if call.asked is not None:
             took = call.held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
         BudgetExceededError,
         StoreUnavailableError,
         UnpricedModelError,
+        UntaggedError,
     )
 
 
-def over_budget(denial: Denial, what: str, scope: Scope, advice: str = "") -> BudgetExceededError:
-    """A budget cannot pay for ``what``; ``advice`` is for refusals of money and tokens, which depend on length."""
+def over_budget(
+    denial: Denial, what: str, scope: Scope, advice: str = "", wait: float | None = None
+) -> BudgetExceededError:
+    """A budget cannot pay for ``what``; ``advice`` is for refusals of money and tokens, which depend on length.
+
+    ``wait`` is in how many seconds it may.
+    """
     account, refusal = denial.account, denial.refusal
     if account.measure == SECONDS:
         return out_of_time(account, what, scope, refusal.spent)
@@ -37,7 +44,8 @@ def over_budget(denial: Denial, what: str, scope: Scope, advice: str = "") -> Bu
     text += f" {words[4]} more is kept back for a last answer." if kept else ""
     if advice and measure in ("usd", "tokens", "output_tokens"):
         text += f" {advice}"
-    return _exceeded(account, refusal, scope, f"{what}: {text}", left, reserve=kept > 0 and left + kept > 0)
+    reserve = kept > 0 and left + kept > 0
+    return _exceeded(account, refusal, scope, f"{what}: {text}", left, reserve=reserve, wait=wait)
 
 
 def out_of_time(account: Account, what: str, scope: Scope, elapsed: int | None = None) -> BudgetExceededError:
@@ -48,7 +56,7 @@ def out_of_time(account: Account, what: str, scope: Scope, elapsed: int | None =
 
 
 def _exceeded(
-    account: Account, refusal: Refusal, scope: Scope, text: str, left: int, *, reserve: bool
+    account: Account, refusal: Refusal, scope: Scope, text: str, left: int, *, reserve: bool, wait: float | None = None
 ) -> BudgetExceededError:
     from langchain_costguard.vocabulary.errors import BudgetExceededError
 
@@ -66,6 +74,7 @@ def _exceeded(
         asked=refusal.needed,
         spent=refusal.spent,
         cap=account.cap,
+        **({} if wait is None else {"retry_after": wait}),
     )
 
 
@@ -79,13 +88,35 @@ def halted(what: str, agent: str, reason: str) -> AgentHaltedError:
     )
 
 
-def unpriced(model: str) -> UnpricedModelError:
+def untagged(what: str, missing: Sequence[str]) -> UntaggedError:
+    """Nobody says who spends."""
+    from langchain_costguard.vocabulary.errors import UntaggedError
+
+    names = " and ".join(missing)
+    example = ", ".join(f'{name}="..."' for name in missing)
+    return UntaggedError(
+        f"Refused {what}: it does not say its {names}. "
+        f"Make it inside guard.scope({example}), or say so in its metadata.",
+        missing=tuple(missing),
+    )
+
+
+def no_price(model: str, near: Sequence[str]) -> str:
+    """What to do about a model that nobody knows the price of."""
+    name = model.split(":", 1)[-1]
+    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return (
+        f"the price of {model} is not known.{meant} Give it one with prices={{{name!r}: Price(...)}}, "
+        f"or say what it stands for with aliases={{{name!r}: 'provider:model'}}"
+    )
+
+
+def unpriced(model: str, near: Sequence[str] = ()) -> UnpricedModelError:
     """Nobody knows the price."""
     from langchain_costguard.vocabulary.errors import UnpricedModelError
 
     return UnpricedModelError(
-        f"Refused a call to {model}: its price is not known. "
-        f"Give it one with prices={{{model.split(':', 1)[-1]!r}: Price(...)}}, or set unpriced='estimate'.",
+        f"Refused a call to {model}: {no_price(model, near)}, or set unpriced='estimate'.",
         model=model,
     )
 

@@ -13,6 +13,7 @@ from langchain_costguard.metering.fees import ToolPrice
 from langchain_costguard.metering.pricing.estimate import TokenCounter
 from langchain_costguard.metering.stores.base import Store
 from langchain_costguard.vocabulary.money import nano
+from langchain_costguard.vocabulary.scope import TAGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Settings:
     wait: float
     token_counter: TokenCounter | None
     clock: Callable[[], float]
+    require: Sequence[str]
+    untagged: Literal["refuse", "warn"]
 
     def __post_init__(self) -> None:
         _check_budgets(self.budgets)
@@ -50,6 +53,9 @@ class Settings:
         if self.on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
         _check_fees(self.tool_prices)
+        _check_tags(self.require)
+        if self.untagged not in ("refuse", "warn"):
+            raise ValueError(f"untagged: {self.untagged!r} is not 'refuse' or 'warn'")
 
 
 def _check_budgets(budgets: Sequence[Any]) -> None:
@@ -121,3 +127,11 @@ def _check_fees(fees: Any) -> None:
     for name, price in fees.items():
         if not callable(price):
             nano(price, f"tool_prices[{name!r}]", zero=True)
+
+
+def _check_tags(require: Any) -> None:
+    if isinstance(require, str) or not isinstance(require, Iterable):
+        raise ValueError(f"require: {require!r} must be a list of tags, such as ('user', 'feature')")
+    for name in require:
+        if name not in TAGS:
+            raise ValueError(f"require: {name!r} is not one of {', '.join(TAGS)}")

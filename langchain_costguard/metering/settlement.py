@@ -8,15 +8,18 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from langchain_costguard import events
 from langchain_costguard.metering.brake import Brake
-from langchain_costguard.metering.calls import Call, Stream
-from langchain_costguard.metering.fates import Fate, fate
+from langchain_costguard.metering.budgets.accounts import FOREVER
+from langchain_costguard.metering.calls import Batch, Call, Stream
+from langchain_costguard.metering.fates import Fate, fate, status_of
 from langchain_costguard.metering.fees import Fees
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.plain import plain_usage
-from langchain_costguard.metering.pricing.reading import is_cache_hit, reported_model, usage_of
+from langchain_costguard.metering.pricing.reading import is_cache_hit, usage_of
 from langchain_costguard.metering.quick import Quick
+from langchain_costguard.metering.reckoning import NOTHING, Reckoning, reckon, text_of
 from langchain_costguard.metering.refusals import out_of_time
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.voice import Voice
@@ -52,15 +55,27 @@ class Settlement:
         lineage: Is told which runs are over.
         quick: Settles plain replies.
         fees: What tools have cost.
+        trusted: Hosts whose stated cost is believed, besides those of providers that bill in their replies.
     """
 
-    def __init__(self, meter: Meter, *, voice: Voice, brake: Brake, lineage: Lineage, fees: Fees, quick: Quick) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        voice: Voice,
+        brake: Brake,
+        lineage: Lineage,
+        fees: Fees,
+        quick: Quick,
+        trusted: frozenset[str] = frozenset(),
+    ) -> None:
         self._meter = meter
         self._voice = voice
         self._brake = brake
         self._lineage = lineage
         self._fees = fees
         self._quick = quick
+        self._trusted = trusted
 
     def feed(self, call: Call, stream: Stream, text: str) -> None:
         """Count a piece of a reply; raise where the stream must stop here."""
@@ -73,8 +88,8 @@ class Settlement:
         if now >= stream.next_check:
             stream.next_check = now + _STREAM_CHECK
             if call.hold is not None and now >= call.hold.deadline:
-                clock = self._meter.ledger.shortest(call.scope, call.step_id, now, alone=call.alone)
-                raise self._stopped(call, stream, out_of_time(clock, f"more of a reply of {call.name}", call.scope))
+                stream.stopped = True
+                raise self.out_of_time(call)
             self._brake.check_call(call, midway=True)
 
     def looks(self, stream: Stream | None, size: int) -> bool:
@@ -89,39 +104,84 @@ class Settlement:
         if call is not None:
             self._voice.safely(self._meter.void, call)
 
+    def seconds_left(self, call: Call) -> float | None:
+        """Seconds that the budgets leave to a call under way; None where none of them limits time."""
+        if call.hold is None or call.hold.deadline == FOREVER:
+            return None
+        return max(0.0, call.hold.deadline - self._voice.now())
+
+    def out_of_time(self, call: Call) -> CostGuardError:
+        """The error that stops a call whose time is over, told."""
+        now = self._voice.now()
+        clock = self._meter.ledger.shortest(call.scope, call.step_id, now, alone=call.alone)
+        error = out_of_time(clock, f"more of a reply of {call.name}", call.scope)
+        return self._voice.refused(call, error, midway=True)
+
+    def cut_short(self, call: Call) -> None:
+        """Settle a call that was cancelled under way: what was seen of its reply, or all that was held for it."""
+        stream = call.stream
+        self._meter.settle_partly(
+            call, self._meter.seen(call, stream) if stream is not None and stream.chunks else None
+        )
+
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
         paid = _paid.get()
         if paid is not None and not is_cache_hit(response):
             paid.append(call.name)
-        plain = plain_usage(response)
+        plain = plain_usage(response) if call.is_plain() else None
         if plain is not None:
             given, made, reported = plain
             if not self._quick.end(call, given, made, reported):
                 self._meter.settle(call, Usage(given, made), reported)
-            return
-        usage = usage_of(response)
-        if is_cache_hit(response):
-            self._meter.hit(call, usage)
-        elif usage is not None:
-            self._meter.settle(call, usage, reported_model(response))
+        elif is_cache_hit(response):
+            self._meter.hit(call, usage_of(response))
+        else:
+            self._end_closely(call, response)
+
+    def _end_closely(self, call: Call, response: Any) -> None:
+        """Settle by a reply that must be looked at closely."""
+        found = self._reckon(call, response)
+        if call.inside and (_retold(found.usage, call.inside) or (found.usage is None and call.rates.estimated)):
+            self._meter.void(call)  # those are paid: this is a model around them
+        elif found.usage is not None:
+            if call.batch is not None:
+                _gather(call, call.batch)
+            self._meter.settle(call, found.usage, found.model, found)
+        elif call.batch is not None and call.batch.told:
+            self._meter.settle(call, Usage(), None)
         else:
             self._meter.settle_partly(call, self._unstated_output(call, response))
 
+    def _reckon(self, call: Call, response: Any) -> Reckoning:
+        return reckon(call, response, self._trusted, lambda text: self._meter.estimator.count_output(text, call.ref))
+
     def fail_model(self, call: Call, error: BaseException, response: Any) -> None:
         """Settle a model call that ended in an error by what came of it."""
-        usage = usage_of(response) if response is not None else None
-        stream = call.stream
+        found = self._reckon(call, response) if response is not None else NOTHING
+        stream, what = call.stream, fate(error)
+        usage = found.usage
         if usage is not None:
-            self._meter.settle(call, usage, reported_model(response), estimated=stream is None or not stream.stopped)
+            found = found._replace(estimated=stream is None or not stream.stopped)
+            self._meter.settle(call, usage, found.model, found)
         elif stream is not None and stream.chunks:
             self._meter.settle_partly(call, self._meter.seen(call, stream))
+        elif what is Fate.UNSENT:
+            self._meter.void(call)
+        elif what is Fate.UNBILLED:
+            self._meter.attempt(call)
         else:
-            what = fate(error)
-            if what is Fate.UNBILLED:
-                self._meter.void(call)
-            else:
-                self._meter.settle_partly(call, None if what is Fate.UNKNOWN else 0)
+            self._meter.settle_partly(call, None if what is Fate.UNKNOWN else 0)
+        if not isinstance(error, GeneratorExit) and not hasattr(error, "for_model"):
+            self._tell_failure(call, error, what)
+
+    def _tell_failure(self, call: Call, error: BaseException, what: Fate) -> None:
+        """Count a call that failed, and tell of it."""
+        voice, now = self._voice, self._voice.now()
+        self._meter.tallies.failed(call.scope)
+        if voice.sinks:
+            name, status, took = type(error).__name__, status_of(error), now - call.started
+            voice.emit(events.CallFailed(now, call.scope, call.run_id, call.ref, what.value, name, status, took))
 
     def end_with_error(self, run_id: UUID, error: BaseException, response: Any) -> None:
         """Settle a run that ended in an error, if it is a model call under way."""
@@ -149,7 +209,8 @@ class Settlement:
         paid = _paid.get()
         if paid is not None:
             paid.append(call.name)
-        fee = None if failed else self._fees.after(call.name, call.arguments, output)
+        seconds = self._voice.now() - call.started
+        fee = self._fees.after(call.name, call.arguments, output, seconds, failed=failed)
         self._meter.settle_tool(call, call.held if fee is None else fee, failed=failed)
 
     def run_over(self, run_id: UUID) -> None:
@@ -180,9 +241,25 @@ class Settlement:
             return None
         if call.stream is not None:
             return self._meter.seen(call, call.stream)
-        generations = getattr(response, "generations", None) or [[]]
-        text = "".join(getattr(g, "text", "") or "" for g in generations[0])
+        text = text_of(call, response)
         return self._meter.estimator.count_output(text, call.ref) if text else None
+
+
+def _retold(usage: Usage | None, inside: list[Usage]) -> bool:
+    """Whether a usage is that of calls made inside, told once more by the model around them."""
+    if usage is None:
+        return False
+    counts = [(each.input_tokens, each.output_tokens) for each in inside]
+    total = (sum(given for given, _ in counts), sum(made for _, made in counts))
+    return (usage.input_tokens, usage.output_tokens) in (*counts, total)
+
+
+def _gather(call: Call, batch: Batch) -> None:
+    """The reply to one prompt has brought the usage of all that went out with it: so are their holds."""
+    batch.told = True
+    for other in batch.calls:
+        if other is not call:
+            call.held, other.held = call.held + other.held, 0
 
 
 def _decision_usage(outputs: Any) -> Usage | None:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from math import ceil, inf
 from typing import Any
 
 from langchain_costguard.metering.budgets.accounts import Accounts
+from langchain_costguard.metering.pricing.asks import NOTHING, asks, cache_marks
 from langchain_costguard.metering.pricing.cache_writes import asks_to_write_cache
+from langchain_costguard.metering.pricing.catalog import is_known
 from langchain_costguard.metering.pricing.families import family_of
 from langchain_costguard.metering.pricing.limits import output_limit
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.metering.pricing.rates import PICO_PER_NANO, Rates
+from langchain_costguard.metering.pricing.sellers import base_url, host_of, is_private, seller
 from langchain_costguard.metering.pricing.shapes import MARGIN as SHAPE_MARGIN
 from langchain_costguard.vocabulary.usage import ModelRef
 
 UNKNOWN_OUTPUT = 32_768
 """Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 _KEPT_MODELS = 1_000
+_NOTHING: Mapping[str, Any] = {}
+_SHOWN = ("ollama",)
+_SHOWN_URL = re.compile(r"\b(?:base_url|endpoint|\w*api_base|\w*api_url)='(https?://[^']+)'")
 
 
 class Terms:
@@ -25,6 +33,8 @@ class Terms:
 
     Attributes:
         ref: The model.
+        client: The client that asks, in LangChain's serialized form; ``facts`` are its fields, ``url`` where it sends
+            to, as far as it says. ``usual`` says that none of its fields decides the price.
         limit: The most output tokens it can give, as far as is known.
         asks: Whether its provider's prompt cache is written to on request only.
         rates: What it charges, from ``since`` until ``until`` (epoch seconds); None before it was asked for.
@@ -36,12 +46,16 @@ class Terms:
     """
 
     __slots__ = (
-        "answers", "asks", "base", "cacheable", "input", "known", "limit", "most", "output", "per_call", "per_char",
-        "per_message", "per_unit", "rates", "ref", "request", "since", "until",
+        "answers", "asks", "base", "cacheable", "client", "facts", "input", "known", "limit", "most", "output",
+        "per_call", "per_char", "per_message", "per_unit", "rates", "ref", "request", "since", "until", "url", "usual",
     )  # fmt: skip
 
-    def __init__(self, ref: ModelRef) -> None:
+    def __init__(self, ref: ModelRef, client: Any, facts: Mapping[str, Any], url: str | None) -> None:
         self.ref = ref
+        self.client = client  # kept, so that its id stays its own
+        self.facts = facts
+        self.url = url
+        self.usual = asks({}, facts) is NOTHING and not any(cache_marks({}, facts))
         self.limit = output_limit(ref) or UNKNOWN_OUTPUT
         self.asks = asks_to_write_cache(ref)
         family = family_of(ref.name)
@@ -88,16 +102,47 @@ class Terms:
 
 
 class TermsBook:
-    """The terms of the models that a guard has met, by provider and name; bounded in number."""
+    """The terms of the models that a guard has met, by provider, name and client; bounded in number.
 
-    def __init__(self) -> None:
-        self.known: dict[tuple[str, str], Terms] = {}
+    Args:
+        book: Says whether a seller has a model.
+        local: Hosts of the user's own machines, whose models cost nothing.
+    """
 
-    def of(self, provider: str, name: str) -> Terms:
-        """The model's terms."""
-        found = self.known.get((provider, name))
-        if found is None:
+    def __init__(self, book: PriceBook, local: frozenset[str]) -> None:
+        self._book = book
+        self._local = local
+        self.known: dict[tuple[str, str, int], Terms] = {}
+        self._refs: dict[tuple[str, str, str | None], ModelRef] = {}
+
+    def of(self, provider: str, name: str, client: Any, at: float) -> Terms:
+        """The terms of a model, as this client (in LangChain's serialized form) asks for it."""
+        found = self.known.get((provider, name, id(client)))
+        if found is None or found.client is not client:
+            found = self._look(provider, str(name), client, at)
             if len(self.known) > _KEPT_MODELS:
                 self.known.clear()
-            found = self.known[provider, name] = Terms(ModelRef(provider, str(name)))
+            self.known[provider, name, id(client)] = found
         return found
+
+    def _look(self, provider: str, name: str, client: Any, at: float) -> Terms:
+        facts = client.get("kwargs") if isinstance(client, Mapping) else None
+        facts = facts if isinstance(facts, Mapping) else _NOTHING
+        url = base_url(facts)
+        if url is None and isinstance(client, Mapping) and (provider in _SHOWN or is_known(provider)):
+            shown = _SHOWN_URL.search(str(client.get("repr") or ""))
+            url = shown[1] if shown else None
+        ref = self._refs.get((provider, name, url))
+        if ref is None:
+            if len(self._refs) > _KEPT_MODELS:
+                self._refs.clear()
+            ref = self._refs[provider, name, url] = self._ref(provider, name, url, at)
+        return Terms(ref, client, facts, url)
+
+    def _ref(self, provider: str, name: str, url: str | None, at: float) -> ModelRef:
+        """The model with whoever sells it: an OpenAI-compatible server that is not OpenAI's, and whose models OpenAI
+        does not have, is nobody we know."""
+        ref = ModelRef(provider, name, seller(provider, url, self._local))
+        if provider == "openai" and url is not None and is_private(url) and self._book.rates(ref, at) is None:
+            return ModelRef(provider, name, host_of(url))
+        return ref

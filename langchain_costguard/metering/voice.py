@@ -9,13 +9,16 @@ from uuid import UUID
 
 from langchain_costguard import events
 from langchain_costguard.metering.calls import Call
+from langchain_costguard.metering.refusals import no_price
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
     from langchain_costguard.events import Event, Sink, Steered
+    from langchain_costguard.metering.pricing.prices import PriceBook
     from langchain_costguard.vocabulary.errors import CostGuardError
+    from langchain_costguard.vocabulary.usage import ModelRef
 
 log = logging.getLogger("langchain_costguard")
 _REFUSED = (0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0)
@@ -81,6 +84,23 @@ class Voice:
         if kind not in self._complained:
             self._complained.add(kind)
             log.warning("%s (said once)", text if error is None else f"{kind}: {error}")
+
+    def unpriced(self, scope: Scope, model: ModelRef, source: str, book: PriceBook) -> None:
+        """Nobody knows the price that was charged: counted, told, and said once aloud, with what to do about it."""
+        if book.unpriced == "free":
+            return
+        self._tallies.unpriced(scope)
+        if self.sinks:
+            self.emit(events.Unpriced(self.now(), scope, model, source))
+        if self.once(f"unpriced {model}"):
+            self.say_once(f"{no_price(str(model), book.near(model))}; {source}")
+
+    def once(self, what: str) -> bool:
+        """Whether this is the first time that it is asked of ``what``."""
+        if what in self._complained:
+            return False
+        self._complained.add(what)
+        return True
 
     def complain(self, what: str, error: BaseException) -> None:
         """Log that something of ours failed, once of its kind."""

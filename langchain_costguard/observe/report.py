@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 from langchain_costguard.observe.actions import Actions
 from langchain_costguard.observe.recalls import Recalls
 from langchain_costguard.observe.tables import Tabular, chosen
+from langchain_costguard.observe.times import Latency, Sample, latency
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope
 
@@ -35,6 +37,14 @@ class Tally:
     cacheable: int = 0
     """Input tokens of the calls whose prompts the provider could have had in its cache: those that are long enough,
     to models that charge less for what is cached."""
+    unpriced: int = 0
+    """Calls charged at a stand-in, for nobody knows their price."""
+    failed: int = 0
+    """Model calls that ended in an error."""
+    billed: int = 0
+    """Calls charged at the provider's own bill."""
+    priced: int = 0
+    """By how much more (or, below zero, less) our prices would have charged for those."""
 
     @property
     def usd(self) -> Decimal:
@@ -46,6 +56,11 @@ class Tally:
         """The share of cacheable tokens that came from the provider's cache; None where there are none."""
         return self.cache_read / self.cacheable if self.cacheable else None
 
+    @property
+    def error_share(self) -> float:
+        """The share of model calls that ended in an error."""
+        return self.failed / max(1, self.calls, self.failed)
+
     def add(self, other: Tally) -> None:
         """Count ``other`` in."""
         for name in _COUNTS:
@@ -53,7 +68,7 @@ class Tally:
 
 
 _COUNTS = tuple(field.name for field in fields(Tally))
-_MONEY = ("spent", "saved", "overrun")
+_MONEY = ("spent", "saved", "overrun", "priced")
 _ALWAYS = ("calls", "input_tokens", "output_tokens", "spent")
 _COLUMNS = {
     "calls": "calls",
@@ -67,6 +82,8 @@ _COLUMNS = {
     "saved": "saved",
     "refused": "refused",
     "estimated": "estimated",
+    "unpriced": "unpriced",
+    "failed": "failed",
     "overrun": "overrun",
 }
 """What a table calls the counts, in the order of its columns."""
@@ -82,7 +99,7 @@ class Report(Tabular):
         recalls: the latest answers from caches, one by one, whatever the rows are told apart by; not in the table.
     """
 
-    MONEY = ("usd", "saved_usd", "overrun_usd")
+    MONEY = ("usd", "saved_usd", "overrun_usd", "priced_usd")
     NOTHING = "Nothing was metered."
 
     def __init__(
@@ -91,9 +108,11 @@ class Report(Tabular):
         dimensions: Sequence[str] = DIMENSIONS,
         actions: Actions | None = None,
         recalls: Recalls | None = None,
+        times: Iterable[tuple[Sequence[str], list[Sample]]] = (),
     ) -> None:
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
+        self._times = [(tuple(scope), samples) for scope, samples in times]
         self.actions = Actions((), dimensions) if actions is None else actions
         self.recalls = Recalls(()) if recalls is None else recalls
 
@@ -115,8 +134,19 @@ class Report(Tabular):
         grouped: dict[tuple[str, ...], Tally] = {}
         for scope, row in self.rows:
             grouped.setdefault(tuple(scope[c] for c in columns), Tally()).add(row)
+        times: dict[tuple[str, ...], list[Sample]] = {}
+        for scope, samples in self._times:
+            times.setdefault(tuple(scope[c] for c in columns), []).extend(samples)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
-        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls)
+        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls, times.items())
+
+    def times(self) -> Timetable:
+        """How long the latest calls of each row took: median, 95th percentile, first token, and the errors' share."""
+        return Timetable(self.by(*(self.dimensions if self.dimensions != DIMENSIONS else self._telling())))
+
+    def latency(self, row: Sequence[str]) -> Latency:
+        """How long the latest calls of this row took. A trace has none: calls are remembered by who makes them."""
+        return latency(sample for scope, samples in self._times if scope == tuple(row) for sample in samples)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row: the dimensions, the counts, and ``usd``, ``saved_usd``, ``overrun_usd`` as Decimals."""
@@ -124,21 +154,43 @@ class Report(Tabular):
             dict(zip(self.dimensions, scope, strict=True))
             | {name: getattr(row, name) for name in _COUNTS if name not in _MONEY}
             | {"usd": usd(row.spent), "saved_usd": usd(row.saved), "overrun_usd": usd(row.overrun)}
+            | {"priced_usd": usd(row.spent + row.priced)}
             for scope, row in self.rows
         ]
 
     def __str__(self) -> str:
-        return f"{super().__str__()}\n\n{self.actions}" if self.actions else super().__str__()
+        parts = (super().__str__(), *self._notes(), str(self.actions) if self.actions else "")
+        return "\n\n".join(part for part in parts if part)
 
     def _repr_html_(self) -> str:
-        return super()._repr_html_() + (self.actions._repr_html_() if self.actions else "")
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        return super()._repr_html_() + notes + (self.actions._repr_html_() if self.actions else "")
+
+    def _notes(self) -> list[str]:
+        """What must be known to read the figures."""
+        total, notes = self.total, []
+        if total.unpriced:
+            notes.append(
+                f"* {_calls(total.unpriced)} to models whose price nobody knows, charged at a stand-in: "
+                f"say prices={{...}} or aliases={{...}}."
+            )
+        if total.priced:
+            own, ours = show_all([total.spent, total.spent + total.priced])
+            notes.append(
+                f"{_calls(total.billed)} charged at the provider's own bill: {own} in all, "
+                f"where our prices make {ours} of it."
+            )
+        return notes
 
     def _shown(self) -> Report:
         """Of a report in full, the three dimensions that tell most, where anything is known of them."""
         if self.dimensions != DIMENSIONS:
             return self
+        return self.by(*self._telling())
+
+    def _telling(self) -> list[str]:
         rows = [dict(zip(self.dimensions, scope, strict=True)) for scope, _ in self.rows]
-        return self.by(*(name for name in ("agent", "model", "step") if any(row[name] for row in rows)))
+        return [name for name in ("agent", "model", "step") if any(row[name] for row in rows)]
 
     def _cells(self) -> tuple[list[str], list[list[str]], int]:
         """Header and rows as text, and how many columns are dimensions. Counts that are zero all over have none."""
@@ -160,8 +212,46 @@ class Report(Tabular):
             show_all(values) if title in _MONEY else [_short(value) for value in values]
             for title, values in columns.items()
         ]
+        spent = list(columns).index("spent")
+        texts[spent] = [f"{text}*" if row.unpriced else text for text, row in zip(texts[spent], tallies, strict=True)]
         body = [[*cells, *figures] for cells, figures in zip(names, zip(*texts, strict=True), strict=True)]
         return [*shown.dimensions, *columns], body, left
+
+
+class Timetable(Tabular):
+    """How long calls took, by the rows of a report. Seconds."""
+
+    NOTHING = "Nothing was timed."
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dictionary a row: calls, failed ones and their share, and seconds (None where none was measured)."""
+        report = self._report
+        return [
+            dict(zip(report.dimensions, scope, strict=True))
+            | {"calls": row.calls, "failed": row.failed, "error_share": row.error_share}
+            | {"seconds_median": took.median, "seconds_p95": took.p95, "first_token_median": took.first_token}
+            for scope, row in report.rows
+            for took in (report.latency(scope),)
+            if row.calls or row.failed
+        ]
+
+    def _cells(self) -> tuple[list[str], list[list[str]], int]:
+        left = len(self._report.dimensions)
+        body = []
+        for row in self.to_dicts():
+            names = [str(value or "-") for value in list(row.values())[:left]]
+            seconds = [row["first_token_median"], row["seconds_median"], row["seconds_p95"]]
+            shown = ["-" if value is None else f"{value:.2f} s" for value in seconds]
+            body.append([*names, _short(row["calls"]), _short(row["failed"]), _short(row["error_share"]), *shown])
+        header = ["calls", "failed", "errors", "first token", "median", "p95"]
+        return [*self._report.dimensions, *header], body, left
+
+
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count:,} calls"
 
 
 def _after(title: str, columns: dict[str, list[Any]], new: str, values: list[Any]) -> dict[str, list[Any]]:

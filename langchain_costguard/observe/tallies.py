@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langchain_costguard.observe.rows import Rows
+from langchain_costguard.observe.times import Sample, Times
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ class Tallies(Rows[Scope]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._marks: Rows[Scope] = Rows()
+        self._times = Times()
         self._acts: Acts | None = None
 
     def act(self, event: Steered) -> None:
@@ -28,11 +31,37 @@ class Tallies(Rows[Scope]):
             self._acts = Acts()
         self._acts.note(event)
 
+    def unpriced(self, scope: Scope) -> None:
+        """Count a call whose price nobody knows."""
+        self._marks.count(scope, (1, 0, 0, 0))
+
+    def failed(self, scope: Scope) -> None:
+        """Count a call that ended in an error."""
+        self._marks.count(scope, (0, 1, 0, 0))
+
+    def billed(self, scope: Scope, priced: int) -> None:
+        """Count a call charged at its provider's own bill; ours would be ``priced`` (nano-USD) above that."""
+        self._marks.count(scope, (0, 0, 1, priced))
+
+    def timed(self, scope: Scope, seconds: float, first: float | None) -> None:
+        """Note how long a call took, and until its first token."""
+        self._times.note(scope, Sample(seconds, first))
+
     def report(self) -> Report:
         """A copy of the rows as they stand."""
         from langchain_costguard.observe.report import Report, Tally
 
-        rows = ((scope, Tally(*counts)) for scope, counts in self.items())
+        rows = [(scope, Tally(*counts)) for scope, counts in self.items()]
+        marks = self._marks.items()
+        if marks:
+            found = dict(reversed(rows))
+            for scope, (unpriced, failed, billed, priced) in marks:
+                mark = Tally(unpriced=unpriced, failed=failed, billed=billed, priced=priced)
+                if scope in found:
+                    found[scope].add(mark)
+                else:
+                    rows.append((scope, mark))
+        times = self._times.rows()
         if self._acts is None:
-            return Report(rows)
-        return Report(rows, actions=self._acts.actions(), recalls=self._acts.recalls())
+            return Report(rows, times=times)
+        return Report(rows, times=times, actions=self._acts.actions(), recalls=self._acts.recalls())

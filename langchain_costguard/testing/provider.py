@@ -196,7 +196,7 @@ class FakeProvider:
             exchange.end()
         else:
             self._finish(answer, dialect)
-            exchange.send_json(reply.status, dialect.whole(answer))
+            exchange.send_json(reply.status, dialect.whole(answer), reply.headers)
 
     def _finish(self, answer: Answer, dialect: Dialect) -> None:
         """Bill the answer, before the client has the last of it and can ask what was billed."""

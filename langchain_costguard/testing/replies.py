@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _ARGUMENT_PIECE = 16  # characters of a tool call's JSON arguments in one piece
@@ -42,6 +42,15 @@ class Reply:
     """Output tokens to bill for each choice (never above ``max_tokens``); None counts the pieces."""
     usage: Mapping[str, Any] | None = None
     """The wire's usage block, sent as it is, in the words of the dialect asked for."""
+    items: Sequence[Mapping[str, Any]] = ()
+    """Blocks before the text, sent as they are, in the words of the dialect asked for: what the provider's own tools
+    did (``web_search_call``), a compaction."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields beside the answer, sent as they are (``service_tier``)."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the answer beside the usual ones."""
+    cumulative: bool = False
+    """Every piece of a stream of chat completions tells the usage so far, as vLLM may."""
     status: int = 200
     """HTTP status; from 400 up, an error in the provider's own words is sent and nothing is billed."""
     error: str = "The fake provider was told to fail."

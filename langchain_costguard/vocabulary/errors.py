@@ -6,6 +6,7 @@
     ├─ BudgetExceededError     budget, measure, scope, needed, left, reserve
     ├─ AgentHaltedError        reason, agent            the kill switch
     ├─ UnpricedModelError      model                    only with unpriced="refuse"
+    ├─ UntaggedError           missing                  only with require=(...)
     └─ StoreUnavailableError   store                    only with on_store_failure="refuse"
     CircuitOpenError           name, seconds            ordinary errors of steering: what surrounds
     StuckLoopError             tool, kind               the agent may handle them as any other
@@ -80,6 +81,9 @@ class BudgetExceededError(CostGuardError):
     else a count. ``by_holds`` is true when only calls still under way stood in the way, ``reserve`` when the budget
     keeps something back for a last answer and some of it is left.
 
+    ``retry_after`` is in how many seconds the same call may fit: the budget's window starts afresh, or calls under way
+    have settled; None where waiting does not help.
+
     ``asked``, ``spent`` (less what was granted) and ``cap`` (where it refuses) are whole numbers in the unit of the
     store's ``account``: nano-USD, milliseconds, or a count. A budget that keeps no account has an empty one.
     """
@@ -106,6 +110,7 @@ class BudgetExceededError(CostGuardError):
         self.by_holds = facts["by_holds"]
         self.reserve = facts.get("reserve", False)
         self.account = facts.get("account", "")
+        self.retry_after: float | None = facts.get("retry_after")
         self.asked, self.spent, self.cap = (facts.get(name, 0) for name in ("asked", "spent", "cap"))
 
     def for_model(self) -> str:
@@ -138,6 +143,16 @@ class UnpricedModelError(CostGuardError):
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.model = facts["model"]
+
+
+class UntaggedError(CostGuardError):
+    """A call does not say who spends: ``missing`` are the tags that the guard was told to require."""
+
+    missing: tuple[str, ...]
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.missing = tuple(facts["missing"])
 
 
 class StoreUnavailableError(CostGuardError):

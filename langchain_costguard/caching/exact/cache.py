@@ -6,6 +6,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from langchain_core.caches import BaseCache
@@ -19,6 +20,7 @@ from langchain_costguard.caching.exact.told import messages_in, normal, told
 from langchain_costguard.caching.question import Question
 from langchain_costguard.caching.rules import Options, Rules
 from langchain_costguard.metering.calls import Asked, asked_here, listeners
+from langchain_costguard.metering.frames import asking_run, is_running
 from langchain_costguard.metering.pricing.reading import usage_of
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.scope import Scope
@@ -43,15 +45,23 @@ class Asker(NamedTuple):
             self.asked.prompts = (*self.asked.prompts, prompt)
 
 
+_known: ContextVar[Asker | None] = ContextVar("costguard_asker", default=None)
+"""Who asks, where the cache looks on another thread, from which LangChain's call cannot be seen."""
+
+
 def asker(prompt: str | None = None) -> Asker:
     """Whoever makes the model call that is under way in this context; with ``prompt``, the one that looked it up."""
-    asked = asked_here(prompt)
-    if asked is not None:
+    known = _known.get()
+    if known is not None:
+        return known
+    manager = asking_run()
+    asked = asked_here(prompt, None if manager is None else manager.run_id)
+    noted = asked is not None and any(text is prompt for text in asked.prompts)
+    if asked is not None and (manager is not None or noted or is_running(asked.call.run_id)):
         return Asker(asked.call.scope, tuple(asked.tags), asked)
-    config = var_child_runnable_config.get()
-    if config is None:
-        return Asker(scopes.resolve({}, None, None, trace="", model="", session=""), (), None)
-    manager = config.get("callbacks")
+    config = var_child_runnable_config.get() or {}
+    if manager is None:
+        manager = config.get("callbacks")
     metadata = {**(getattr(manager, "metadata", None) or {}), **(config.get("metadata") or {})}
     tags = (*(getattr(manager, "tags", None) or ()), *(config.get("tags") or ()))
     return Asker(scopes.resolve(metadata, tags, config, trace="", model="", session=""), tags, None)
@@ -127,6 +137,22 @@ class ExactCache(BaseCache):
     def update(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
         """Remember the answer, where the rules allow it."""
         self._safely(self._keep, prompt, llm_string, return_val)
+
+    async def alookup(self, prompt: str, llm_string: str) -> list[Generation] | None:
+        """The same, on a thread of its own."""
+        token = _known.set(asker())
+        try:
+            return await super().alookup(prompt, llm_string)  # type: ignore[return-value]
+        finally:
+            _known.reset(token)
+
+    async def aupdate(self, prompt: str, llm_string: str, return_val: Sequence[Generation]) -> None:
+        """The same, on a thread of its own."""
+        token = _known.set(asker(prompt))
+        try:
+            await super().aupdate(prompt, llm_string, return_val)
+        finally:
+            _known.reset(token)
 
     def clear(self, **kwargs: Any) -> None:
         """Forget everything, or the answers of one ``tag``, ``feature``, ``model`` or ``tenant``, or made ``before``.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.cli.inside.plan import Plan
 from langchain_costguard.cli.inside.spool import Spool
-from langchain_costguard.vocabulary.scope import ambient
+from langchain_costguard.vocabulary.scope import Within, said
 
 if TYPE_CHECKING:
     from langchain_costguard.cli.inside.line import Line
@@ -129,8 +129,8 @@ class _Late:
 
         LangChain asks in the thread or task of the call, and a new thread starts without its parent's tags.
         """
-        if self._process.plan.tags and not ambient.get():
-            ambient.set(self._process.plan.tags)
+        if self._process.plan.tags and not said():
+            Within(self._process.plan.tags).__enter__()
         if getattr(self._making, "now", False):
             return None
         self._making.now = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_costguard.metering.budgets.accounts import Account
 
 DEFAULT_THRESHOLDS = (0.7, 1.0, 1.2)
 """Shares of the cap at which the field alerts."""
@@ -35,6 +38,18 @@ def checked(thresholds: Any) -> tuple[float, ...]:
 def passed(before: int, after: int, cap: int, thresholds: Sequence[float]) -> list[float]:
     """The thresholds of ``cap`` that lie above ``before`` and at or below ``after``, lowest first."""
     return [share for share in thresholds if before < line_at(share, cap) <= after]
+
+
+def crossings(
+    accounts: Sequence[Account], actual: Sequence[int], totals: Sequence[int], thresholds: Sequence[float]
+) -> Iterator[tuple[Account, int, float]]:
+    """The account, its new total and the threshold, for each that these charges (by measure) passed."""
+    lowest = thresholds[0] * (1 - 1e-9) if thresholds else float("inf")
+    for account, total in zip(accounts, totals, strict=True):
+        amount = actual[account.measure]
+        if amount > 0 and total >= lowest * account.base:
+            for share in passed(total - amount, total, account.base, thresholds):
+                yield account, total, share
 
 
 def line_at(share: float, cap: int) -> int:

@@ -98,6 +98,23 @@ def _file(block: Mapping[str, Any], count: Count, image: int, *, media: bool) ->
 _DATA = ("data", "base64", "file_data", "bytes", "text")
 
 
+def audio_tokens(messages: Sequence[Any]) -> int:
+    """The likely tokens of the audio in these messages: 0 where there is none."""
+    total = 0
+    for message in messages:
+        content = getattr(message, "content", None)
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, Mapping) and _is_audio(block):
+                total += max(1, _file(block, len, 0, media=True)[1])
+    return total
+
+
+def _is_audio(block: Mapping[str, Any]) -> bool:
+    if block.get("type") in ("audio", "input_audio"):
+        return True
+    return block.get("type") in _MEDIA | _FILES and str(block.get("mime_type") or "").startswith("audio/")
+
+
 def count_signatures(extra: Any) -> int:
     """Tokens of the thought signatures that langchain-google-genai keeps in ``additional_kwargs``."""
     signatures = extra.get(_SIGNATURES) if isinstance(extra, Mapping) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from langchain_costguard.metering.pricing.asks import cache_marks
 from langchain_costguard.vocabulary.usage import ModelRef
 
 _ASK_TO_WRITE = ("anthropic", "bedrock", "vertex")
@@ -18,14 +19,19 @@ def asks_to_write_cache(ref: ModelRef) -> bool:
     return any(name in ref.provider for name in _ASK_TO_WRITE)
 
 
-def may_write_cache(prompt: Sequence[Any] | str, params: Mapping[str, Any]) -> bool | Literal["1h"]:
-    """Whether a request asks for a write to the prompt cache (``cache_control``), for five minutes or ``"1h"``."""
-    marks = [params.get("cache_control")]
+def may_write_cache(
+    prompt: Sequence[Any] | str, params: Mapping[str, Any], facts: Mapping[str, Any]
+) -> bool | Literal["1h"]:
+    """Whether a request asks for a write to the prompt cache (``cache_control``), for five minutes or ``"1h"``.
+
+    It may do so in its messages, its tools and at its top level, wherever the client lets one put that: ``facts`` are
+    the client's fields.
+    """
+    marks = list(cache_marks(params, facts))
     for message in prompt:
         content = getattr(message, "content", None)
         if isinstance(content, list):
             marks += [block.get("cache_control") for block in content if isinstance(block, dict)]
-    marks += [tool.get("cache_control") for tool in params.get("tools") or () if isinstance(tool, dict)]
     found = [mark for mark in marks if mark]
     if not found:
         return False

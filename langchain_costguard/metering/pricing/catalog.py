@@ -7,9 +7,19 @@ import math
 from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.metering.pricing.supplements import (
+    CONTAINER,
+    by_context,
+    faster,
+    fine_tuned,
+    missing,
+    nearer,
+    suffix,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,9 +39,15 @@ ALIASES = {
     "azure_ai": "azure",
     "azure_openai": "azure",
     "azureml": "azure",
+    "bedrock": "aws",
+    "bedrock_converse": "aws",
+    "fireworks_ai": "fireworks",
+    "gemini": "google",
     "mistralai": "mistral",
     "nvidia_ai_endpoints": "nvidia",
+    "together_ai": "together",
     "togetherai": "together",
+    "vertex_ai": "google",
 }
 """LangChain's ``ls_provider`` where genai-prices' own matching does not find the provider by it."""
 
@@ -45,8 +61,8 @@ class Listing(NamedTuple):
 
     provider: Provider
     model: ModelInfo
-    own: bool
-    """The provider that was asked for lists it (itself, or as a reseller of the vendor's table)."""
+    extra: Mapping[str, Decimal] = MappingProxyType({})
+    """Prices that the table does not give, or not for this name."""
 
 
 class Priced(NamedTuple):
@@ -81,24 +97,63 @@ def _table_name() -> str:
 
 
 def find(provider: str, name: str) -> Listing | None:
-    """The listing of a model at a provider, or else of a model of that name at any provider.
+    """The listing of a model at a provider: itself, or as a reseller of the vendor's table; None where it lists none.
 
-    By name alone means, in this order: the vendor whose naming it follows, OpenRouter's table (for ``vendor/model``),
-    the vendor before the slash or colon, and then any provider's table.
+    Another provider's price of that name is not this one's. Where no provider is named, a model is found by its name
+    alone: at the vendor whose naming it follows, in OpenRouter's table (``vendor/model``), at the vendor before the
+    slash or colon, and then in any provider's table.
     """
+    snapshot = _snapshot()
+    provider, name = _routed(provider, name)
+    known = _provider(provider)
+    if known is None and provider:
+        return None
+    tuned = fine_tuned(name)
+    if tuned is not None and known is not None and known.id in ("openai", "azure"):
+        base = find(provider, tuned[0])
+        return base._replace(extra=tuned[1]) if base is not None else None
+    for ref in _spellings(name):
+        if known is None:
+            found = next(_by_name(snapshot, ref), None)
+        else:
+            model = known.find_model(ref, all_providers=snapshot.providers)
+            found = Listing(known, model, missing(known.id, ref)) if model is not None else None
+        if found is not None:
+            return found
+    plain = suffix(name) if known is None or known.id == "openrouter" else None
+    listing = find(provider, plain[0]) if plain is not None else None
+    return listing._replace(extra={**listing.extra, **plain[1]}) if plain is not None and listing is not None else None
+
+
+def is_free(provider: str, name: str) -> bool:
+    """Whether a gateway gives a model away: OpenRouter's names say so."""
+    return name.strip().lower().endswith(":free") and provider_id(provider) in ("openrouter", "")
+
+
+def _provider(name: str) -> Provider | None:
     from genai_prices.data_snapshot import find_provider_by_id
 
-    snapshot = _snapshot()
-    wanted = provider.strip().lower()
-    known = find_provider_by_id(snapshot.providers, ALIASES.get(wanted, wanted)) if wanted else None
-    for ref in _spellings(name):
-        if known is not None and (model := known.find_model(ref, all_providers=snapshot.providers)):
-            return Listing(known, model, own=True)
-    for ref in _spellings(name):
-        for candidate in _by_name(snapshot, ref):
-            if model := candidate[0].find_model(candidate[1], all_providers=snapshot.providers):
-                return Listing(candidate[0], model, own=not wanted)
-    return None
+    wanted = name.strip().lower()
+    return find_provider_by_id(_snapshot().providers, ALIASES.get(wanted, wanted)) if wanted else None
+
+
+def provider_id(name: str) -> str:
+    """What the table calls a provider; the name as it is where it has none."""
+    known = _provider(name)
+    return name if known is None else known.id
+
+
+def is_known(provider: str) -> bool:
+    """Whether the table knows a provider."""
+    return _provider(provider) is not None
+
+
+def _routed(provider: str, name: str) -> tuple[str, str]:
+    """Provider and model of a name in LiteLLM's manner: ``groq/llama-3.3-70b`` is Groq's."""
+    if provider.strip().lower() not in ("litellm", "litellm-proxy"):
+        return provider, name
+    head, mark, rest = name.partition("/")
+    return (head, rest) if mark and rest else ("", name)
 
 
 def _spellings(name: str) -> Iterator[str]:
@@ -110,10 +165,14 @@ def _spellings(name: str) -> Iterator[str]:
             yield name.removeprefix(prefix)
 
 
-def _by_name(snapshot: DataSnapshot, ref: str) -> Iterator[tuple[Provider, str]]:
-    """Tables and spellings in which a model may be found by its name alone, best first."""
-    from genai_prices.data_snapshot import find_provider_by_id
+def _by_name(snapshot: DataSnapshot, ref: str) -> Iterator[Listing]:
+    """The listings of a model of that name, best first."""
+    for provider, spelling in _tables(snapshot, ref):
+        if model := provider.find_model(spelling, all_providers=snapshot.providers):
+            yield Listing(provider, model, missing(provider.id, spelling))
 
+
+def _tables(snapshot: DataSnapshot, ref: str) -> Iterator[tuple[Provider, str]]:
     lowered = ref.lower()
     for provider in snapshot.providers:
         if provider.model_match is not None and provider.model_match.is_match(lowered):
@@ -123,31 +182,46 @@ def _by_name(snapshot: DataSnapshot, ref: str) -> Iterator[tuple[Provider, str]]
         yield from ((provider, ref) for provider in snapshot.providers if provider.id == "openrouter")
     for mark in ("/", ":"):
         vendor, found, rest = ref.partition(mark)
-        if found and rest and vendor:
-            named = find_provider_by_id(snapshot.providers, ALIASES.get(vendor.lower(), vendor))
-            if named is not None:
-                yield named, rest
+        if found and rest and vendor and (named := _provider(vendor)) is not None:
+            yield named, rest
     yield from ((provider, ref) for provider in snapshot.providers)
 
 
-def priced(listing: Listing, at: float, tier: str | None = None, *, stand_in: str = "") -> Priced:
-    """The rates of a listing at a time and service tier, and how long they hold."""
+def priced(
+    listing: Listing, at: float, tier: str | None = None, geo: str | None = None, *, stand_in: str = ""
+) -> Priced:
+    """The rates of a listing at a time, service tier and place, and how long they hold."""
     model = listing.model
     when = datetime.fromtimestamp(at, UTC)
     since, until = _interval(_constraints(model), when)
     # A variant belongs to the provider that lists it: a reseller does not inherit its vendor's service tiers.
     context = _context(tier) if any(model is own for own in listing.provider.models) else None
-    prices = {k: v for k, v in model.get_prices(when, context).__dict__.items() if v is not None}
+    plain = model.get_prices(when, None).__dict__
+    at_tier = model.get_prices(when, context).__dict__ if context else plain
+    prices: dict[str, Any] = {k: v for k, v in at_tier.items() if v is not None}
+    prices = {**listing.extra, **prices, **(listing.extra if "input_mtok" in listing.extra else {})}
     if "input_mtok" not in prices:
         return Priced(since, until, None)
     source = stand_in or _source(listing)
     naming = {"provider": listing.provider.id, "model": model.id, "source": source}
-    return Priced(since, until, _rates(prices, naming, estimated=bool(stand_in) or not listing.own))
+    rates = _rates(prices, naming, estimated=bool(stand_in))
+    factor = nearer(listing.provider.id, geo) * (faster(model.id, tier) if at_tier == plain else 1)
+    return Priced(since, until, rates.times(factor) if factor != 1 else rates)
+
+
+def near(provider: str, name: str) -> list[str]:
+    """Names that the table has and a mistyped one may mean, nearest first."""
+    from difflib import get_close_matches
+
+    provider, name = _routed(provider, name)
+    known = _provider(provider)
+    pool = [known] if known is not None else [p for p in _snapshot().providers if p.model_match is not None]
+    names = (model.id for each in pool for model in each.models if not model.deprecated)
+    return get_close_matches(name.strip().lower(), [*dict.fromkeys(n for n in names if n[0] != "@")], n=3, cutoff=0.7)
 
 
 def _source(listing: Listing) -> str:
-    where = f"{_table_name()}, {listing.provider.id}: {listing.model.id}"
-    return where if listing.own else f"{where} (found by the model's name: the provider asked for does not list it)"
+    return f"{_table_name()}, {listing.provider.id}: {listing.model.id}"
 
 
 def _context(tier: str | None) -> dict[str, str] | None:
@@ -193,7 +267,12 @@ def _flat(
         output_image=pico("output_image_mtok", output),
         reasoning=pico("output_reasoning_mtok", output),
         web_search=nano("web_searches_kcount"),
+        grounded_once=naming["provider"] == "google" and naming["model"].startswith(("gemini-1", "gemini-2")),
+        file_search=nano("storage_searches_kcount"),
+        container=CONTAINER.get(naming["provider"], 0),
+        citation=pico("output_citation_mtok", output),
         request=nano("requests_kcount"),
+        request_by_context=by_context(naming["provider"], naming["model"]),
         tiers=tiers,
         estimated=estimated,
     )
@@ -246,15 +325,11 @@ def dearest(provider: str, at: float) -> tuple[Rates, float] | None:
     Models marked deprecated and models without both token prices (embeddings, speech, images) are left out. Where the
     provider is unknown the dearest of ``UNKNOWN_PROVIDER`` stands in.
     """
-    from genai_prices.data_snapshot import find_provider_by_id
-
-    providers = _snapshot().providers
-    wanted = provider.strip().lower()
-    known = find_provider_by_id(providers, ALIASES.get(wanted, wanted)) if wanted else None
+    providers, known = _snapshot().providers, _provider(provider)
     pool = [known] if known is not None else [p for p in providers if p.id in UNKNOWN_PROVIDER]
     best: Priced | None = None
     until = math.inf
-    for listing in (Listing(p, m, own=True) for p in pool for m in p.models if not m.deprecated):
+    for listing in (Listing(p, m) for p in pool for m in p.models if not m.deprecated):
         candidate = priced(listing, at, stand_in=_stand_in(listing, provider, known))
         until = min(until, candidate.until)
         rates = candidate.rates

@@ -8,6 +8,12 @@ from typing import Any
 from langchain_costguard.vocabulary.usage import Usage
 
 _NOTHING: Mapping[str, Any] = {}
+CACHE_READS = (
+    "cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cached_prompt_text_tokens",
+    "cache_read_input_tokens",
+)  # fmt: skip
+"""Where Together, Mistral, DeepSeek, xAI and gateways say, beside the main counts, what was cached."""
+CACHE_WRITES = ("cache_creation_input_tokens", "cache_write_input_tokens")
 _STANDARD = frozenset({"", "default", "standard", "auto", "on_demand", "standard_only", "not_available"})
 
 
@@ -32,6 +38,12 @@ def normal_tier(value: object) -> str | None:
         return None
     tier = value.strip().lower().removeprefix("on_demand_")
     return None if tier in _STANDARD else tier
+
+
+def geography(value: object) -> str | None:
+    """Where inference ran, if that has a price of its own; None for anywhere."""
+    geo = value.strip().lower() if isinstance(value, str) else ""
+    return None if geo in ("", "global", "not_available") else geo
 
 
 def from_raw(block: object) -> Usage | None:
@@ -84,33 +96,48 @@ def _settle(given: int | None, made: int | None, total: int | None) -> tuple[int
 def _openai_chat(block: Mapping[str, Any]) -> Usage | None:
     """OpenAI chat completions, and all who speak it: Groq, Mistral, DeepSeek, Together, OpenRouter, xAI, vLLM ..."""
     inside, outside = section(block, "prompt_tokens_details"), section(block, "completion_tokens_details")
-    read = _first(inside, "cached_tokens") or _first(
-        block, "cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens", "cached_prompt_text_tokens",
-        "cache_read_input_tokens",
-    )  # fmt: skip
-    write = _first(inside, "cache_write_tokens", "cache_creation_tokens") or _first(
-        block, "cache_creation_input_tokens", "cache_write_input_tokens"
-    )
+    read = _first(inside, "cached_tokens") or _first(block, *CACHE_READS)
+    write = _first(inside, "cache_write_tokens", "cache_creation_tokens") or _first(block, *CACHE_WRITES)
+    hour = _first(section(inside, "cache_creation_token_details"), "ephemeral_1h_input_tokens")
     given, made = _main(block, "prompt_tokens"), _main(block, "completion_tokens")
     total = count(block.get("total_tokens"))
-    if given is not None and read + write > given:
-        given += read + write
+    if given is not None:
+        given, read, write = cached_inside(given, read, write, apart=total != given + (made or 0))
     settled = _settle(given, made, total)
     if settled is None:
         return None
     given, made = settled
+    thought = _first(outside, "reasoning_tokens") or _first(block, "reasoning_tokens")
+    cited = _first(block, "citation_tokens")
+    if "citation_tokens" in block:
+        made += thought  # Perplexity's deep research counts both beside the answer, and bills all three
     return Usage(
         input_tokens=given,
-        output_tokens=made,
+        output_tokens=made + cited,
         cache_read=read,
         cache_write=write,
-        reasoning=min(made, _first(outside, "reasoning_tokens") or _first(block, "reasoning_tokens")),
+        cache_write_1h=min(hour, write),
+        reasoning=min(made, thought),
         input_audio=min(given, _first(inside, "audio_tokens")),
         output_audio=min(made, _first(outside, "audio_tokens")),
         output_image=min(made, _first(outside, "image_tokens")),
-        web_searches=_searches(block) or _first(block, "num_search_queries"),
+        web_searches=searches_said(block) or 0,
+        citations=cited,
         tier=normal_tier(block.get("service_tier")),
     )
+
+
+def cached_inside(given: int, read: int, write: int, *, apart: bool) -> tuple[int, int, int]:
+    """Input, cached reads and cache writes as inclusive counts.
+
+    Where both together are more than the input they stood beside it, unless the total (not ``apart``) says that all is
+    in: OpenRouter counts what Gemini read and kept in one call twice. What overlaps was read.
+    """
+    if read + write <= given:
+        return given, read, write
+    if apart or max(read, write) > given:
+        return given + read + write, read, write
+    return given, read, given - read
 
 
 def _openai_responses(block: Mapping[str, Any]) -> Usage | None:
@@ -130,7 +157,7 @@ def _openai_responses(block: Mapping[str, Any]) -> Usage | None:
         input_audio=min(given, _first(inside, "audio_tokens", "audio")),
         output_audio=min(made, _first(outside, "audio_tokens", "audio")),
         output_image=min(made, _first(outside, "image_tokens", "image")),
-        web_searches=_searches(block),
+        web_searches=searches_said(block) or 0,
         tier=normal_tier(block.get("service_tier")),
     )
 
@@ -145,16 +172,37 @@ def _anthropic(block: Mapping[str, Any]) -> Usage | None:
     by_lifetime = hour + _first(split, "ephemeral_5m_input_tokens")
     write = max(by_lifetime, _first(block, "cache_creation_input_tokens", "cache_write_input_tokens"))
     read = _first(block, "cache_read_input_tokens")
-    return Usage(
+    usage = Usage(
         input_tokens=given + read + write,
         output_tokens=made,
         cache_read=read,
         cache_write=write,
         cache_write_1h=hour,
         reasoning=min(made, _first(section(block, "output_tokens_details"), "thinking_tokens")),
-        web_searches=_searches(block),
+        web_searches=searches_said(block) or 0,
         tier=normal_tier(block.get("speed")) or normal_tier(block.get("service_tier")),
+        geo=geography(block.get("inference_geo")),
     )
+    return _with_iterations(usage, block.get("iterations"))
+
+
+def _with_iterations(usage: Usage, iterations: object) -> Usage:
+    """The usage with what Anthropic lists beside the top-level counts: compactions, and what advisors used.
+
+    https://platform.claude.com/docs/en/build-with-claude/compaction#understanding-usage
+    """
+    for entry in iterations if isinstance(iterations, list | tuple) else ():
+        if not isinstance(entry, Mapping) or entry.get("type") in (None, "message"):
+            continue
+        extra = _anthropic({key: value for key, value in entry.items() if key != "iterations"})
+        name = entry.get("model")
+        if extra is None:
+            continue
+        if isinstance(name, str) and name:
+            usage = usage._replace(others=(*usage.others, (name, extra)))
+        else:
+            usage = usage.plus(extra)
+    return usage
 
 
 def _converse(block: Mapping[str, Any]) -> Usage | None:
@@ -247,10 +295,20 @@ def _cohere(block: Mapping[str, Any]) -> Usage | None:
     return Usage(input_tokens=given, output_tokens=made, cache_read=min(given, _first(block, "cached_tokens")))
 
 
-def _searches(block: Mapping[str, Any]) -> int:
-    return _first(section(block, "server_tool_use"), "web_search_requests") or _first(
-        section(block, "server_tool_use_details"), "web_search_requests"
-    )
+def searches_said(block: Mapping[str, Any]) -> int | None:
+    """The searches that the provider itself counts in a usage block; None where it counts none, not even zero.
+
+    Of xAI's live search the sources are what is billed.
+    """
+    for name in ("server_tool_use", "server_tool_use_details", "server_side_tool_usage_details"):
+        tools = section(block, name)
+        for key in ("web_search_requests", "web_search_calls"):
+            if (said := count(tools.get(key))) is not None:
+                return said
+    for name in ("num_search_queries", "num_sources_used"):
+        if (said := count(block.get(name))) is not None:
+            return said
+    return None
 
 
 _DIALECTS: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], Usage | None]], ...] = (

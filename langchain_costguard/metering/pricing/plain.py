@@ -42,6 +42,8 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             return None
         if said["total_tokens"] != given + made or not said.keys() <= _SAID or message.content.__class__ is not str:
             return None
+        if "tool_outputs" in message.additional_kwargs:
+            return None
         details = said.get("input_token_details")
         if details and any(details.values()):
             return None

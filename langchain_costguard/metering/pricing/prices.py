@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Literal
 
 from langchain_costguard.metering.pricing import catalog
 from langchain_costguard.metering.pricing.catalog import Priced
 from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.metering.pricing.sellers import LOCAL
 from langchain_costguard.observe.forks import held_over_forks
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
@@ -93,10 +94,17 @@ class PriceBook:
     """Prices of models. A look-up is memoised together with the time it holds for; any thread may ask.
 
     ``prices`` are the user's own and win: their key is ``"model"``, ``"provider:model"`` or ``"provider/model"``.
-    ``unpriced`` says what ``quote`` makes of a model that nobody knows.
+    ``aliases`` say what a gateway's own names stand for: ``{"cheap": "openai:gpt-4o-mini"}``. ``unpriced`` says what
+    ``quote`` makes of a model that nobody knows.
     """
 
-    def __init__(self, prices: Mapping[str, Price] | None = None, *, unpriced: Unpriced = "estimate") -> None:
+    def __init__(
+        self,
+        prices: Mapping[str, Price] | None = None,
+        *,
+        unpriced: Unpriced = "estimate",
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         if unpriced not in ("estimate", "refuse", "free"):
             raise ValueError(f"unpriced must be 'estimate', 'refuse' or 'free', not {unpriced!r}")
         for key, price in (prices or {}).items():
@@ -106,24 +114,25 @@ class PriceBook:
                 raise ValueError(f"prices[{key!r}] must be a Price, not {price!r}")
         self.unpriced = unpriced
         self._own = {key.strip().lower(): price for key, price in (prices or {}).items()}
-        self._memo: dict[tuple[str, str, str | None], Priced] = {}
+        self._aliases = _checked_aliases(aliases or {})
+        self._memo: dict[_Key, Priced] = {}
         self._fallbacks: dict[str, Priced] = {}
         self._lock = held_over_forks(threading.Lock())
 
-    def rates(self, model: ModelRef, at: float, tier: str | None = None) -> Rates | None:
-        """The model's rates at a time (seconds since the epoch) and service tier; None means unknown."""
-        return self.entry(model, at, tier).rates
+    def rates(self, model: ModelRef, at: float, tier: str | None = None, geo: str | None = None) -> Rates | None:
+        """The model's rates at a time (seconds since the epoch), service tier and place; None means unknown."""
+        return self.entry(model, at, tier, geo).rates
 
-    def entry(self, model: ModelRef, at: float, tier: str | None = None) -> Priced:
+    def entry(self, model: ModelRef, at: float, tier: str | None = None, geo: str | None = None) -> Priced:
         """The same, with the time that the rates hold for."""
-        entry = self._memo.get((model.provider, model.name, tier))
+        entry = self._memo.get((model.provider, model.name, model.seller, tier, geo))
         if entry is not None and entry[0] <= at < entry[1]:
             return entry
-        return self._look_up(model, at, tier)
+        return self._look_up(model, at, tier, geo)
 
-    def quote(self, model: ModelRef, at: float, tier: str | None = None) -> Rates:
+    def quote(self, model: ModelRef, at: float, tier: str | None = None, geo: str | None = None) -> Rates:
         """Rates to charge at in any case; LookupError for an unknown model where ``unpriced`` is ``"refuse"``."""
-        rates = self.rates(model, at, tier)
+        rates = self.rates(model, at, tier, geo)
         if rates is not None:
             return rates
         if self.unpriced == "refuse":
@@ -134,55 +143,90 @@ class PriceBook:
 
     def fallback(self, model: ModelRef, at: float) -> Rates:
         """Stand-in rates for an unknown model: the dearest known of its provider, flagged ``estimated``."""
-        entry = self._fallbacks.get(model.provider)
+        provider = model.seller or model.provider
+        entry = self._fallbacks.get(provider)
         if entry is None or entry.rates is None or not entry.since <= at < entry.until:
-            found = catalog.dearest(model.provider, at) or catalog.dearest("", at)
+            found = catalog.dearest(provider, at) or catalog.dearest("", at)
             assert found is not None, "the price table is empty"
             entry = Priced(at, found[1], found[0])
             with self._lock:
                 if len(self._fallbacks) >= MEMO_SIZE:
                     self._fallbacks.clear()
-                self._fallbacks[model.provider] = entry
+                self._fallbacks[provider] = entry
         assert entry.rates is not None
         return entry.rates
 
     def price(self, model: ModelRef, usage: Usage, at: float) -> int | None:
         """What the usage costs in nano-USD; None where the model's price is unknown."""
-        rates = self.rates(model, at, usage.tier)
+        rates = self.rates(model, at, usage.tier, usage.geo)
         return None if rates is None else rates.charge(usage)
 
-    def billed(self, requested: ModelRef, reported: str | None, at: float) -> ModelRef:
+    def billed(self, requested: ModelRef, reported: str | None, at: float, provider: str | None = None) -> ModelRef:
         """The model to charge for: the one the provider reports, unless the user priced the one asked for.
 
-        A reported name that no table knows (a gateway's own) does not displace a known one.
+        A reported name that no table knows (a gateway's own) does not displace a known one. ``provider`` is whose
+        client has answered: that of a model around another one, whose own name says nothing.
         """
         if not reported or reported == requested.name or self._override(requested) is not None:
             return requested
-        actual = ModelRef(requested.provider, reported)
+        actual = ModelRef(requested.provider, reported, requested.seller)
+        if self._override(actual) is None and self.rates(actual, at) is None:
+            alias = self._aliases.get(requested.name.lower())
+            if alias is not None:
+                actual = ModelRef(alias.provider, reported)
+            elif provider and not requested.seller and not catalog.is_known(requested.provider):
+                actual = ModelRef(provider, reported)
         known = self._override(actual) is not None or self.rates(actual, at) is not None
         return actual if known else requested
+
+    def near(self, model: ModelRef) -> list[str]:
+        """Names that are known and may have been meant, nearest first."""
+        return catalog.near(model.seller or model.provider, model.name)
 
     def _override(self, model: ModelRef) -> tuple[str, Price] | None:
         if not self._own:
             return None
-        name, provider = model.name.lower(), model.provider.lower()
-        for key in (f"{provider}:{name}", f"{provider}/{name}", name):
+        name, names = model.name.lower(), (model.provider.lower(), model.seller.lower())
+        keys = [f"{provider}{mark}{name}" for provider in names if provider for mark in ":/"]
+        for key in (*keys, name):
             if key in self._own:
                 return key, self._own[key]
         return None
 
-    def _look_up(self, model: ModelRef, at: float, tier: str | None) -> Priced:
-        own = self._override(model)
+    def _look_up(self, model: ModelRef, at: float, tier: str | None, geo: str | None) -> Priced:
+        own, alias = self._override(model), self._aliases.get(model.name.lower())
         if own is not None:
             entry = Priced(-math.inf, math.inf, own[1].rates(model.name, f"set by the user: prices[{own[0]!r}]"))
+        elif alias is not None and alias != model:
+            found = self.entry(alias, at, tier, geo)
+            rates = found.rates
+            named = None if rates is None else replace(rates, source=f"alias of {alias}: {rates.source}")
+            entry = Priced(found.since, found.until, named)
+        elif (seller := model.seller or model.provider) == LOCAL or catalog.is_free(seller, model.name):
+            source = _RUNS_HERE if seller == LOCAL else "given away: the name ends in :free"
+            entry = Priced(-math.inf, math.inf, Rates(provider=seller, model=model.name, source=source))
         else:
-            listing = catalog.find(model.provider, model.name)
-            entry = catalog.priced(listing, at, tier) if listing else Priced(-math.inf, math.inf, None)
+            listing = catalog.find(seller, model.name)
+            entry = catalog.priced(listing, at, tier, geo) if listing else Priced(-math.inf, math.inf, None)
         with self._lock:
             if len(self._memo) >= MEMO_SIZE:
                 self._memo.clear()
-            self._memo[model.provider, model.name, tier] = entry
+            self._memo[model.provider, model.name, model.seller, tier, geo] = entry
         return entry
+
+
+_Key = tuple[str, str, str, "str | None", "str | None"]
+_RUNS_HERE = "runs on a machine of one's own; free unless priced"
+
+
+def _checked_aliases(aliases: Mapping[str, str]) -> dict[str, ModelRef]:
+    found = {}
+    for name, meaning in aliases.items():
+        provider, mark, model = meaning.partition(":") if isinstance(meaning, str) else ("", "", "")
+        if not isinstance(name, str) or not name.strip() or not mark or not provider.strip() or not model.strip():
+            raise ValueError(f"aliases[{name!r}]: {meaning!r} must be a model as 'provider:model'")
+        found[name.strip().lower()] = ModelRef(provider.strip(), model.strip())
+    return found
 
 
 def warm() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
 
 from langchain_costguard.vocabulary.usage import Usage
 
@@ -33,8 +34,17 @@ class Rates:
     reasoning: int = 0
     web_search: int = 0
     """Nano-USD a search."""
+    grounded_once: bool = False
+    """Searches are billed as one a request, however many there were (Gemini up to 2.5)."""
+    file_search: int = 0
+    """Nano-USD a search in the provider's file store."""
+    container: int = 0
+    """Nano-USD a container of the provider's code interpreter."""
+    citation: int = 0
     request: int = 0
     """Nano-USD a request."""
+    request_by_context: tuple[tuple[str, int], ...] = ()
+    """The same by how much of the web the provider put before the model; ``request`` is the dearest of them."""
     tiers: tuple[tuple[int, Rates], ...] = ()
     source: str = ""
     """Where the price is from, in words."""
@@ -50,6 +60,13 @@ class Rates:
         object.__setattr__(self, "dearest_input", max(self.input, self.cache_write))
         output = max(self.output, self.output_audio, self.output_image, self.reasoning)
         object.__setattr__(self, "dearest_output", output)
+        if not self.citation:
+            object.__setattr__(self, "citation", self.output)
+
+    def times(self, factor: Decimal) -> Rates:
+        """The same rates with every token so many times as dear."""
+        tokens: dict[str, Any] = {name: int(getattr(self, name) * factor) for name in _BY_TOKEN}
+        return replace(self, **tokens, tiers=tuple((start, rates.times(factor)) for start, rates in self.tiers))
 
     def at(self, input_tokens: int) -> Rates:
         """The rates for a call of that many input tokens: the highest tier it is beyond."""
@@ -77,16 +94,22 @@ class Rates:
         else:
             pico = tokens * rates.input
         out = usage.output_tokens
-        spoken, drawn, thought = usage.output_audio, usage.output_image, usage.reasoning
-        if spoken or drawn or (thought and rates.reasoning != rates.output):
+        spoken, drawn, thought, cited = usage.output_audio, usage.output_image, usage.reasoning, usage.citations
+        if spoken or drawn or cited or (thought and rates.reasoning != rates.output):
             pico += spoken * rates.output_audio + drawn * rates.output_image + thought * rates.reasoning
-            out = max(0, out - spoken - drawn - thought)
+            pico += cited * rates.citation
+            out = max(0, out - spoken - drawn - thought - cited)
         pico += out * rates.output
         nano, rest = pico // PICO_PER_NANO, pico % PICO_PER_NANO
         if rest >= 500 and (rest > 500 or nano & 1):
             nano += 1
-        searches = usage.web_searches
-        return nano + rates.request + (searches * rates.web_search if searches else 0)
+        if usage.web_searches or usage.file_searches or usage.containers:
+            searches = min(usage.web_searches, 1) if rates.grounded_once else usage.web_searches
+            nano += searches * rates.web_search + usage.file_searches * rates.file_search
+            nano += usage.containers * rates.container
+        if usage.search_context and rates.request_by_context:
+            return nano + dict(rates.request_by_context).get(usage.search_context, rates.request)
+        return nano + rates.request
 
     def ceiling(
         self,
@@ -130,3 +153,9 @@ class Rates:
         for start, rates in self.tiers:
             if input_tokens > start:
                 yield rates
+
+
+_BY_TOKEN = (
+    "input", "output", "cache_read", "cache_write", "cache_write_1h", "input_audio", "output_audio", "output_image",
+    "reasoning", "citation",
+)  # fmt: skip

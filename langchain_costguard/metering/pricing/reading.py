@@ -8,10 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_costguard.metering.pricing.dialects import count, from_raw, normal_tier, section
+from langchain_costguard.metering.pricing.dialects import cached_inside, count, from_raw, normal_tier, section
+from langchain_costguard.metering.pricing.hosted import hosted_use
 from langchain_costguard.vocabulary.usage import Usage
 
-__all__ = ["from_raw", "from_usage_metadata", "is_cache_hit", "reported_model", "usage_of"]
+__all__ = [
+    "from_raw",
+    "from_usage_metadata",
+    "is_cache_hit",
+    "parts",
+    "raw_usages",
+    "reported_model",
+    "reported_provider",
+    "says_tier",
+    "usage_of",
+]
 
 _USAGE_KEYS = ("token_usage", "usage", "usage_metadata", "token_count", "usageMetadata")
 _MODEL_KEYS = ("model_name", "model", "model_id", "model_version")
@@ -23,11 +34,9 @@ _INPUT_DETAILS = {
     "ephemeral_1h_input_tokens": "hour",
     "audio": "audio",
 }
-_OUTPUT_DETAILS = {"reasoning": "reasoning", "audio": "audio", "image": "image"}
-_CACHED_ELSEWHERE = frozenset({"cached_tokens", "num_cached_tokens", "prompt_cache_hit_tokens"})
-"""Where Together, Mistral and DeepSeek say what was cached, and ChatOpenAI pointed at them does not look."""
-
+_OUTPUT_DETAILS = {"reasoning": "reasoning", "audio": "audio", "image": "image", "citation_tokens": "citations"}
 _TIERS = ("flex", "priority", "batch")
+_TIER_KEYS = ("speed", "service_tier", "serviceTier")
 
 
 def from_usage_metadata(metadata: Mapping[str, Any]) -> Usage | None:
@@ -48,17 +57,24 @@ def from_usage_metadata(metadata: Mapping[str, Any]) -> Usage | None:
     hour = parts.get("hour", 0)
     read, write = parts.get("read", 0), parts.get("write", 0) + hour
     extra = total - given - made if total is not None else 0
-    if read + write and (extra == read + write or read + write > given):
+    if read + write and extra == read + write:
         given += read + write  # some integrations pass on counts that leave the cached tokens out
+    elif read + write > given:
+        given, read, write = cached_inside(given, read, write, apart=extra != 0)
     elif extra > 0:
         made += extra  # hidden reasoning: in the total and on the bill, but not in the visible output
+    if "citation_tokens" in section(metadata, "output_token_details"):
+        made += out.get("reasoning", 0) + out.get(
+            "citations", 0
+        )  # Perplexity counts, and bills, them beside the answer
     return Usage(
         input_tokens=given,
         output_tokens=made,
         cache_read=read,
         cache_write=write,
-        cache_write_1h=hour,
+        cache_write_1h=min(hour, write),
         reasoning=min(out.get("reasoning", 0), made),
+        citations=out.get("citations", 0),
         input_audio=min(parts.get("audio", 0), given),
         output_audio=min(out.get("audio", 0), made),
         output_image=min(out.get("image", 0), made),
@@ -91,28 +107,84 @@ def usage_of(response: Any) -> Usage | None:
 
     Only generation 0 is read: with n > 1 every generation carries the usage of the whole call.
     """
-    message, blocks = _parts(response)
+    message, blocks = parts(response)
     usage = None
     metadata = getattr(message, "usage_metadata", None)
     if isinstance(metadata, Mapping):
         usage = from_usage_metadata(metadata)
-    raw = [found for block in blocks for found in _raw_usages(block)]
-    if usage is None:
-        usage = next((u for u in map(from_raw, raw) if u is not None), None)
-    elif not usage.cache_read and any(not _CACHED_ELSEWHERE.isdisjoint(block) for block in raw):
-        usage = _with_cached(usage, raw)
+    raw = [found for block in blocks for found in raw_usages(block)]
+    for block in raw:
+        usage = _fuller(usage, block)
     if usage is None:
         return None
-    tier = usage.tier or _tier(blocks, raw)
-    searches = usage.web_searches or _web_searches(message, raw)
-    if tier == usage.tier and searches == usage.web_searches:
+    used = hosted_use(message, blocks, raw)
+    return usage._replace(
+        tier=usage.tier or _tier(blocks, raw),
+        web_searches=used.web_searches,
+        file_searches=used.file_searches,
+        containers=used.containers,
+        output_image=usage.output_image or _drawn(usage, message),
+        search_context=_search_context(blocks, raw),
+    )
+
+
+def _fuller(usage: Usage | None, block: Mapping[str, Any]) -> Usage | None:
+    """The usage by the provider's own block, where that says more of the same call than the client's conversion does.
+
+    Clients drop what LangChain's ``UsageMetadata`` has no name for: what was cached, where a gateway says so in its own
+    words; Anthropic's iterations; tokens beside the main counts; what Cohere bills in the place of what it counts.
+    """
+    other = from_raw(block)
+    if usage is None or other is None:
+        return usage or other
+    if "billed_units" in block:
+        return other
+    same = other.input_tokens == usage.input_tokens or other.output_tokens == usage.output_tokens
+    more = other.input_tokens >= usage.input_tokens and other.output_tokens >= usage.output_tokens
+    if not more or not (same or block.get("iterations")):
         return usage
-    return usage._replace(tier=tier, web_searches=searches)
+    return other._replace(
+        cache_read=max(usage.cache_read, other.cache_read),
+        cache_write=max(usage.cache_write, other.cache_write),
+        cache_write_1h=max(usage.cache_write_1h, other.cache_write_1h),
+        reasoning=max(usage.reasoning, other.reasoning),
+        tier=usage.tier or other.tier,
+    )
+
+
+def _search_context(blocks: list[Mapping[str, Any]], raw: list[Mapping[str, Any]]) -> str | None:
+    """How much of the web Perplexity put before its model: what a request costs depends on it."""
+    for block in (*raw, *blocks):
+        size = block.get("search_context_size")
+        if isinstance(size, str):
+            return size
+    return None
+
+
+def _drawn(usage: Usage, message: Any) -> int:
+    """Output tokens of images where the client has dropped the split: all but those of the text and the reasoning.
+
+    A picture has a thousand tokens and more, a character of text one at the most.
+    """
+    content = getattr(message, "content", None)
+    if not isinstance(content, list) or not any(isinstance(b, Mapping) and _is_picture(b) for b in content):
+        return 0
+    words = sum(
+        len(str(b if isinstance(b, str) else b.get("text") or "")) for b in content if isinstance(b, str | dict)
+    )
+    return max(0, usage.output_tokens - usage.reasoning - words // 4)
+
+
+def _is_picture(block: Mapping[str, Any]) -> bool:
+    if block.get("type") in ("image_url", "image"):
+        return True
+    kind = block.get("mime_type") or section(block, "inline_data").get("mime_type")
+    return isinstance(kind, str) and kind.startswith("image/")
 
 
 def is_cache_hit(response: Any) -> bool:
     """Whether LangChain's response cache gave this reply: it replays the usage with ``total_cost`` 0 added."""
-    metadata = getattr(_parts(response)[0], "usage_metadata", None)
+    metadata = getattr(parts(response)[0], "usage_metadata", None)
     if not isinstance(metadata, Mapping):
         return False
     cost = metadata.get("total_cost")
@@ -121,7 +193,7 @@ def is_cache_hit(response: Any) -> bool:
 
 def reported_model(response: Any) -> str | None:
     """The model that the provider says has answered."""
-    for block in _parts(response)[1]:
+    for block in parts(response)[1]:
         for key in _MODEL_KEYS:
             name = block.get(key)
             if isinstance(name, str) and name:
@@ -129,7 +201,23 @@ def reported_model(response: Any) -> str | None:
     return None
 
 
-def _parts(response: Any) -> tuple[Any, list[Mapping[str, Any]]]:
+def reported_provider(response: Any) -> str | None:
+    """The provider whose client LangChain says has answered."""
+    for block in parts(response)[1]:
+        name = block.get("model_provider")
+        if isinstance(name, str) and name:
+            return name
+    return None
+
+
+def says_tier(response: Any) -> bool:
+    """Whether a reply says at which service tier, or speed, it was made, be it the standard one."""
+    blocks = parts(response)[1]
+    raw = [found for block in blocks for found in raw_usages(block)]
+    return any(isinstance(block.get(key), str) for block in (*raw, *blocks) for key in _TIER_KEYS)
+
+
+def parts(response: Any) -> tuple[Any, list[Mapping[str, Any]]]:
     """Generation 0's message, and what else of the reply may hold facts, the most particular first."""
     try:
         generation = response.generations[0][0]
@@ -144,7 +232,8 @@ def _parts(response: Any) -> tuple[Any, list[Mapping[str, Any]]]:
     return message, [block for block in blocks if isinstance(block, Mapping) and block]
 
 
-def _raw_usages(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def raw_usages(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The usage blocks in a reply's metadata."""
     found = [block[key] for key in _USAGE_KEYS if isinstance(block.get(key), Mapping)]
     if "prompt_eval_count" in block or "eval_count" in block:
         found.append(block)  # Ollama puts its counts beside everything else
@@ -153,34 +242,8 @@ def _raw_usages(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _tier(blocks: list[Mapping[str, Any]], raw: list[Mapping[str, Any]]) -> str | None:
     for block in (*raw, *blocks):
-        for key in ("service_tier", "speed", "serviceTier"):
+        for key in _TIER_KEYS:
             tier = normal_tier(block.get(key))
             if tier is not None:
                 return tier
     return None
-
-
-def _web_searches(message: Any, raw: list[Mapping[str, Any]]) -> int:
-    """Searches the provider ran: as its usage says, else by the blocks in the reply (streams lose the former)."""
-    for block in raw:
-        for name in ("server_tool_use", "server_tool_use_details"):
-            searches = count(section(block, name).get("web_search_requests"))
-            if searches:
-                return searches
-    content = getattr(message, "content", None)
-    if not isinstance(content, list):
-        return 0
-    return sum(1 for block in content if isinstance(block, dict) and _is_search(block))
-
-
-def _is_search(block: Mapping[str, Any]) -> bool:
-    kind = block.get("type")
-    return kind == "web_search_call" or (kind == "server_tool_use" and block.get("name") == "web_search")
-
-
-def _with_cached(usage: Usage, raw: list[Mapping[str, Any]]) -> Usage:
-    """The usage with the cached tokens that the client's conversion has left out, if the block is of the same call."""
-    for other in map(from_raw, raw):
-        if other is not None and other.cache_read and other.input_tokens == usage.input_tokens:
-            return usage._replace(cache_read=other.cache_read)
-    return usage

@@ -189,7 +189,7 @@ class Callbacks(BaseCallbackHandler):
             return
         params = kwargs.get("invocation_params") or _NOTHING
         prompt = messages[0] if messages else []
-        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt)
+        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
 
     @event(_call_waits)
     def on_llm_start(
@@ -205,7 +205,8 @@ class Callbacks(BaseCallbackHandler):
     ) -> None:
         """Admit a text model's call, or refuse it before it is made."""
         params = kwargs.get("invocation_params") or _NOTHING
-        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, "\n".join(prompts))
+        text, size = "\n".join(prompts), kwargs.get("batch_size") or 1
+        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
 
     @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
@@ -220,6 +221,9 @@ class Callbacks(BaseCallbackHandler):
             if chunk is stream.last_chunk:  # the guard is attached twice
                 return
             stream.last_chunk = chunk
+            message = getattr(chunk, "message", None)
+            if message is not None and (usage := getattr(message, "usage_metadata", None)):
+                stream.tell(usage)
         text = token if token.__class__ is str and token else pieces(token, chunk)
         if text:
             self.settlement.feed(call, stream, text)

@@ -18,13 +18,14 @@ from uuid import UUID, uuid4
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, merge_content
 from langchain_core.messages.ai import add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
+from langchain_costguard.metering.seams.timing import Overtime, in_time, timed
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _generate(original: Any) -> Any:
         with _admitting(guard, call):
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = _clamped(self, call, timed(guard, self, call, kwargs))
             with _entered(model, call):
                 result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
@@ -171,8 +172,9 @@ def _agenerate(original: Any) -> Any:
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         async with _asettling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
-            with _entered(model, call):
-                result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
+            async with in_time(guard, call):
+                with _entered(model, call):
+                    result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             await guard.aside.run(_done, guard, call, result)
             return result
 
@@ -191,7 +193,7 @@ def _stream(original: Any) -> Any:
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = _clamped(self, call, timed(guard, self, call, kwargs))
             with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     with _entered(model, call):  # not while the caller has the chunk: it may call the model itself
@@ -221,8 +223,9 @@ def _astream(original: Any) -> Any:
             model, kwargs = _clamped(self, call, kwargs)
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
-                    with _entered(model, call):
-                        chunk = await anext(chunks, None)
+                    async with in_time(guard, call):
+                        with _entered(model, call):
+                            chunk = await anext(chunks, None)
                     if chunk is None:
                         break
                     await reply.aadd(chunk)
@@ -240,6 +243,7 @@ class _Reply:
         self.call = call
         self.usage: Any = None
         self.metadata: dict[str, Any] = {}
+        self.blocks: list[str | dict[Any, Any]] = []
         call.stream = Stream(guard.voice.now(), 1)
 
     def add(self, chunk: ChatGenerationChunk) -> None:
@@ -249,9 +253,12 @@ class _Reply:
         usage = getattr(message, "usage_metadata", None)
         if usage:
             self.usage = add_usage(self.usage, usage)
+            stream.tell(usage)
         for facts in (chunk.generation_info, message.response_metadata):
             if facts:
                 self.metadata.update(facts)
+        if message.content.__class__ is list:
+            self.blocks += [block for block in message.content if isinstance(block, dict) and _telling(block)]
         text = pieces(message.content, chunk)
         if text:
             if not stream.chunks:
@@ -266,8 +273,16 @@ class _Reply:
 
     def result(self) -> ChatResult:
         text = self.call.stream.text() if self.call.stream else ""
-        message = AIMessage(content=text, usage_metadata=self.usage, response_metadata=self.metadata)
+        content: Any = text
+        if self.blocks:
+            content = [{"type": "text", "text": text}, *merge_content([], *([block] for block in self.blocks))]
+        message = AIMessage(content=content, usage_metadata=self.usage, response_metadata=self.metadata)
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _telling(block: dict[str, Any]) -> bool:
+    """Whether a block says something about the price: what the provider's own tools did, pictures, a compaction."""
+    return block.get("type") not in ("text", "text_delta", "thinking", "reasoning", "input_json_delta", "tool_use")
 
 
 def _is_inside(model: Any, run_manager: Any) -> bool:
@@ -291,7 +306,8 @@ def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str
         return guard, call
     metadata = {**(model.metadata or {}), **model._get_ls_params(**kwargs)}
     run_id = run_manager.run_id if run_manager is not None else uuid4()
-    call = guard.admission.prepare(run_id, None, metadata, model.tags, kwargs, messages)
+    client = getattr(model, "_serialized", None)
+    call = guard.admission.prepare(run_id, None, metadata, model.tags, kwargs, messages, client)
     call.strict = True
     guard.meter.books.enter(call)
     return guard, call
@@ -371,6 +387,9 @@ async def _asettling(guard: Host, call: Call, reply: _Reply | None = None) -> As
     except Exception as error:
         await guard.aside.run(_broke, guard, call, reply, error)
         raise
+    except Overtime as error:
+        await guard.aside.run(_broke, guard, call, reply, error)
+        raise guard.settlement.out_of_time(call) from error
     except BaseException as error:  # cancelled, or closed by the garbage collector: nothing can be waited for
         guard.aside.later(_broke, guard, call, reply, error)
         raise
@@ -379,8 +398,8 @@ async def _asettling(guard: Host, call: Call, reply: _Reply | None = None) -> As
 def _broke(guard: Host, call: Call, reply: _Reply | None, error: BaseException) -> None:
     if guard.meter.books.take(call.run_id) is None:
         return
-    if reply is None and isinstance(error, _INTERRUPTED):
-        guard.voice.safely(guard.meter.settle_partly, call, None)
+    if isinstance(error, Overtime) or (reply is None and isinstance(error, _INTERRUPTED)):
+        guard.voice.safely(guard.settlement.cut_short, call)
     else:
         seen = reply.result() if reply is not None and reply.usage else None
         guard.voice.safely(guard.settlement.fail_model, call, error, _as_llm_result(seen) if seen else None)

@@ -80,7 +80,7 @@ def fit(accounts: Sequence[Account], claims: Sequence[Claim], units: tuple[int, 
             if per_unit * least <= room:
                 granted = room // per_unit
                 continue
-        elif room >= 0:
+        elif room >= 0 or not fixed:  # who asks for nothing gets it, also of an account that is overrun
             continue
         needed = fixed + per_unit * least
         by_holds = account.spent + needed <= cap

@@ -66,7 +66,9 @@ class ChatCompletions:
 
         for index in choices:
             yield Part(chunk(index, {"role": "assistant", "content": ""}))
-        for piece in answer.output.pieces:
+        for number, piece in enumerate(answer.output.pieces, 1):
+            if asked and answer.output.reply.cumulative:
+                head["usage"] = _so_far(answer.usage, number, len(answer.output.pieces))
             for index in choices:
                 odds = _logprobs(answer, [piece]) if piece.call is None else None
                 yield Part(chunk(index, _delta(answer, index, piece), odds=odds), piece=True)
@@ -81,6 +83,11 @@ class ChatCompletions:
         return openai_error(status, message)
 
 
+def _so_far(usage: Mapping[str, Any], sent: int, of: int) -> dict[str, Any]:
+    made = usage["completion_tokens"] * sent // of
+    return {**usage, "completion_tokens": made, "total_tokens": usage["prompt_tokens"] + made}
+
+
 def _head(answer: Answer, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{answer.id}",
@@ -88,6 +95,7 @@ def _head(answer: Answer, kind: str) -> dict[str, Any]:
         "created": answer.created,
         "model": answer.model,
         "system_fingerprint": "fp_fake",
+        **answer.output.reply.extra,
     }
 
 

@@ -53,7 +53,8 @@ class Messages:
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The answer in one JSON body."""
         text, calls = answer.output.text, answer.output.calls
-        content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text or not calls else []
+        content: list[dict[str, Any]] = [dict(item) for item in answer.output.reply.items]
+        content += [{"type": "text", "text": text}] if text or not calls else []
         content += [
             {**_tool_use(answer, position), "input": _arguments(written)} for position, (_, written) in enumerate(calls)
         ]
@@ -68,7 +69,11 @@ class Messages:
         """The answer as a stream."""
         opening = {**_head(answer), "content": [], "usage": {**answer.usage, "output_tokens": 1}}
         yield _event("message_start", message=opening)
-        for index, (call, pieces) in enumerate(groupby(answer.output.pieces, key=lambda piece: piece.call)):
+        items = answer.output.reply.items
+        for index, item in enumerate(items):
+            yield from _item(index, item)
+        groups = groupby(answer.output.pieces, key=lambda piece: piece.call)
+        for index, (call, pieces) in enumerate(groups, len(items)):
             if call is None:
                 block = {"type": "text", "text": ""}
                 yield _event("content_block_start", index=index, content_block=block)
@@ -95,6 +100,21 @@ class Messages:
         return {"type": "error", "error": {"type": kind, "message": message}}
 
 
+def _item(index: int, item: Mapping[str, Any]) -> Iterator[Part]:
+    """A block that is sent as it is; the input of a tool comes bit by bit."""
+    bare = {**item, "input": {}} if "input" in item else item
+    if item.get("type") == "compaction":
+        bare = {**item, "content": None}
+    yield _event("content_block_start", index=index, content_block=bare)
+    if "input" in item:
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(item["input"])}
+        yield _event("content_block_delta", index=index, delta=delta)
+    if item.get("type") == "compaction":
+        summary = {"type": "compaction_delta", "content": item.get("content")}
+        yield _event("content_block_delta", index=index, delta=summary)
+    yield _event("content_block_stop", index=index)
+
+
 def _event(kind: str, *, piece: bool = False, **fields: Any) -> Part:
     return Part(sse({"type": kind, **fields}, kind), piece)
 
@@ -107,6 +127,7 @@ def _head(answer: Answer) -> dict[str, Any]:
         "model": answer.model,
         "stop_reason": None,
         "stop_sequence": None,
+        **answer.output.reply.extra,
     }
 
 

@@ -42,7 +42,8 @@ class Responses:
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The answer in one JSON body."""
-        items = [_item(answer, position, pieces) for position, pieces in enumerate(_items(answer))]
+        items = [dict(item) for item in answer.output.reply.items]
+        items += [_item(answer, position, pieces) for position, pieces in enumerate(_items(answer))]
         cut = answer.output.cut
         return {
             **_head(answer),
@@ -62,8 +63,12 @@ class Responses:
         begun = {**_head(answer), "status": "in_progress", "output": [], "usage": None}
         yield event("response.created", response=begun)
         yield event("response.in_progress", response=begun)
-        for position, pieces in enumerate(_items(answer)):
-            item = _item(answer, position, pieces)
+        given = answer.output.reply.items
+        for position, item in enumerate(given):
+            for kind, now in (("added", {**item, "status": "in_progress"}), ("done", item)):
+                yield event(f"response.output_item.{kind}", output_index=position, item=now)
+        for number, pieces in enumerate(_items(answer)):
+            item, position = _item(answer, number, pieces), number + len(given)
             at = {"output_index": position, "item_id": item["id"]}
             for kind, fields, piece in _item_events(item, pieces):
                 where = {"output_index": position} if "item" in fields else at
@@ -91,6 +96,7 @@ def _head(answer: Answer) -> dict[str, Any]:
         "tool_choice": "auto",
         "tools": [],
         "top_p": 1.0,
+        **answer.output.reply.extra,
     }
 
 

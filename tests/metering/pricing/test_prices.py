@@ -115,9 +115,8 @@ def small_table() -> Iterator[None]:
         ("", "gpt-one", "openai", 2_000_000, False),
         ("google_genai", "models/gemini-long", "google", 1_250_000, False),
         ("google_vertexai", "claude-one", "google", 3_000_000, False),
-        ("openai", "maker/thing", "openrouter", 123_456, True),
-        ("someone", "anthropic/claude-one", "anthropic", 3_000_000, True),
-        ("ollama", "gpt-one", "openai", 2_000_000, True),
+        ("", "maker/thing", "openrouter", 123_456, False),
+        ("", "anthropic/claude-one", "anthropic", 3_000_000, False),
         ("deepseek", "night", "deepseek", 1_000_000, False),
     ],
 )

@@ -32,7 +32,8 @@ repeat -- a second time only where a claim affords fewer units than those before
       if clock - spent >= cap then needed, by_holds = 0, 0 end
     else
       local room = cap - reserve - spent - held - fixed
-      if room < per_unit * most then
+      -- who asks for nothing gets it, also of an account that is overrun
+      if room < per_unit * most and (fixed > 0 or per_unit > 0) then
         if room < per_unit * least then
           needed = fixed + per_unit * least
           by_holds = spent + needed <= cap - reserve and 1 or 0

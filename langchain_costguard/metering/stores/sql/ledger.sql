@@ -94,6 +94,7 @@ BEGIN
       CONTINUE;
     END IF;
     room := n[at + 1] - n[at + 5] - spent[i] - held[i] - n[at + 2];
+    IF n[at + 2] = 0 AND n[at + 3] = 0 THEN CONTINUE; END IF; -- who asks for nothing gets it, of an overrun account, too
     IF room >= 0 AND (n[at + 3] = 0 OR granted <= room / n[at + 3]) THEN CONTINUE; END IF;
     IF room >= 0 AND n[at + 3] > 0 AND lowest <= room / n[at + 3] THEN
       granted := room / n[at + 3];

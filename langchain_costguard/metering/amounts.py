@@ -1,0 +1,51 @@
+"""What a model call can take at the most, and what an account that refuses it could still pay."""
+
+from __future__ import annotations
+
+from langchain_costguard.metering.budgets.budget import MEASURES, window_at
+from langchain_costguard.metering.budgets.ledger import Amounts, Denial
+from langchain_costguard.metering.calls import Call
+from langchain_costguard.metering.pricing.minimums import least_tokens
+
+_HOLDS_SETTLE = 1.0
+"""Seconds after which calls under way are likely to have settled."""
+
+
+def amounts(call: Call, output: int) -> tuple[Amounts, Amounts]:
+    """What a call can take at the most with so many output tokens a reply, and what each one more would take."""
+    n, upper = call.times, call.upper
+    rate, made = call.rates.output_rate(upper), output * n
+    usd = call.rates.ceiling(upper, made, cache_write=call.writes_cache, audio=call.audio)
+    fixed = (usd, upper + made, upper, made, 1, 0, 0 if call.scope.step else 1, 0)
+    return fixed, (rate * n, n, 0, n, 0, 0, 0, 0)
+
+
+def wait_of(denial: Denial, now: float) -> float | None:
+    """In how many seconds the same call may fit; None where that is not to be expected."""
+    budget = denial.account.budget
+    if denial.refusal.by_holds:
+        return _HOLDS_SETTLE
+    return window_at(budget.window, budget.tz, now)[1] - now if budget.window else None
+
+
+def affordable(call: Call, denial: Denial) -> int:
+    """Output tokens the refusing account could pay for if nothing were held."""
+    account, refusal, times = denial.account, denial.refusal, call.times
+    left = account.cap - account.reserve - refusal.spent
+    rate = call.rates.output_rate(call.upper)
+    measure = MEASURES[account.measure]
+    if measure == "usd":
+        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache, audio=call.audio)
+        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
+    if measure == "tokens":
+        return (left - call.upper) // times
+    if measure == "output_tokens":
+        return left // times
+    return call.ceiling if refusal.by_holds else -1
+
+
+def cacheable(call: Call, tokens: int) -> int:
+    """The input tokens, where the provider could have had them in its cache: it charges less for what it has there, and
+    they are as many as it keeps."""
+    rates = call.rates
+    return tokens if rates.cache_read < rates.input and tokens >= least_tokens(call.ref.name) else 0

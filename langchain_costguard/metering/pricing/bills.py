@@ -1,0 +1,76 @@
+"""What a reply says that it cost: the provider's own bill, where it sends one along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from langchain_costguard.metering.pricing.dialects import section
+from langchain_costguard.metering.pricing.reading import parts, raw_usages
+from langchain_costguard.vocabulary.money import NANO
+
+BILLING = frozenset({"openrouter", "perplexity"})
+"""Providers whose replies carry their bill; of others, and of gateways, only who is named in ``trust_cost_from``.
+
+https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai/api-reference/chat-completions-post
+"""
+
+_COST, _MODEL = "x-litellm-response-cost", "x-litellm-model-name"
+"""https://docs.litellm.ai/docs/proxy/response_headers: what LiteLLM's proxy says beside the body."""
+
+
+def told_cost(response: Any) -> int | None:
+    """The cost a reply states, in nano-USD; None where it states none, or none that can be."""
+    message, blocks = parts(response)
+    for facts in _speaking(message, blocks):
+        cost = _amount(facts.get("cost", facts.get("total_cost", facts.get("response_cost"))))
+        if cost is None:
+            cost = _amount(section(facts, "cost").get("total_cost"))
+        if cost is not None:
+            return cost + _upstream(facts, cost)
+    return next((cost for headers in _headers(blocks) if (cost := _amount(headers.get(_COST))) is not None), None)
+
+
+def told_model(response: Any) -> str | None:
+    """The model that a gateway says, beside the body, it has asked."""
+    for headers in _headers(parts(response)[1]):
+        name = headers.get(_MODEL)
+        if isinstance(name, str) and name:
+            return name
+    return None
+
+
+def _speaking(message: Any, blocks: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Whatever may hold a cost, the most particular first."""
+    for block in blocks:
+        yield from raw_usages(block)
+    yield from blocks
+    metadata = getattr(message, "usage_metadata", None)
+    if isinstance(metadata, Mapping):
+        yield metadata
+
+
+def _upstream(facts: Mapping[str, Any], cost: int) -> int:
+    """With a key of one's own OpenRouter bills its fee alone; what the provider bills to that key is on top."""
+    upstream = _amount(section(facts, "cost_details").get("upstream_inference_cost")) or 0
+    own_key = facts.get("is_byok")
+    return upstream if own_key is True or (own_key is None and upstream > cost) else 0
+
+
+def _headers(blocks: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for block in blocks:
+        headers = section(block, "headers")
+        if headers:
+            yield {str(key).lower(): value for key, value in headers.items()}
+
+
+def _amount(value: object) -> int | None:
+    """USD as a provider writes it, in nano-USD; a float is read by the digits it shows."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value)) * NANO
+        return int(amount.to_integral_value()) if amount.is_finite() and amount >= 0 else None
+    except (InvalidOperation, OverflowError):
+        return None
