@@ -6,6 +6,7 @@ Prices are those of the public table at the time of writing, given to the guard 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -69,11 +70,11 @@ def test_a_budget_holds_against_a_server_that_counts_nothing() -> None:
     guard, made = CostGuard(Budget(per="session", usd="0.001"), prices=PRICES), 0
     with FakeProvider(Reply("four little words here", usage=ZERO)) as provider:
         model = provider.openai(max_tokens=10)
-        with pytest.raises(BudgetExceededError):
-            for _ in range(30):
+        while guard.report().total.refused == 0 and made < 30:
+            with contextlib.suppress(BudgetExceededError):
                 model.invoke("hello there", {"callbacks": [guard]})
-                made += 1
-    assert 0 < made < 12
+            made += 1
+    assert 1 < made < 12
 
 
 @pytest.mark.parametrize("road", ROADS)
@@ -141,7 +142,8 @@ def test_searches_that_anthropic_runs_are_charged_unless_they_failed(
 
 def test_what_anthropic_counts_itself_wins_over_its_blocks(call: Caller) -> None:
     usage = {"input_tokens": 10, "output_tokens": 4, "server_tool_use": {"web_search_requests": 0}}
-    guard, recorder = table(sinks=[recorder := Recorder()]), recorder
+    recorder = Recorder()
+    guard = table(sinks=[recorder])
     with FakeProvider(Reply("hi", items=GOOD, usage=usage)) as provider:
         call(provider.anthropic(max_tokens=50), "hello", {"callbacks": [guard]})
     assert recorder.of(CallSettled)[0].usage.web_searches == 0

@@ -35,6 +35,7 @@ FRONT = [
     "UnpricedModelError",
     "UntaggedError",
     "Usage",
+    "refusal_response",
 ]
 
 ROOT = Path(__file__).parents[1]

@@ -52,7 +52,9 @@ def test_a_generator_taken_up_in_another_context_each_time_spends_for_its_own_us
 
 
 @pytest.mark.parametrize("close", [False, True])
-def test_an_async_generator_moved_from_task_to_task_spends_for_its_own_user(close: bool, provider: FakeProvider) -> None:
+def test_an_async_generator_moved_from_task_to_task_spends_for_its_own_user(
+    close: bool, provider: FakeProvider
+) -> None:
     guard = CostGuard(Budget(per="user", usd="5"), prices=PRICES)
     model = provider.openai()
 

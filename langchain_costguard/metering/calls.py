@@ -85,6 +85,7 @@ class Call:
             self.asks is NOTHING
             and not self.audio
             and self.inside is None
+            and self.around is None
             and self.batch is None
             and (stream is None or not stream.repeats)
         )

@@ -22,7 +22,7 @@ from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.metering.pricing.prices import PriceBook
-from langchain_costguard.metering.reckoning import NOTHING, Reckoning, with_others
+from langchain_costguard.metering.reckoning import NOTHING, Reckoning, guess, with_others
 from langchain_costguard.metering.refusals import over_budget, store_down
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.voice import Voice
@@ -33,8 +33,6 @@ from langchain_costguard.vocabulary.usage import Usage
 if TYPE_CHECKING:
     from langchain_costguard.vocabulary.errors import BudgetExceededError, StoreUnavailableError
 
-UNKNOWN_OUTPUT = 32_768
-"""Output tokens assumed at most, where neither the request nor the model's profile states a maximum."""
 EXTENSION = 256
 """Output tokens a stream asks for when its hold is used up."""
 _LOOK_AGAIN = 8
@@ -255,7 +253,8 @@ class Meter:
 
         With ``output`` (tokens seen): at the input estimate and that much output. With None: at the whole hold.
         """
-        usage, charge = self._guess(call, output)
+        self.exactly(call)
+        usage, charge = guess(call, output)
         self._pay(call, usage, charge, 0, estimated=True)
         if call.rates.estimated:
             self._voice.unpriced(call.scope, call.ref, call.rates.source, self.book)
@@ -300,22 +299,14 @@ class Meter:
                 call.charged = (call.held, 0, 0, 0, 0, 1, 0, 0)
             else:
                 seen = self.seen(call, call.stream) if call.stream else None
-                usage, charge = self._guess(call, seen)
+                self.exactly(call)
+                usage, charge = guess(call, seen)
                 call.charged = self._pay(call, usage, charge, 0, estimated=True)
 
     def _expired(self, call: Call) -> None:
         self.exactly(call)
         if call.state == OPEN and self._voice.sinks:
             self._voice.emit(events.HoldExpired(self.clock(), call.scope, call.run_id, call.name, call.held))
-
-    def _guess(self, call: Call, output: int | None) -> tuple[Usage, int]:
-        self.exactly(call)
-        if output is not None:
-            usage = Usage(input_tokens=call.tokens, output_tokens=output)
-            return usage, call.rates.charge(usage)
-        held = call.ceiling * call.times if call.hold is not None and call.hold.limits else 0
-        usage = Usage(input_tokens=call.upper, output_tokens=held)
-        return usage, max(call.held, call.rates.charge(usage))
 
     def _pay(
         self,

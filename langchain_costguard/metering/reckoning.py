@@ -159,3 +159,13 @@ def with_others(call: Call, usage: Usage, book: PriceBook) -> tuple[Usage, int]:
         cost += book.quote(ref, call.started, used.tier, used.geo).charge(used)
         usage = usage.plus(used)
     return usage, cost
+
+
+def guess(call: Call, output: int | None) -> tuple[Usage, int]:
+    """Usage and charge of a reply that says nothing: so much output, as it was seen, or (None) all that was held."""
+    if output is not None:
+        usage = Usage(input_tokens=call.tokens, output_tokens=output)
+        return usage, call.rates.charge(usage)
+    held = call.ceiling * call.times if call.hold is not None and call.hold.limits else 0
+    usage = Usage(input_tokens=call.upper, output_tokens=held)
+    return usage, max(call.held, call.rates.charge(usage))
