@@ -133,11 +133,13 @@ class Admission:
         ):
             call = self._quick.start(run_id, parent, metadata, tags, params, prompt, client)
         if call is not None:
-            call.around = around
+            if around is not None:
+                call.odd, call.around = True, around
             books.enter(call)
         else:
             call = self.prepare(run_id, parent, metadata, tags, params, prompt, client)
             call.strict, call.around, call.text = strict, around, isinstance(prompt, str)
+            call.odd = call.odd or around is not None or batch > 1
             if batch > 1:
                 books.batch(call, params, batch)
             if strict:

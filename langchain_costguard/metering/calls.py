@@ -31,6 +31,7 @@ class Call:
         coarse: the prompt and the tools, where ``upper`` is but a bound by their length, and ``tokens`` not known.
         terms: those of its model, where it was let in the short way.
         alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
+        odd: something about the call asks for a closer look at its reply.
         asks: what the request asks for that decides its price.
         audio: its input holds audio, which has a price of its own; ``words`` are the tokens of the rest.
         url: where the client sends to, as far as it says.
@@ -43,8 +44,8 @@ class Call:
     # fmt: off
     __slots__ = (
         "allowed", "alone", "arguments", "around", "asked", "asks", "audio", "batch", "ceiling", "charged", "coarse",
-        "held", "hold", "inside", "kind", "name", "parent", "rates", "ref", "run_id", "scope", "started", "state",
-        "step_id", "stream", "strict", "task", "terms", "text", "times", "tokens", "upper", "url", "words",
+        "held", "hold", "inside", "kind", "name", "odd", "parent", "rates", "ref", "run_id", "scope", "started",
+        "state", "step_id", "stream", "strict", "task", "terms", "text", "times", "tokens", "upper", "url", "words",
         "writes_cache",
     )
     # fmt: on
@@ -70,6 +71,7 @@ class Call:
         self.times = 1
         self.coarse: tuple[Any, Any] | None = None
         self.terms: Terms | None = None
+        self.odd = False
         self.asks: Asks = NOTHING
         self.audio = False
         self.url: str | None = None
@@ -77,18 +79,6 @@ class Call:
         self.inside: list[Usage] | None = None
         self.text = False
         self.batch: Batch | None = None
-
-    def is_plain(self) -> bool:
-        """Whether nothing about the request asks for a closer look at its reply."""
-        stream = self.stream
-        return (
-            self.asks is NOTHING
-            and not self.audio
-            and self.inside is None
-            and self.around is None
-            and self.batch is None
-            and (stream is None or not stream.repeats)
-        )
 
     ref: ModelRef
     rates: Rates

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.meter import Meter
-from langchain_costguard.metering.pricing.asks import asks
+from langchain_costguard.metering.pricing.asks import NOTHING, asks
 from langchain_costguard.metering.pricing.blocks import audio_tokens
 from langchain_costguard.metering.pricing.cache_writes import may_write_cache
 from langchain_costguard.metering.terms import Terms
@@ -55,6 +55,7 @@ def measure(
     if call.rates.input_audio != call.rates.input and not isinstance(prompt, str):
         heard = audio_tokens(prompt)
         call.audio, call.words = heard > 0, max(0, call.tokens - heard)
+    call.odd = call.asks is not NOTHING or call.audio
 
 
 def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:

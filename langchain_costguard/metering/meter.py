@@ -238,7 +238,7 @@ class Meter:
     def hand_over(self, call: Call) -> None:
         """A model calls another one, whose call is paid: nothing is held for this one, which can yet be settled."""
         if call.inside is None:
-            call.inside, now = [], self.clock()
+            call.odd, call.inside, now = True, [], self.clock()
             if call.hold is not None:
                 self._release(call, NONE, now)
                 answer = self.ledger.reserve(call.scope, call.step_id, NONE, now=now)

@@ -129,7 +129,8 @@ class Settlement:
         paid = _paid.get()
         if paid is not None and not is_cache_hit(response):
             paid.append(call.name)
-        plain = plain_usage(response) if call.is_plain() else None
+        stream = call.stream
+        plain = None if call.odd or (stream is not None and stream.repeats) else plain_usage(response)
         if plain is not None:
             given, made, reported = plain
             if not self._quick.end(call, given, made, reported):

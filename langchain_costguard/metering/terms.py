@@ -50,7 +50,9 @@ class Terms:
         "per_call", "per_char", "per_message", "per_unit", "rates", "ref", "request", "since", "until", "url", "usual",
     )  # fmt: skip
 
-    def __init__(self, ref: ModelRef, client: Any, facts: Mapping[str, Any], url: str | None) -> None:
+    def __init__(
+        self, ref: ModelRef, client: Any = None, facts: Mapping[str, Any] = _NOTHING, url: str | None = None
+    ) -> None:
         self.ref = ref
         self.client = client  # kept, so that its id stays its own
         self.facts = facts

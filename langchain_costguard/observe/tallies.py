@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langchain_costguard.observe.rows import Rows
-from langchain_costguard.observe.times import Sample, Times
+from langchain_costguard.observe.times import Times
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ class Tallies(Rows[Scope]):
         super().__init__()
         self._marks: Rows[Scope] = Rows()
         self._times = Times()
+        self.timed = self._times.note
+        """Note how long a call took, and until its first token."""
         self._acts: Acts | None = None
 
     def act(self, event: Steered) -> None:
@@ -42,10 +44,6 @@ class Tallies(Rows[Scope]):
     def billed(self, scope: Scope, priced: int) -> None:
         """Count a call charged at its provider's own bill; ours would be ``priced`` (nano-USD) above that."""
         self._marks.count(scope, (0, 0, 1, priced))
-
-    def timed(self, scope: Scope, seconds: float, first: float | None) -> None:
-        """Note how long a call took, and until its first token."""
-        self._times.note(scope, Sample(seconds, first))
 
     def report(self) -> Report:
         """A copy of the rows as they stand."""

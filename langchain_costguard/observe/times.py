@@ -22,28 +22,34 @@ class Sample(NamedTuple):
     first: float | None
 
 
+_Key = tuple[tuple[str, ...], str]
+
+
 class Times:
     """The latest calls of each scope, whatever their trace."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._latest: dict[tuple[str, ...], deque[Sample]] = {}
+        self._latest: dict[_Key, deque[tuple[float, float | None]]] = {}
 
-    def note(self, scope: Scope, sample: Sample) -> None:
+    def note(self, scope: Scope, seconds: float, first: float | None) -> None:
         """Note a call."""
-        key = (*scope[:6], scope[7])
-        samples = self._latest.get(key)
+        samples = self._latest.get((scope[:6], scope[7]))
         if samples is None:
-            with self._lock:
-                if len(self._latest) >= _SCOPES:
-                    del self._latest[next(iter(self._latest))]
-                samples = self._latest.setdefault(key, deque(maxlen=_LATEST))
-        samples.append(sample)
+            samples = self._begun((scope[:6], scope[7]))
+        samples.append((seconds, first))
+
+    def _begun(self, key: _Key) -> deque[tuple[float, float | None]]:
+        with self._lock:
+            if len(self._latest) >= _SCOPES:
+                del self._latest[next(iter(self._latest))]
+            return self._latest.setdefault(key, deque(maxlen=_LATEST))
 
     def rows(self) -> list[tuple[Scope, list[Sample]]]:
         """What was noted, by scope without trace."""
         with self._lock:
-            return [(Scope._make((*key[:6], "", key[6])), list(found)) for key, found in self._latest.items()]
+            latest = list(self._latest.items())
+        return [(Scope._make((*key[0], "", key[1])), [Sample(*each) for each in found]) for key, found in latest]
 
 
 class Latency(NamedTuple):

@@ -66,6 +66,11 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
                 return None
         elif "usage" in facts:
             raw = facts["usage"]
+            if raw.get("cache_creation_input_tokens") or raw.get("cache_read_input_tokens"):
+                return None
+            details = raw.get("cache_creation")
+            if details and any(details.values()):
+                return None
             if not raw.keys() <= _ANTHROPIC or _EXTRAS({**facts, **raw}) not in _NO_EXTRAS:
                 return None
         model = facts.get("model_name")
