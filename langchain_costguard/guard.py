@@ -28,7 +28,7 @@ from langchain_costguard.metering.pricing.sellers import hosts
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
-from langchain_costguard.metering.settings import Settings, warn_of_loss
+from langchain_costguard.metering.settings import Settings, failing_over, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
@@ -136,7 +136,7 @@ class CostGuard(Callbacks):
         voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
         waits_by = time.monotonic if clock is time.time else clock
-        self.store = _failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
+        self.store = failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -362,14 +362,6 @@ class CostGuard(Callbacks):
     def say_once(self, text: str, error: BaseException | None = None) -> None:
         """Warn in the log of something in the user's set-up, once."""
         self.voice.say_once(text, error)
-
-
-def _failing_over(
-    store: Store, policy: Literal["refuse", "local"], voice: Voice, spool: Any, clock: Callable[[], float]
-) -> Store:
-    from langchain_costguard.metering.stores.failover import FailoverStore
-
-    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)
 
 
 _OF_A_MANAGER = frozenset(("parent_run_id", "handlers", "inheritable_handlers", "add_handler", "copy"))
