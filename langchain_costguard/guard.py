@@ -28,7 +28,7 @@ from langchain_costguard.metering.pricing.sellers import hosts
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks, OfAManager
 from langchain_costguard.metering.seams.waiting import Waiting
-from langchain_costguard.metering.settings import Settings, warn_of_loss
+from langchain_costguard.metering.settings import Settings, failing_over, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
@@ -138,7 +138,7 @@ class CostGuard(Callbacks):
         voice = Voice([*sinks, *trial.sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not trial.budgets else MemoryStore()  # a drill books nothing
         waits_by = time.monotonic if clock is time.time else clock
-        self.store = _failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
+        self.store = failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)

@@ -135,3 +135,10 @@ def _check_tags(require: Any) -> None:
     for name in require:
         if name not in TAGS:
             raise ValueError(f"require: {name!r} is not one of {', '.join(TAGS)}")
+
+
+def failing_over(store: Store, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any) -> Store:
+    """The store, watched for outages."""
+    from langchain_costguard.metering.stores.failover import FailoverStore
+
+    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)

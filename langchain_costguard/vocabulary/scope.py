@@ -134,7 +134,8 @@ def checked(tags: Mapping[str, object]) -> dict[str, str]:
     """
     for name, value in tags.items():
         if name not in TAGS and name != "trace":
-            raise ValueError(f"scope: {name!r} is not one of {', '.join(TAGS)}, trace{hint(name, TAGS)}")
+            known = (*TAGS, "trace")
+            raise ValueError(f"scope: {name!r} is not one of {', '.join(known)}{hint(name, known)}")
         if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
             raise ValueError(f"scope: {name}={value!r} must be a non-empty text")
     return {name: str(value) for name, value in tags.items()}

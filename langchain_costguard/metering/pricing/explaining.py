@@ -30,13 +30,21 @@ def explain(book: PriceBook, name: str, at: float, tier: str | None = None) -> l
         rows.append(("web search", f"${usd(rates.web_search, 10**9)} each"))
     if rates.request:
         rows.append(("request", f"${usd(rates.request, 10**9)} each"))
+    if rates.file_search:
+        rows.append(("file search", f"${usd(rates.file_search, 10**9)} each"))
+    if rates.container:
+        rows.append(("code container", f"${usd(rates.container, 10**9)} each"))
     rows += [("source", rates.source), ("estimated", "yes" if rates.estimated else "no")]
+    if rates.estimated and (near := book.near(ref)):
+        rows.append(("did you mean", ", ".join(near)))
     return rows
 
 
 def parse(name: str) -> ModelRef:
     """A model as a person writes it: ``gpt-4o``, ``openai:gpt-4o``; a slash belongs to the model's own name."""
     provider, mark, model = name.strip().partition(":")
+    if provider == "ft":  # one of OpenAI's that was fine-tuned
+        return ModelRef("openai", name.strip())
     if mark and model and "/" not in provider and "." not in provider and " " not in provider:
         return ModelRef(provider, model)
     return ModelRef("", name.strip())

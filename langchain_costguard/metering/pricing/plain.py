@@ -56,6 +56,10 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             return None
         raw = facts.get("token_usage")
         if raw:
+            if raw.get("prompt_tokens") != given or raw.get("completion_tokens") != made:
+                return None
+            if raw.get("total_tokens") != given + made:
+                return None
             if not raw.keys() <= _OPENAI or "usage" in facts:
                 return None
             details = raw.get("prompt_tokens_details")
@@ -66,6 +70,8 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
                 return None
         elif "usage" in facts:
             raw = facts["usage"]
+            if raw.get("input_tokens") != given or raw.get("output_tokens") != made:
+                return None
             if raw.get("cache_creation_input_tokens") or raw.get("cache_read_input_tokens"):
                 return None
             details = raw.get("cache_creation")
