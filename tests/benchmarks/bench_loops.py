@@ -180,10 +180,8 @@ def second_flag(run: Run) -> bool:
     for turn in run.turns:
         messages: list[BaseMessage] = [HumanMessage("go")]
         for i, step in enumerate(turn):
-            call = {"name": step.name, "args": {"text": step.arguments}, "id": str(i), "type": "tool_call"}
+            call = {"name": step.name, "args": step.arguments, "id": str(i), "type": "tool_call"}
             messages += [AIMessage("", tool_calls=[call]), ToolMessage(step.result or "", tool_call_id=str(i))]
-            if isinstance(step.arguments, dict):
-                call["args"] = step.arguments
             if DETECTOR.check(recent(messages, DETECTOR.window)) is None:
                 continue
             if nudges(messages):

@@ -86,7 +86,7 @@ def same(one: Any, other: Any) -> bool:
     return True
 
 
-def alike(one: Any, other: Any, least: float) -> bool:
+def reworded(one: Any, other: Any, least: float) -> bool:
     """Whether these arguments ask the same in other words: queries that share two words, and ``least`` of the
     shorter one's.
 
@@ -94,10 +94,10 @@ def alike(one: Any, other: Any, least: float) -> bool:
     list is another thing.
     """
     if not (isinstance(one, dict) and isinstance(other, dict)):
-        return _reworded(one, other, least)
+        return _put_otherwise(one, other, least)
     if one.keys() != other.keys():
         return False
-    return all(equal(value, other[key]) or _reworded(value, other[key], least) for key, value in one.items())
+    return all(equal(value, other[key]) or _put_otherwise(value, other[key], least) for key, value in one.items())
 
 
 def is_query(arguments: Any, depth: int = 3) -> bool:
@@ -141,7 +141,7 @@ def equal(one: Any, other: Any) -> bool:
     return a is not None and b is not None and a.folded == b.folded
 
 
-def _reworded(one: Any, other: Any, least: float) -> bool:
+def _put_otherwise(one: Any, other: Any, least: float) -> bool:
     if not (isinstance(one, str) and isinstance(other, str)) or max(len(one), len(other)) > LONGEST_QUERY:
         return False
     a, b = _query(one), _query(other)

@@ -28,7 +28,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal
 
-from langchain_costguard.steering.policies.likeness import alike, is_query, news, parsed, same, spoken, words
+from langchain_costguard.steering.policies.likeness import is_query, news, parsed, reworded, same, spoken, words
 from langchain_costguard.steering.policies.purpose import (
     is_barren,
     is_code,
@@ -144,6 +144,8 @@ class LoopDetector:
             return None
         if failures := self._failures(seen):
             return failures
+        if self._is_news(seen[-1], seen[:-1]):
+            return None
         did: list[_Did] = []
         for i, step in enumerate(seen):
             did.append(self._did(step, seen[:i], did))
@@ -171,12 +173,18 @@ class LoopDetector:
             return None
         return Loop("cycle", alone[-1].name, len(alone), f"{len(alone)} calls in a row only handed on or took notes")
 
+    def _is_news(self, step: Step, before: Sequence[Step]) -> bool:
+        """Whether the call needs no look at what the others did: most are news, and this is asked after each."""
+        return not any(_is_call(step, other) for other in before) and self._did(step, before, ()) is _Did.NEWS
+
     def _did(self, step: Step, before: Sequence[Step], did: Sequence[_Did]) -> _Did:
         earlier = [other for other in before if other.name == step.name]
         if not earlier:
             return _Did.NEWS
         calls = [i for i, other in enumerate(before) if _is_call(step, other)]
-        alike = [other for other in earlier if not calls and self._is_reworded(step, other)]
+        code = is_code(step.arguments)
+        in_words = not calls and (step.result is None or not code)
+        alike = [o for o in earlier if reworded(step.arguments, o.arguments, self.likeness)] if in_words else []
         if step.result is None:
             return _Did.AGAIN if calls or alike else _Did.DULL
         if calls:
@@ -190,7 +198,7 @@ class LoopDetector:
             return _Did.AGAIN
         if own > self.news:
             return _Did.NEWS
-        if barren and words(step.result) and is_code(step.arguments):
+        if code and barren and words(step.result):
             return _Did.DULL if any(_answered(step, other) for other in earlier) else _Did.SILENT
         return _Did.SILENT if acknowledged else _Did.DULL
 
@@ -204,10 +212,6 @@ class LoopDetector:
         if any(_is_work(step, other, what) for other, what in zip(before[last:], did[last:], strict=True)):
             return _Did.DULL if is_barren(result) and words(result) else _Did.CHECKED
         return _Did.AGAIN if words(result) else _Did.SILENT
-
-    def _is_reworded(self, step: Step, other: Step) -> bool:
-        in_words = step.result is None or not is_code(step.arguments)
-        return in_words and alike(step.arguments, other.arguments, self.likeness)
 
     def _failures(self, seen: Sequence[Step]) -> Loop | None:
         """The last calls were of one tool and failed alike but for numbers (request ids), whatever their arguments."""

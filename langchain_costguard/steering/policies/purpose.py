@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -43,12 +44,24 @@ _BRIEF = 16
 _PAUSE = re.compile(r"(?<![A-Za-z])(?:sleep|wait|pause|delay)(?![a-z])", re.IGNORECASE)
 
 
-def is_code(arguments: Any) -> bool:
+def is_code(arguments: Any, depth: int = 3) -> bool:
     """Whether any of the arguments is a query or a command in a language of its own: what is edited until it works."""
-    if isinstance(arguments, Mapping):
-        fields = islice(arguments.items(), MOST_FIELDS)
-        return any(isinstance(value, str) and (_is_code_field(key) or is_code(value)) for key, value in fields)
-    return isinstance(arguments, str) and _CODE.search(arguments[:SAMPLE]) is not None
+    if isinstance(arguments, str):
+        return _is_code_text(arguments[:SAMPLE])
+    if depth == 0 or not isinstance(arguments, (Mapping, list, tuple)):
+        return False
+    if not isinstance(arguments, Mapping):
+        return any(is_code(value, depth - 1) for value in arguments[:MOST_FIELDS])
+    return any(
+        (isinstance(value, str) and _is_code_field(key)) or is_code(value, depth - 1)
+        for key, value in islice(arguments.items(), MOST_FIELDS)
+    )
+
+
+# An agent's steps are looked at again after each of its calls.
+@lru_cache(maxsize=512)
+def _is_code_text(text: str) -> bool:
+    return _CODE.search(text) is not None
 
 
 def is_barren(text: str) -> bool:
