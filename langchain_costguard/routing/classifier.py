@@ -19,7 +19,7 @@ from langchain_costguard.routing.files import saved
 from langchain_costguard.routing.linear import Linear
 from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, RouteRequest
-from langchain_costguard.routing.training import Table, check, crossfit, fit, vectors_of
+from langchain_costguard.routing.training import Table, check, fit, vectors_of, worth
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -137,7 +137,8 @@ class ClassifierRouter:
         """Learn from records, and calibrate to 95 % of the strong model's quality.
 
         ``weak`` and ``strong`` name models of the records: where there are two, the cheaper one by the costs on record
-        is the weak one, or without costs the one that is good less often. ``embeddings`` add what a prompt means.
+        is the weak one, or without costs the one that is good less often. ``embeddings`` add what a prompt means, where
+        that is found to be worth it on records not trained on, by more than a standard error; else they are left out.
 
         Raises:
             ValueError: there are too few records, they do not name the two models, or their qualities never differ.
@@ -151,8 +152,8 @@ class ClassifierRouter:
         if min(gains) == max(gains):
             raise ValueError(f"quality: {names[1]} is {gains[0]:+g} better in every record; there is nothing to learn")
         prompts = [record.prompt for record in kept]
-        table = Table.of(kept, vectors_of(prompts, embeddings))
-        points = _curve(crossfit(table, [gains], seed=seed)[0], kept, names)
+        table, scores = worth(Table.of(kept, vectors_of(prompts, embeddings)), [gains], seed=seed)
+        points = _curve(scores[0], kept, names)
         facts = {
             "records": len(kept),
             "left out": len(records) - len(kept),
@@ -168,7 +169,7 @@ class ClassifierRouter:
             point=chosen(points, target_quality=0.95),
             facts=facts,
             known=_known(prompts),
-            embeddings=embeddings,
+            embeddings=embeddings if len(table.vectors) else None,
         )
 
     def save(self, path: str | Path) -> None:

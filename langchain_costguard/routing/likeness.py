@@ -2,8 +2,9 @@
 
 Distance counts less in directions in which the utterances of one route differ among themselves (the pooled covariance
 of all routes, shrunk towards the identity), for that is what does not matter to them. How far is too far is learnt by
-leaving each utterance out in turn, in closed form, and asking how near the others would have found it: each route's
-threshold is its own mean, drawn towards that of all routes, less what lets through all but ``reject`` of the
+leaving each utterance out in turn, in closed form, and its nearest sibling with it, and asking how near the others
+would have found it: people write down alike utterances side by side, and a prompt to come has no such twin. Each
+route's threshold is its own mean, drawn towards that of all routes, less what lets through all but ``reject`` of the
 utterances. No utterance out of scope is needed.
 """
 
@@ -29,6 +30,9 @@ _LEAD = 0.2
 
 _PULL = 30
 """A route's own mean weighs as much as that of all routes when it has so many utterances."""
+
+_TWINS = 4
+"""Utterances of a route from which on one can be left out together with the one most like it."""
 
 _ROUNDING = 1e-4
 """The share of a score that may be lost by computing in single precision."""
@@ -103,9 +107,30 @@ def _left_out(index: Mapping[str, Any], rows: Array, means: Array, of: Any, shar
     grown = 1 / np.maximum(0.05, 1 - taken * own)
     inner = (own[:, None] + distances - apart[of]) / 2
     others = distances + (taken * grown)[:, None] * inner**2
-    # The mean of one more utterance is a little nearer to a new one: (k + 1) / k instead of k / (k - 1).
-    others[every, of] = own * grown * (count / (count - 1)) ** 2 * (count**2 - 1) / count**2
+    others[every, of] = grown * _without_twins(index, rows, means, of)
     return scores(others, of)
+
+
+def _without_twins(index: Mapping[str, Any], rows: Array, means: Array, of: Any) -> Array:
+    """Each utterance's squared distance to its route's mean without it and, of four or more, its nearest sibling.
+
+    A mean of so few is further from a new utterance than that of all will be: the squared distances are as 1 + 1 / k.
+    """
+    import numpy as np
+
+    found = np.empty(len(rows))
+    for route, mean in enumerate(means):
+        at = np.flatnonzero(of == route)
+        count, own = len(at), rows[at]
+        gone, less = own, 1
+        if count >= _TWINS:
+            alike = own @ own.T
+            np.fill_diagonal(alike, -2)
+            gone, less = own + own[alike.argmax(axis=1)], 2
+        apart = own - (count * mean - gone) / (count - less)
+        squared = (apart**2).sum(axis=1) / index["floor"] - ((apart @ index["damped"].T) ** 2).sum(axis=1)
+        found[at] = squared * (1 + 1 / count) / (1 + 1 / (count - less))
+    return found
 
 
 def squares(index: Mapping[str, Any], rows: Array) -> Array:

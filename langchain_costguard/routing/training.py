@@ -87,6 +87,24 @@ def fit(table: Table, targets: Sequence[Sequence[float]]) -> list[Linear]:
     return made
 
 
+def worth(table: Table, targets: Sequence[Sequence[float]], *, seed: int = 0) -> tuple[Table, list[list[float]]]:
+    """The table without its embeddings, unless with them the error on rows not trained on is less by more than chance
+    (its standard error); and what was predicted so. The simpler of two models that do not differ is the better one."""
+    plain = Table(table.looks)
+    without = crossfit(plain, targets, seed=seed)
+    if not len(table.vectors):
+        return plain, without
+    given = crossfit(table, targets, seed=seed)
+    saved = [
+        (one - wanted) ** 2 - (other - wanted) ** 2
+        for alone, both, target in zip(without, given, targets, strict=True)
+        for one, other, wanted in zip(alone, both, target, strict=True)
+    ]
+    mean = sum(saved) / len(saved)
+    error = math.sqrt(sum((value - mean) ** 2 for value in saved) / len(saved) / len(table.looks))
+    return (table, given) if mean > error else (plain, without)
+
+
 def _linear(w: Floats, bias: float, mean: Sequence[float], spread: Sequence[float]) -> Linear:
     np = _numpy()
     step = float(np.abs(w[:BUCKETS]).max()) / 32767 or 1e-9

@@ -11,6 +11,7 @@ looking at the dev part: its figures flatter them a little, and those of the oth
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import statistics
@@ -193,6 +194,27 @@ def _vetoes(rows: Any) -> list[Row]:
     return found
 
 
+# Look-alikes --------------------------------------------------------------------------------------------------------
+
+
+def lookalikes(part: str) -> list[Row]:
+    """Pairs that look alike, most of which mean the opposite: one is stored, the other asked, at two thresholds."""
+    lines = (DATA / "cache_polarity_pairs" / f"{part}.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    folder = DATA / "cache_polarity_pairs"
+    one, other = (np.load(folder / f"{part}.text_{side}.f16.npy").astype(np.float32) for side in "ab")
+    found = []
+    for threshold, wanted in ((0.92, "0 (<= 1 of 40)"), (THRESHOLD, "-")):
+        hits = {True: 0, False: 0}
+        for row, stored, vector in zip(rows, one, other, strict=True):
+            cache = filled(SemanticCache(Given(), threshold=threshold), [row["a"]], [stored], ["it"])
+            hits[row["same"]] += cache.look(asked(row["b"]), vector, now=NOW).entry is not None
+        same = sum(row["same"] for row in rows)
+        found.append((f"look-alikes at {threshold}: wrong hits of {len(rows) - same}", f"{hits[False]}", "", wanted))
+        found.append((f"  right hits of {same}", f"{hits[True]}", "", "-"))
+    return found
+
+
 # Intents ------------------------------------------------------------------------------------------------------------
 
 
@@ -315,6 +337,7 @@ def main() -> int:
     for measure, file in (
         (sentences, f"cache_gptcache_mock.{part}.origin"),
         (pairs, f"cache_qqp_pairs.{part}.text_a"),
+        (lookalikes, f"../cache_polarity_pairs/{part}.text_a"),
         (intents, f"intent_banking77.{part}.text"),
     ):
         if os.environ.get("COSTGUARD_DATA") and (DATA / "embeddings" / f"{file}.f16.npy").is_file():

@@ -70,8 +70,17 @@ def pairs(part: str) -> tuple[list[Pair], Given]:
     vectors: dict[str, Any] = {}
     for side in ("text_a", "text_b"):
         found = np.load(folder / f"cache_qqp_pairs.{part}.{side}.f16.npy").astype(np.float32)
-        vectors |= {row[side]: vector for row, vector in zip(rows, found, strict=True)}
-    return [(row["text_a"], row["text_b"], bool(row["label"]), row["cluster"]) for row in rows], Given(vectors)
+        vectors |= {as_sent(row[side]): vector for row, vector in zip(rows, found, strict=True)}
+    labelled = [
+        (as_sent(row["text_a"]), as_sent(row["text_b"]), bool(row["label"]), row["cluster"])
+        for row in rows
+    ]  # fmt: skip
+    return [pair for pair in labelled if pair[0] and pair[1]], Given(vectors)
+
+
+def as_sent(text: str | None) -> str:
+    """A text as it arrives at the provider and comes back: clients trim it, and send none that is empty."""
+    return " ".join((text or "").split())
 
 
 def questions(labelled: Sequence[Pair]) -> list[list[str]]:
@@ -122,8 +131,12 @@ async def replay(
     if fit is not None:
         semantic.use(fit)
 
+    texts = list(group_of)
+    places = {text: place for place, text in enumerate(texts)}
+
     def answer(request: Request) -> Reply:
-        return Reply(_last(request))
+        """Which question it was: a text would come back trimmed, or cut at ``max_tokens``."""
+        return Reply(f"{places[as_sent(_last(request))]}")
 
     caching = PrefixCache(answer, clock=clock)
     with FakeProvider(caching) as provider:
@@ -135,7 +148,7 @@ async def replay(
         for text, after in zip(asked, times, strict=True):
             clock.advance(max(0.0, after - (clock() - 1_735_689_600.0)))
             reply = await model.ainvoke([SystemMessage(INSTRUCTIONS), HumanMessage(text)])
-            answered = str(reply.text)
+            answered = texts[int(reply.text)]
             if group_of[answered] != group_of[text]:
                 wrong["labelled" if frozenset((answered, text)) in apart else "unlabelled"] += 1
         hits = Counter(event.kind for event in recorder.events if isinstance(event, Recalled))

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage  # noqa: E402
 
-from langchain_costguard.steering.policies.loops import LoopDetector, Step, recent  # noqa: E402
+from langchain_costguard.steering.policies.loops import NUDGE, LoopDetector, Step, nudges, recent  # noqa: E402
 
 DATA = Path(os.environ.get("COSTGUARD_DATA", ""))
 DETECTOR = LoopDetector()
@@ -138,6 +138,13 @@ def mast(part: str) -> Iterator[Run]:
             yield Run(any(row["labels"].get(label) for label in ("Step repetition", "Trajectory restart")), [steps])
 
 
+def intercode(part: str) -> Iterator[Run]:
+    """Queries and commands that are mended. A flag at the last step of a solved run came too late to do harm."""
+    for row in rows("agents_intercode", part):
+        steps = [Step("execute", {"command": step["action"]}, str(step["obs"])) for step in row["steps"]]
+        yield Run(not row["success"], [steps[:-1] if row["success"] else steps])
+
+
 # The rules --------------------------------------------------------------------------------------------------------
 
 Rule = Callable[[Sequence[Step]], bool]
@@ -168,11 +175,27 @@ def first_flag(run: Run, rule: Rule) -> int | None:
     return None
 
 
+def second_flag(run: Run) -> bool:
+    """Whether a run that goes on as before after its nudge would be ended: each turn is told again, with the nudge."""
+    for turn in run.turns:
+        messages: list[BaseMessage] = [HumanMessage("go")]
+        for i, step in enumerate(turn):
+            call = {"name": step.name, "args": step.arguments, "id": str(i), "type": "tool_call"}
+            messages += [AIMessage("", tool_calls=[call]), ToolMessage(step.result or "", tool_call_id=str(i))]
+            if DETECTOR.check(recent(messages, DETECTOR.window)) is None:
+                continue
+            if nudges(messages):
+                return True
+            messages.append(HumanMessage(NUDGE, additional_kwargs={"costguard": "loop"}))
+    return False
+
+
 SETS: dict[str, tuple[Callable[[str], Iterator[Run]], str, str]] = {
     "reflexion_hotpot": (hotpot, "halted / correct", ">= 72 / <= 1"),
-    "toolbench_gpt35": (toolbench, "no answer / answered", ">= 72 / <= 3"),
-    "sweagent_gpt4": (sweagent, "unresolved / resolved", ">= 12 / <= 3"),
-    "tau_airline": (airline, "no reward / reward", "      / <= 1"),
+    "toolbench_gpt35": (toolbench, "no answer / answered", ">= 70 / <= 2.5"),
+    "sweagent_gpt4": (sweagent, "unresolved / resolved", ">= 10 / <= 1.5"),
+    "tau_airline": (airline, "no reward / reward", "      / 0"),
+    "intercode": (intercode, "unsolved / solved", ">= 60 / <= 2.5"),
     "mast (HyperAgent)": (mast, "labelled / not labelled", ">= 85 / <= 12"),
 }
 RULES: dict[str, Rule] = {
@@ -265,6 +288,9 @@ def main() -> int:
         table, money = figures(part)
         print(f"Runs flagged, percent ({part} part); {DETECTOR}\n")
         show([("data set", "flagged of", "runs", *RULES, "detector, halves", "target"), *table])
+        ended = [(run.stuck, second_flag(run)) for run in intercode(part)]
+        print("\nEnded on InterCode, agents that do not heed the nudge, of unsolved / solved runs: ", end="")
+        print("{:.1f} / {:.2f} (target <= 0.1)".format(*shares(ended)))
         print("\nStopping the SWE-agent runs at the first flag\n")
         show(money)
         print()

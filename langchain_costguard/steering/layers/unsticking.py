@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 
 from langchain_costguard.events.steered import EndedEarly, LoopDetected
 from langchain_costguard.steering.flow import Asking, Flow
-from langchain_costguard.steering.policies.loops import NUDGE, Loop, LoopDetector, nudges, recent
+from langchain_costguard.steering.policies.loops import NUDGE, Loop, LoopDetector, marked, nudges, recent
 from langchain_costguard.steering.questions import about_loop, answered
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.sayings import so_far, spoken, told
@@ -36,7 +36,7 @@ def checked_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
 
 def unsticking(detector: LoopDetector, ladder: Sequence[Rung], here: Here, ask: Asking, request: Any) -> Flow[Reply]:
     """Answer a loop with the next rung of the ladder; the last one stays."""
-    loop = found(detector, request.messages)
+    loop = found(detector, request.messages, getattr(request, "tools", None) or ())
     if loop is None:
         reply: Reply = yield from ask(request)
         return reply
@@ -51,16 +51,19 @@ def unsticking(detector: LoopDetector, ladder: Sequence[Rung], here: Here, ask: 
     return reply
 
 
-def found(detector: LoopDetector, messages: Sequence[BaseMessage]) -> Loop | None:
-    """The loop that one of the newest tool calls completes: an agent may make several at once."""
+def found(detector: LoopDetector, messages: Sequence[BaseMessage], tools: Sequence[Any] = ()) -> Loop | None:
+    """The loop that one of the newest tool calls completes: an agent may make several at once.
+
+    ``tools`` may say of themselves that their calls are no evidence; see ``marked``.
+    """
     steps = recent(messages, detector.window)
-    newest = 0
+    marks, newest = marked(tools), 0
     for message in reversed(messages):
         if not isinstance(message, ToolMessage):
             break
         newest += 1
     for end in range(len(steps) - max(1, min(newest, len(steps))) + 1, len(steps) + 1):
-        loop = detector.check(steps[:end])
+        loop = detector.check(steps[:end], marks)
         if loop is not None:
             return loop
     return None

@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 LONGEST_QUERY = 200
 """Characters of the longest argument that can be a question, a name or a number. A longer one, or one of several
 lines, is content (code, a letter): every character of it counts."""
 
-_SAMPLE = 900
+SAMPLE = 900
 _KEPT = 8_000
-_MOST_FIELDS = 32
+MOST_FIELDS = 32
 # Thai to Khmer, kana, Han.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
@@ -37,7 +38,7 @@ def words(text: str) -> frozenset[str]:
 # An agent's steps are looked at again after each of its calls.
 @lru_cache(maxsize=128)
 def _words(text: str) -> frozenset[str]:
-    text = (text if len(text) <= _SAMPLE else _sampled(text)).casefold()
+    text = (text if len(text) <= SAMPLE else _sampled(text)).casefold()
     if text.isascii():
         return frozenset(_ASCII.findall(text))
     runs = _RUN.findall(text)
@@ -46,7 +47,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _sampled(text: str) -> str:
-    part, middle = _SAMPLE // 3 - 1, len(text) // 2
+    part, middle = SAMPLE // 3 - 1, len(text) // 2
     return f"{text[:part]} {text[middle - part // 2 : middle + part // 2]} {text[-part:]}"
 
 
@@ -63,26 +64,29 @@ def news(text: str, known: Iterable[str], asked: Any) -> tuple[float, float]:
     return len(new) / len(own), own_news
 
 
-def spoken(arguments: Any) -> frozenset[str]:
-    """The words of the texts and numbers among the arguments."""
-    values = arguments.values() if isinstance(arguments, Mapping) else [arguments]
-    texts = (str(value) for value in values if isinstance(value, (str, int, float)))
-    return frozenset().union(*map(words, texts))
+def spoken(arguments: Any, depth: int = 4) -> frozenset[str]:
+    """The words of the names, texts and numbers among the arguments."""
+    if isinstance(arguments, (str, int, float)):
+        return words(str(arguments))
+    if depth == 0 or not isinstance(arguments, (Mapping, list, tuple)):
+        return frozenset()
+    inner = [*arguments, *arguments.values()] if isinstance(arguments, Mapping) else arguments
+    return frozenset[str]().union(*(spoken(value, depth - 1) for value in islice(inner, MOST_FIELDS)))
 
 
 def same(one: Any, other: Any) -> bool:
     """Whether these are the same arguments, whatever the order of keys, and the spacing and case of queries."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
-        return _equal(one, other)
+        return equal(one, other)
     if one.keys() != other.keys():
         return False
     for key, value in one.items():  # noqa: SIM110 - half the time of all()
-        if not _equal(value, other[key]):
+        if not equal(value, other[key]):
             return False
     return True
 
 
-def alike(one: Any, other: Any, least: float) -> bool:
+def reworded(one: Any, other: Any, least: float) -> bool:
     """Whether these arguments ask the same in other words: queries that share two words, and ``least`` of the
     shorter one's.
 
@@ -90,10 +94,10 @@ def alike(one: Any, other: Any, least: float) -> bool:
     list is another thing.
     """
     if not (isinstance(one, dict) and isinstance(other, dict)):
-        return _reworded(one, other, least)
+        return _put_otherwise(one, other, least)
     if one.keys() != other.keys():
         return False
-    return all(_equal(value, other[key]) or _reworded(value, other[key], least) for key, value in one.items())
+    return all(equal(value, other[key]) or _put_otherwise(value, other[key], least) for key, value in one.items())
 
 
 def is_query(arguments: Any, depth: int = 3) -> bool:
@@ -102,13 +106,13 @@ def is_query(arguments: Any, depth: int = 3) -> bool:
         return _is_short(arguments)
     if isinstance(arguments, (Mapping, list, tuple)):
         inner = arguments.values() if isinstance(arguments, Mapping) else arguments
-        return depth > 0 and len(arguments) <= _MOST_FIELDS and all(is_query(value, depth - 1) for value in inner)
+        return depth > 0 and len(arguments) <= MOST_FIELDS and all(is_query(value, depth - 1) for value in inner)
     return True
 
 
 def parsed(arguments: Any) -> Any:
     """Arguments that are the text of a JSON object, not a long one, as that object; other mappings as a dict."""
-    if isinstance(arguments, str) and len(arguments) <= _SAMPLE and _is_data(arguments):
+    if isinstance(arguments, str) and len(arguments) <= SAMPLE and _is_data(arguments):
         try:
             return json.loads(arguments)
         except (ValueError, RecursionError):
@@ -124,7 +128,8 @@ def _is_data(text: str) -> bool:
     return text.lstrip()[:1] in ("{", "[")
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Whether two arguments are the same, whatever the spacing and case of a query; never raises."""
     if not (isinstance(one, str) and isinstance(other, str)):
         try:
             return one is other or (type(one) is type(other) and bool(one == other))
@@ -136,7 +141,7 @@ def _equal(one: Any, other: Any) -> bool:
     return a is not None and b is not None and a.folded == b.folded
 
 
-def _reworded(one: Any, other: Any, least: float) -> bool:
+def _put_otherwise(one: Any, other: Any, least: float) -> bool:
     if not (isinstance(one, str) and isinstance(other, str)) or max(len(one), len(other)) > LONGEST_QUERY:
         return False
     a, b = _query(one), _query(other)

@@ -7,31 +7,51 @@ Every call of the window is judged against those before it:
 * **dull**: any other call of a tool used before, and no news: 1 point.
 * **moved**: a call made before that now has an answer never seen: the world moves (a poll, the next screen), and
   what was gathered before counts no longer.
+* **checked**: a call made before, with the answer it had, but after work (an edit, a deed) or a pause, or the answer
+  says that something is under way: constant results say nothing, what happened between them does.
 
-Three points are a loop. Content (an edit, a letter) earns no points, for trying another text is work: it is a loop
-when repeated to the letter, or as one of five calls of one tool that bring no news. Nor does an answer that hardly
-says anything ("ok", or nothing at all) to another call: a list of deeds is worked through that way. Where results are
-not known, no call brings news.
+Three points are a loop. A like question about another thing that is answered by something new is one of a batch,
+whatever the wording. Queries and commands (code) are mended until they work: each further error that is another one
+earns nothing, and one point more is asked for. Content (an edit, a letter) earns no points, for trying another text is
+work: it is a loop when repeated to the letter, or as one of five calls of one tool that bring no news. Nor does an
+answer that hardly says anything ("ok", or nothing at all) to another call: a list of deeds is worked through that way.
+Where results are not known, no call brings news.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Literal
 
-from langchain_costguard.steering.policies.likeness import alike, is_query, news, parsed, same, spoken, words
-from langchain_costguard.steering.policies.steps import NUDGE, Step, nudges, recent
+from langchain_costguard.steering.policies.likeness import is_query, news, parsed, reworded, same, spoken, words
+from langchain_costguard.steering.policies.purpose import (
+    is_barren,
+    is_code,
+    is_pause,
+    is_under_way,
+    other_thing,
+    substituted,
+)
+from langchain_costguard.steering.policies.steps import NUDGE, Mark, Step, marked, nudges, recent
 from langchain_costguard.vocabulary.slips import forgiving
 
-__all__ = ["NUDGE", "Kind", "Loop", "LoopDetector", "Step", "nudges", "recent"]
+__all__ = ["NUDGE", "Kind", "Loop", "LoopDetector", "Step", "marked", "nudges", "recent"]
 
+_NO_MARKS: Mapping[str, Mark] = MappingProxyType({})
 Kind = Literal["repeat", "near-repeat", "cycle", "failures", "one-tool"]
 
 _ACKNOWLEDGEMENT = 6
 """Words, but for those that echo the call, below which like answers to different calls ("ok", "deleted a.txt") say
 nothing about progress either way."""
+_POLITE = 20
+"""The same for a longer sentence that has no figures and does not say that it failed."""
+_ASIDE = ("transfer_to_*", "transfer_back_to_*", "handoff_*", "hand_off_*", "write_todos")
+"""Tools whose answers are always the same: hand-offs of LangGraph's supervisor and swarm, LangChain's to-do list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +68,7 @@ class Loop:
 
 
 class _Did(IntEnum):
-    NEWS, MOVED, DULL, AGAIN, SILENT = range(5)
+    NEWS, MOVED, DULL, AGAIN, SILENT, CHECKED = range(6)
 
 
 @forgiving()
@@ -68,6 +88,8 @@ class LoopDetector:
             differ a little.
         points: See the module; 3 are a loop.
         by_name: Judge by the base rule and the tools' names alone, whatever the calls brought.
+        exempt: Names of tools, or patterns with ``*``, whose calls are no evidence: polls, notes. A tool can say so
+            itself: ``tool.metadata = {"costguard": "poll"}``, or ``"handoff"``, ``"note"``.
 
     Raises:
         ValueError: names the field and the value.
@@ -81,6 +103,7 @@ class LoopDetector:
     reworded_news: float = 0.8
     points: int = 3
     by_name: bool = False
+    exempt: Collection[str] = ()
 
     def __post_init__(self) -> None:
         for name, least, most in (("window", 2, 100), ("repeats", 2, 100), ("same_tool", 2, 100), ("points", 1, 100)):
@@ -94,6 +117,8 @@ class LoopDetector:
         for name in ("repeats", "same_tool"):
             if getattr(self, name) > self.window:
                 raise ValueError(f"{name}: {getattr(self, name)!r} calls do not fit into a window of {self.window}")
+        if isinstance(self.exempt, str) or not all(isinstance(name, str) for name in self.exempt):
+            raise ValueError(f"exempt: {self.exempt!r} must be names of tools, such as ('job_status', 'wait_*')")
         if not isinstance(self.by_name, bool):
             raise ValueError(f"by_name: {self.by_name!r} must be True or False")
 
@@ -102,42 +127,91 @@ class LoopDetector:
         """The base rule alone: of the last five calls more than 80 % are of one tool. Stops paging and lists, too."""
         return cls(window=5, by_name=True)
 
-    def check(self, steps: Sequence[Step]) -> Loop | None:
-        """The loop that the newest step completes, if any. Oldest first; only the last ``window`` are looked at."""
-        seen = [_read(step) for step in steps[-self.window :]]
+    def check(self, steps: Sequence[Step], marks: Mapping[str, Mark] = _NO_MARKS) -> Loop | None:
+        """The loop that the newest step completes, if any. Oldest first; only the last ``window`` are looked at.
+
+        Args:
+            steps: The calls and what came of them.
+            marks: What tools say they are; see ``marked``.
+        """
+        last = steps[-self.window :]
+        if self.by_name:
+            return self._one_tool([_read(step) for step in last], [_Did.DULL] * len(last))
+        if not last or self._is_aside(last[-1], marks):
+            return self._handed_round(last, marks)
+        seen = [_read(step) for step in last if not self._is_aside(step, marks)]
         if len(seen) < 2:
             return None
-        if self.by_name:
-            return self._one_tool(seen, [_Did.DULL] * len(seen))
-        newest = self._did(seen[-1], seen[:-1])
-        failures = self._failures(seen)
-        if failures or newest in (_Did.NEWS, _Did.MOVED):
+        if failures := self._failures(seen):
             return failures
-        did = [self._did(step, seen[:i]) for i, step in enumerate(seen[:-1])] + [newest]
+        if self._is_news(seen[-1], seen[:-1]):
+            return None
+        did: list[_Did] = []
+        for i, step in enumerate(seen):
+            did.append(self._did(step, seen[:i], did))
+        if all(_same(step, seen[-1]) for step in seen) and len(seen) == self.window:
+            return _repeated(seen[-1], len(seen))
+        if did[-1] in (_Did.NEWS, _Did.MOVED, _Did.CHECKED):
+            return None
         since = max((i for i, what in enumerate(did) if what is _Did.MOVED), default=0)
         seen, did = seen[since:], did[since:]
-        return self._repeat(seen) or _cycle(seen) or self._points(seen, did) or self._one_tool(seen, did)
+        return self._repeat(seen, did) or _cycle(seen) or self._points(seen, did) or self._one_tool(seen, did)
 
-    def _did(self, step: Step, before: Sequence[Step]) -> _Did:
+    def _is_aside(self, step: Step, marks: Mapping[str, Mark]) -> bool:
+        """Whether a call is no evidence of anything."""
+        return step.name in marks or any(fnmatchcase(step.name, name) for name in (*_ASIDE, *self.exempt))
+
+    def _handed_round(self, last: Sequence[Step], marks: Mapping[str, Mark]) -> Loop | None:
+        """Hand-offs and notes alone, each of them made before: nothing happens between them."""
+        alone = last[-2 * self.repeats :]
+        if len(alone) < 2 * self.repeats or any(marks.get(step.name) == "poll" for step in alone):
+            return None
+        rounds, exempt = Counter((step.name, str(step.arguments)) for step in alone), self.exempt
+        if min(rounds.values()) < 2 or not all(self._is_aside(step, marks) for step in alone):
+            return None
+        if any(fnmatchcase(step.name, name) for step in alone for name in exempt):
+            return None
+        return Loop("cycle", alone[-1].name, len(alone), f"{len(alone)} calls in a row only handed on or took notes")
+
+    def _is_news(self, step: Step, before: Sequence[Step]) -> bool:
+        """Whether the call needs no look at what the others did: most are news, and this is asked after each."""
+        return not any(_is_call(step, other) for other in before) and self._did(step, before, ()) is _Did.NEWS
+
+    def _did(self, step: Step, before: Sequence[Step], did: Sequence[_Did]) -> _Did:
         earlier = [other for other in before if other.name == step.name]
         if not earlier:
             return _Did.NEWS
-        calls = [other for other in earlier if same(step.arguments, other.arguments)]
+        calls = [i for i, other in enumerate(before) if _is_call(step, other)]
+        code = is_code(step.arguments)
+        in_words = not calls and (step.result is None or not code)
+        alike = [o for o in earlier if reworded(step.arguments, o.arguments, self.likeness)] if in_words else []
         if step.result is None:
-            return _Did.AGAIN if calls or self._is_reworded(step, earlier) else _Did.DULL
+            return _Did.AGAIN if calls or alike else _Did.DULL
         if calls:
-            if all(other.result != step.result and other.result is not None for other in calls):
-                return _Did.MOVED
-            return _Did.AGAIN if words(step.result) else _Did.SILENT
+            return self._made_before(step, before, did, calls)
         new, own = news(step.result, [other.result for other in before if other.result], step.arguments)
-        if new <= self.reworded_news and self._is_reworded(step, earlier):
+        barren = is_barren(step.result)
+        if alike and own > self.news and not barren and _is_of_a_batch(step, alike):
+            return _Did.NEWS
+        acknowledged = _acknowledged(step, earlier)
+        if alike and new <= self.reworded_news and not (acknowledged and _fills_in(step, alike)):
             return _Did.AGAIN
         if own > self.news:
             return _Did.NEWS
-        return _Did.SILENT if _acknowledged(step, earlier) else _Did.DULL
+        if code and barren and words(step.result):
+            return _Did.DULL if any(_answered(step, other) for other in earlier) else _Did.SILENT
+        return _Did.SILENT if acknowledged else _Did.DULL
 
-    def _is_reworded(self, step: Step, earlier: Sequence[Step]) -> bool:
-        return any(alike(step.arguments, other.arguments, self.likeness) for other in earlier)
+    def _made_before(self, step: Step, before: Sequence[Step], did: Sequence[_Did], calls: Sequence[int]) -> _Did:
+        result = step.result or ""
+        if all(before[i].result not in (result, None) for i in calls):
+            return _Did.MOVED
+        last = calls[-1] + 1
+        if is_under_way(result) or any(is_pause(other.name, other.arguments) for other in (*before[last:], step)):
+            return _Did.CHECKED
+        if any(_is_work(step, other, what) for other, what in zip(before[last:], did[last:], strict=True)):
+            return _Did.DULL if is_barren(result) and words(result) else _Did.CHECKED
+        return _Did.AGAIN if words(result) else _Did.SILENT
 
     def _failures(self, seen: Sequence[Step]) -> Loop | None:
         """The last calls were of one tool and failed alike but for numbers (request ids), whatever their arguments."""
@@ -151,17 +225,19 @@ class LoopDetector:
             return None
         return Loop("failures", newest.name, times, f"{newest.name} failed {times} times in a row with the same error")
 
-    def _repeat(self, seen: Sequence[Step]) -> Loop | None:
+    def _repeat(self, seen: Sequence[Step], did: Sequence[_Did]) -> Loop | None:
         newest = seen[-1]
-        times = sum(_same(newest, step) for step in seen)
-        if times < self.repeats + (not is_query(newest.arguments)):
+        counted = (_Did.NEWS, _Did.AGAIN, _Did.SILENT, _Did.MOVED)
+        times = sum(_same(newest, step) and what in counted for step, what in zip(seen, did, strict=True))
+        if did[-1] not in counted or times < self.repeats + (not is_query(newest.arguments)):
             return None
-        return Loop("repeat", newest.name, times, f"{newest.name} was called {times} times with the same result")
+        return _repeated(newest, times)
 
     def _points(self, seen: Sequence[Step], did: Sequence[_Did]) -> Loop | None:
         asked = [what if is_query(step.arguments) else _Did.SILENT for step, what in zip(seen, did, strict=True)]
         again, dull = asked.count(_Did.AGAIN), asked.count(_Did.DULL)
-        if asked[-1] is _Did.SILENT or 2 * again + dull < self.points:
+        mending = seen[-1].result is not None and is_code(seen[-1].arguments)
+        if asked[-1] is _Did.SILENT or 2 * again + dull < self.points + mending:
             return None
         why = f"{again + dull} of the last {len(seen)} calls brought nothing new, {again} of them asked again"
         return Loop("near-repeat", seen[-1].name, again + dull, why)
@@ -191,11 +267,50 @@ def _cycle(seen: Sequence[Step]) -> Loop | None:
     return Loop("cycle", a.name, 2 * times, f"{a.name} and then {b.name}, {times} times with the same results")
 
 
+def _repeated(step: Step, times: int) -> Loop:
+    return Loop("repeat", step.name, times, f"{step.name} was called {times} times with the same result")
+
+
+def _is_call(step: Step, other: Step) -> bool:
+    return step.name == other.name and same(step.arguments, other.arguments)
+
+
+def _is_of_a_batch(step: Step, alike: Sequence[Step]) -> bool:
+    """Whether a question like others is about another thing than each: it fills in the same frame, or is told of it."""
+    told = words(step.result or "").difference(*(words(other.result or "") for other in alike))
+    things = [other_thing(step.arguments, other.arguments) for other in alike]
+    return (all(things) and _fills_in(step, alike)) or all(thing & told for thing in things)
+
+
+def _fills_in(step: Step, alike: Sequence[Step]) -> bool:
+    return all(substituted(step.arguments, other.arguments) for other in alike)
+
+
+def _answered(step: Step, other: Step) -> bool:
+    return words(step.result or "") == words(other.result or "")
+
+
+def _is_work(step: Step, other: Step, did: _Did) -> bool:
+    """Whether something was done that makes it right to look again: an edit, a deed, or news where nothing is asked."""
+    if other.result is not None and is_barren(other.result):
+        return False
+    if not is_query(other.arguments):
+        return did is not _Did.AGAIN
+    return did is _Did.SILENT or (did is _Did.NEWS and other.name != step.name and not spoken(step.arguments))
+
+
 def _acknowledged(step: Step, earlier: Sequence[Step]) -> bool:
     said = words(step.result or "") - spoken(step.arguments)
-    return len(said) < _ACKNOWLEDGEMENT and (
-        not said or any(said == words(other.result or "") - spoken(other.arguments) for other in earlier)
+    if not said:
+        return True
+    polite = len(said) < _POLITE and not is_barren(step.result or "") and not any(map(_has_digit, said))
+    return (len(said) < _ACKNOWLEDGEMENT or polite) and any(
+        said == words(other.result or "") - spoken(other.arguments) for other in earlier
     )
+
+
+def _has_digit(word: str) -> bool:
+    return any(map(str.isdigit, word))
 
 
 def _same(one: Step, other: Step) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -17,6 +17,10 @@ NUDGE = (
 """What a stuck agent is told first."""
 
 _MESSAGES_A_CALL = 10
+_AS_BEFORE = 2
+
+Mark = Literal["poll", "handoff", "note"]
+"""What a tool says it is, so that its calls are no evidence of a loop: see ``marked``."""
 
 
 class Step(NamedTuple):
@@ -38,8 +42,12 @@ def recent(messages: Sequence[BaseMessage], window: int) -> list[Step]:
     Walks back from the end, over ten messages a call at most. A call without a result is left out, for it may be
     under way; an invalid one is a failure, for it was never made.
 
+    What another agent of the graph said (a message with a name and without calls) is a step as well: it is what
+    happened between two hand-offs.
+
     Evidence counts afresh from our last nudge, so that an agent that heeds it is left alone; but where the newest
-    call was made before the nudge already, the calls before it are back: going on as before is evidence enough.
+    call and another one since were made before the nudge already, the calls before it are back: going on as before is
+    evidence enough, and one more of the same is not.
     """
     steps: list[Step] = []
     fresh: int | None = None
@@ -48,7 +56,7 @@ def recent(messages: Sequence[BaseMessage], window: int) -> list[Step]:
         if isinstance(message, ToolMessage):
             results.append(message)
         elif isinstance(message, AIMessage):
-            steps += reversed(_made(message, results))
+            steps += reversed(_made(message, results) or _said(message))
         elif _is_nudge(message):
             fresh = len(steps) if fresh is None else fresh
         elif isinstance(message, HumanMessage):
@@ -56,9 +64,26 @@ def recent(messages: Sequence[BaseMessage], window: int) -> list[Step]:
         if len(steps) >= window:
             break
     del steps[window:]
-    if fresh is not None and (fresh == 0 or not any(_repeats(steps[0], step) for step in steps[fresh:])):
+    if fresh is not None and not _goes_on(steps[:fresh], steps[fresh:]):
         del steps[fresh:]
     return steps[::-1]
+
+
+def _goes_on(since: Sequence[Step], before: Sequence[Step]) -> bool:
+    """Whether the newest of the calls since (newest first) and another were made before."""
+    old = [any(_repeats(step, other) for other in before) for step in since]
+    return old[:1] == [True] and sum(old) >= _AS_BEFORE
+
+
+def marked(tools: Sequence[Any]) -> dict[str, Mark]:
+    """What tools say they are, by name: ``tool.metadata = {"costguard": "poll"}``, or ``"handoff"``, ``"note"``."""
+    marks: dict[str, Mark] = {}
+    for tool in tools:
+        metadata, name = getattr(tool, "metadata", None), getattr(tool, "name", None)
+        mark = metadata.get("costguard") if isinstance(metadata, Mapping) else None
+        if isinstance(name, str) and mark in get_args(Mark):
+            marks[name] = cast("Mark", mark)
+    return marks
 
 
 def nudges(messages: Sequence[BaseMessage]) -> int:
@@ -89,6 +114,12 @@ def _made(message: AIMessage, results: list[ToolMessage]) -> list[Step]:
         said = str(invalid.get("error") or "") if result is None else _text(result.content)
         steps.append(Step(invalid.get("name") or "", invalid.get("args") or "", said, True))
     return steps
+
+
+def _said(message: AIMessage) -> list[Step]:
+    if not message.name or message.tool_calls or not (text := _text(message.content).strip()):
+        return []
+    return [Step(message.name, {}, text)]
 
 
 def _take(call_id: str | None, results: list[ToolMessage]) -> ToolMessage | None:

@@ -42,7 +42,7 @@ def searches(*queries: str, result: str = NOTHING) -> list[Step]:
 
 STUCK = {
     "the same call with the same result, three times": (
-        [Step("status", {"job": 7}, "still queued")] * 3,
+        [Step("status", {"job": 7}, "as it was")] * 3,
         ("repeat", 3),
     ),
     "the same call, its arguments in another order and case": (
@@ -383,11 +383,13 @@ def test_after_a_nudge_an_agent_that_turns_to_something_else_is_left_alone(kind:
     assert recent([*stuck, nudge(kind), *turn("b", {}, "something")], 12) == [Step("b", {}, "something")]
 
 
-def test_after_a_nudge_one_more_of_the_same_is_enough() -> None:
-    messages = [HumanMessage("go"), *turn("a", {}, "nothing there") * 3, nudge(), *turn("a", {}, "nothing there")]
-    loop = LoopDetector().check(recent(messages, 12))
+def test_after_a_nudge_two_more_of_the_same_are_enough() -> None:
+    same = turn("a", {}, "nothing there")
+    messages = [HumanMessage("go"), *same * 3, nudge(), *same]
+    assert LoopDetector().check(recent(messages, 12)) is None, "to end takes more than to nudge"
+    loop = LoopDetector().check(recent([*messages, *same], 12))
     assert loop is not None
-    assert (loop.kind, loop.times) == ("repeat", 4)
+    assert (loop.kind, loop.times) == ("repeat", 5)
 
 
 def test_nudges_are_counted_since_the_users_own_last_message() -> None:
