@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TIMEOUT = 120
+TIMEOUT = 240
 COMMAND = [str(Path(sys.executable).with_name("costguard"))]
 if not os.path.exists(COMMAND[0]):
     COMMAND = [sys.executable, "-m", "langchain_costguard.cli"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -160,33 +161,40 @@ with socket.create_server(("127.0.0.1", 0)) as free:
 HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
+IDLE = """
+import socket, time
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+server = socket.create_server(("127.0.0.1", port))
+time.sleep(99)
+"""
+
 EARLY = "import sys\nprint('where is', sys.argv[1])\nraise FileNotFoundError('settings.toml')\n"
 
 
 @pytest.fixture(scope="module")
-def visits(shared_shell: Shell) -> Callable[[str], Done]:
-    """All the doctor's visits at once; each is waited for when it is asked for."""
-    started = {}
-    for name, text, options in (
-        ("unguarded.py", UNGUARDED, ("--seconds", "110")),
-        ("guarded.py", GUARDED, ("--tools", "--seconds", "110")),
-        ("steered.py", STEERED, ("--seconds", "110")),
-        ("holes.py", HOLES, ("--seconds", "110")),
-        ("mixed.py", MIXED, ("--seconds", "110")),
-        ("serves.py", SERVES, ("--request", 'POST /ask {"question": "hi"}')),
-        ("idle.py", SERVES, ("--seconds", "20")),
-        ("early.py", EARLY, ()),
-    ):
+def visits(shared_shell: Shell) -> Iterator[Callable[[str], Done]]:
+    """All the doctor's visits, two at once; each is waited for when it is asked for."""
+
+    def begin(name: str, text: str, *options: str) -> Done:
         shared_shell.write(name, text)
-        started[name] = shared_shell.costguard("doctor", *options, name, "--usd", COLUMNS="200")
-    finished: dict[str, Done] = {}
+        return shared_shell.run("doctor", "--seconds", "100", *options, name, "--usd", COLUMNS="200")
 
-    def visit(name: str) -> Done:
-        if name not in finished:
-            finished[name] = shared_shell.finish(started[name])
-        return finished[name]
-
-    return visit
+    with ThreadPoolExecutor(2) as doctors:
+        started = {
+            name: doctors.submit(begin, name, text, *options)
+            for name, text, options in (
+                ("unguarded.py", UNGUARDED, ()),
+                ("guarded.py", GUARDED, ("--tools",)),
+                ("steered.py", STEERED, ()),
+                ("holes.py", HOLES, ()),
+                ("mixed.py", MIXED, ()),
+                ("serves.py", SERVES, ("--request", 'POST /ask {"question": "hi"}')),
+                ("idle.py", IDLE, ("--seconds", "15")),
+                ("early.py", EARLY, ()),
+            )
+        }
+        yield lambda name: started[name].result()
 
 
 def _said(done: Done, text: str, where: str = "") -> str:

@@ -83,6 +83,11 @@ class Process:
             guard.add_sink(self._line.gauge)
         if not self.plan.quiet:
             guard.add_sink(Voice())
+        # What the end needs is loaded now: loading runs generated code, and after that the interpreter has forgotten
+        # that Ctrl-C ended the program, and would exit with 1.
+        # https://github.com/python/cpython/blob/main/Python/pythonrun.c (run_eval_code_obj)
+        guard.report()
+        ending(None)
         previous = sys.excepthook
         sys.excepthook = lambda kind, error, trace: _told(previous, kind, error, trace)
         return guard
