@@ -35,6 +35,8 @@ class _Event:
         self.__doc__ = function.__doc__
 
         async def awaited(handler: Any, *args: Any, **kwargs: Any) -> None:
+            from asyncio import CancelledError
+
             if not waits(handler, *args, **kwargs):
                 function(handler, *args, **kwargs)
                 return
