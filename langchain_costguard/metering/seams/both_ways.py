@@ -40,7 +40,6 @@ class _Event:
             if not waits(handler, *args, **kwargs):
                 function(handler, *args, **kwargs)
                 return
-            from asyncio import CancelledError  # asyncio is not light, and loaded where anybody awaits this
 
             try:
                 await handler.aside.run(function, handler, *args, **kwargs)
