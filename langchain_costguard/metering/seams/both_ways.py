@@ -35,10 +35,11 @@ class _Event:
         self.__doc__ = function.__doc__
 
         async def awaited(handler: Any, *args: Any, **kwargs: Any) -> None:
+            from asyncio import CancelledError
+
             if not waits(handler, *args, **kwargs):
                 function(handler, *args, **kwargs)
                 return
-            from asyncio import CancelledError  # asyncio is not light, and loaded where anybody awaits this
 
             try:
                 await handler.aside.run(function, handler, *args, **kwargs)
