@@ -79,7 +79,7 @@ def install(
     copied = copy.copy(graph)
     copied.nodes, copied.builder = nodes, copy.copy(graph.builder)
     copied.builder.nodes = specs
-    return copied
+    return copied.with_config(callbacks=[guard])  # the graph's other nodes call models, too
 
 
 def _node(nodes: dict[str, Any], field: str, name: str) -> Any:

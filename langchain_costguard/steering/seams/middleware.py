@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
-from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
 from langgraph.types import Command
 from langsmith.utils import tracing_is_enabled
 
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
 from langchain_costguard.steering.seams.tools import asteer_tool, steer_tool
+from langchain_costguard.steering.seams.whole_run import state_of
 from langchain_costguard.steering.surroundings import paying
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
     def __init__(self, steering: Steering) -> None:
         super().__init__()
         self.steering = steering
+        self.state_schema = state_of(steering.guard, PrivateStateAttr)
         steering.guard.deferrals.steer("model")
         if tracing_is_enabled():
             self.awrap_model_call = self._traced_model_call  # type: ignore[method-assign]
