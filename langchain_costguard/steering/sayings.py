@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -92,6 +93,12 @@ def tool_says(call: Any, text: str, **facts: Any) -> ToolMessage:
     return ToolMessage(
         text, tool_call_id=call["id"] or "", name=call["name"], status="error", additional_kwargs={MARK: facts}
     )
+
+
+def changed(tool: str, arguments: Mapping[str, Any]) -> str:
+    """What a model is told of a call that a person edited."""
+    shown = json.dumps(arguments, ensure_ascii=False, default=str)
+    return f"A person changed this call before it ran: {tool} was called with {shown}."
 
 
 LAST_ANSWER = (

@@ -192,7 +192,7 @@ def test_an_agent_of_create_agent_is_steered(call: Caller) -> None:
         steered = install(agent, guard, model="model", policies=steer(guard, loops=None))
         assert "I have to stop here" in call(steered, GO)["messages"][-1].text
         assert steered.name == "researcher"
-        assert steered.config == agent.config
+        assert steered.config == {**agent.config, "callbacks": [guard]}
         assert books_agree(guard, provider)
 
 
@@ -426,10 +426,15 @@ def test_everything_else_of_the_graph_is_kept(provider: FakeProvider) -> None:
     ).with_config(tags=["a"], metadata={"user": "u1"}, recursion_limit=7)
     graph.step_timeout = 12
     before = dict(graph.nodes)
-    steered = install(graph, CostGuard())
+    guard = CostGuard()
+    steered = install(graph, guard)
     assert (steered.checkpointer, steered.store, steered.cache) == (saver, store, cache)
     assert (steered.interrupt_before_nodes, steered.interrupt_after_nodes) == (["tools"], ["agent"])
-    assert (steered.name, steered.config, steered.step_timeout) == ("mine", graph.config, 12)
+    assert (steered.name, steered.config, steered.step_timeout) == (
+        "mine",
+        {**graph.config, "callbacks": [guard]},
+        12,
+    )
     assert (steered.debug, steered.stream_transformers) == (graph.debug, graph.stream_transformers)
     assert steered.get_graph().draw_mermaid() == graph.get_graph().draw_mermaid()
     assert steered.get_graph().edges == graph.get_graph().edges

@@ -32,7 +32,8 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
     reply: Reply
     error = here.refused_step()
     if error is None:
-        last = _last_step(here) or _no_more_tools(request)
+        asks = on_exceeded == "interrupt" and here.in_graph  # a person may give it more steps: it need not close yet
+        last = (None if asks else _last_step(here)) or _no_more_tools(request)
         if last:
             here.tell(LastAnswer, last.why)
             request = without_tools(request, last.tell)

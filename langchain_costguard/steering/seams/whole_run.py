@@ -80,7 +80,8 @@ def guard_here() -> CostGuard | None:
 
 def state_of(guard: CostGuard, *private: Any) -> type:
     """The state schema by which an agent's graph is known; ``private`` is the host's word for what is not shown."""
-    return TypedDict("SteeredState", {KEY: NotRequired[Annotated[Any, *private, _Mark(guard)]]})  # type: ignore[operator, misc, return-value]
+    state: Any = TypedDict("state", {KEY: NotRequired[Annotated[Any, *private, _Mark(guard)]]})  # type: ignore[misc]
+    return cast("type", state)
 
 
 register_configure_hook(cast("ContextVar[Any]", _Slot()), inheritable=True)
