@@ -169,6 +169,7 @@ class Admission:
         if isinstance(times, int) and times > 1:
             call.times = times
         call.asked = _asked(metadata, params)
+        call.thinks = _thinks(params)
         call.ceiling = call.allowed = call.asked or terms.limit
         call.writes_cache = may_write_cache(prompt, params) if terms.asks else True
         return call
@@ -328,6 +329,14 @@ class Admission:
 
     def _no_store(self, call: Call, error: StoreError) -> CostGuardError:
         return self._voice.refused(call, self._meter.unavailable(error))
+
+
+def _thinks(params: Mapping[str, Any]) -> int:
+    """Output tokens set apart for thinking: Anthropic refuses a ``max_tokens`` that is not above them.
+    https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking"""
+    thinking = params.get("thinking") or (params.get("additional_model_request_fields") or {}).get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    return budget if isinstance(budget, int) and budget > 0 else 0
 
 
 def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:

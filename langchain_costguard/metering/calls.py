@@ -37,7 +37,7 @@ class Call:
     __slots__ = (
         "allowed", "alone", "arguments", "asked", "ceiling", "charged", "coarse", "held", "hold", "kind", "name",
         "parent", "rates", "ref", "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
-        "terms", "times", "tokens", "upper", "writes_cache",
+        "terms", "thinks", "times", "tokens", "upper", "writes_cache",
     )
     # fmt: on
 
@@ -62,6 +62,8 @@ class Call:
         self.times = 1
         self.coarse: tuple[Any, Any] | None = None
         self.terms: Terms | None = None
+        self.thinks = 0
+        """Output tokens that the request sets apart for thinking: its ceiling has to be above them."""
 
     ref: ModelRef
     rates: Rates

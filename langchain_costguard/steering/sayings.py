@@ -101,6 +101,7 @@ def changed(tool: str, arguments: Mapping[str, Any]) -> str:
     return f"A person changed this call before it ran: {tool} was called with {shown}."
 
 
+CHECKING = "Let me check whether I am getting anywhere."
 LAST_ANSWER = (
     "You cannot call any more tools: {why} "
     "Answer now with what you have, and say plainly what you could not find out or do."

@@ -77,6 +77,11 @@ class Here:
         return tuple(tag for tag in self._config.get("tags") or () if not tag.startswith(_NUMBERED))
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata of the call."""
+        return self._metadata
+
+    @property
     def headroom(self) -> Headroom:
         """What the budgets had left as the flow began."""
         if self._headroom is None:

@@ -15,7 +15,8 @@ from langgraph.types import Command
 from langchain_costguard.events.steered import Approved, Rejected
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.questions import Answer, about_tool, answered
-from langchain_costguard.steering.sayings import MARK, changed, tool_says
+from langchain_costguard.steering.requests import with_note
+from langchain_costguard.steering.sayings import changed, tool_says
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.money import usd
 
@@ -77,11 +78,7 @@ def _with_note(result: Any, text: str, facts: dict[str, Any]) -> Any:
         return replace(result, update={**update, "messages": messages})
     if not isinstance(result, ToolMessage):
         return result
-    content: Any = f"{text}\n\n{result.content}"
-    if isinstance(result.content, list):
-        content = [{"type": "text", "text": text}, *result.content]
-    kwargs = {**result.additional_kwargs, MARK: {**(result.additional_kwargs.get(MARK) or {}), **facts}}
-    return result.model_copy(update={"content": content, "additional_kwargs": kwargs})
+    return with_note(result, text, first=True, **facts)
 
 
 def asked_leave(approval: Approval, here: Here, call: Any) -> Flow[Answer | None]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
+from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 from langsmith.utils import tracing_is_enabled
 
@@ -85,10 +86,17 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
 def _reply(response: Any) -> Reply:
     if isinstance(response, ExtendedModelResponse):
-        return Reply(last_ai(response.model_response.result), response)
+        return _of(response.model_response.result, response)
     if isinstance(response, ModelResponse):
-        return Reply(last_ai(response.result), response)
+        return _of(response.result, response)
     return Reply(response, ModelResponse(result=[response]))
+
+
+def _of(result: list[Any], response: Any) -> Reply:
+    answered = (
+        frozenset(m.tool_call_id for m in result if isinstance(m, ToolMessage)) if len(result) > 1 else frozenset()
+    )
+    return Reply(last_ai(result), response, answered=answered)
 
 
 def _response(reply: Reply) -> Any:

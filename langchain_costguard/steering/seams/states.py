@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from langchain_costguard.steering.requests import Reply, last_ai
+from langchain_costguard.steering.requests import Reply, last_ai, noting
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,30 @@ class NodeRequest:
     def override(self, **changes: Any) -> NodeRequest:
         """The request with other messages; a node's tools and model are its own."""
         messages = list(changes.get("messages", self.messages))
-        return dataclasses.replace(self, state=with_messages(self.state, self.key, messages), messages=messages)
+        state = with_messages(self.state, self.key, messages)
+        if chosen := messages_of(self.state, _CHOSEN):
+            state = with_messages(state, _CHOSEN, _changed(chosen, self.messages, messages))
+        return dataclasses.replace(self, state=state, messages=messages)
+
+
+_CHOSEN = "llm_input_messages"
+"""The key by which a ``pre_model_hook`` of ``create_react_agent`` gives the model other messages than the state's.
+https://github.com/langchain-ai/langgraph/blob/main/libs/prebuilt/langgraph/prebuilt/chat_agent_executor.py"""
+
+
+def _changed(chosen: Sequence[Any], old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """The messages that were chosen for the model, with what was changed of the state's and what came after them."""
+    swapped = {_known(before): after for before, after in zip(old, new, strict=False) if before is not after}
+    missing = set(swapped) - {_known(message) for message in chosen}
+    shown = [swapped.get(_known(message), message) for message in chosen] + list(new[len(old) :])
+    if old and _known(old[-1]) in missing:  # the hook left out, or made anew, what a note stands in
+        text = str(swapped[_known(old[-1])].text)
+        shown = noting(shown, text.removeprefix(str(old[-1].text)).strip(), "note")
+    return shown
+
+
+def _known(message: Any) -> Any:
+    return getattr(message, "tool_call_id", None) or message.id or id(message)
 
 
 def node_request(state: Any, key: str, *, replaces: bool = False) -> NodeRequest:
