@@ -95,6 +95,15 @@ def tool_says(call: Any, text: str, **facts: Any) -> ToolMessage:
     )
 
 
+def tool_failed(tool: str, error: Exception, *, passing: bool) -> str:
+    """What an agent is told of a tool that failed."""
+    said = f"{type(error).__name__}: {str(error)[:_EXCERPT]}".rstrip(": ")
+    advice = (
+        "It may work later: go on without it, or try another way." if passing else "Correct the call and try again."
+    )
+    return f"{tool} failed. {said}\n{advice}"
+
+
 def changed(tool: str, arguments: Mapping[str, Any]) -> str:
     """What a model is told of a call that a person edited."""
     shown = json.dumps(arguments, ensure_ascii=False, default=str)

@@ -89,6 +89,12 @@ class Here:
         return self._headroom
 
     @property
+    def streamed(self) -> bool:
+        """Whether somebody is shown the reply as it comes; by LangChain's own mark of a handler that passes it on."""
+        handlers = getattr(self._config.get("callbacks"), "handlers", ())
+        return any(hasattr(handler, "tap_output_iter") for handler in handlers)
+
+    @property
     def in_graph(self) -> bool:
         """Whether a graph runs this, which alone can pause."""
         return "__pregel_scratchpad" in (self._config.get("configurable") or _NOTHING)
