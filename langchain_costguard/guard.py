@@ -297,8 +297,6 @@ class CostGuard(Callbacks):
 
         It takes effect whatever the name; one that this guard has not seen is warned of, for it may be mistyped.
         """
-        if agent == "":
-            raise ValueError("agent: '' names nobody; give a name, or None for all")
         self.brake.kill(agent, reason)
         seen = {str(row["agent"]) for row in self.report().by("agent").to_dicts() if row["agent"]} if agent else set()
         if agent and seen and agent not in seen:

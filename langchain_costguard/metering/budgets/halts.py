@@ -121,7 +121,7 @@ def _stops(value: Any, default: str, goes: frozenset[str], *, everyone: bool = F
     """
     if isinstance(value, str):
         word = value.strip().lower()
-        return "" if word in goes else default if word in _YES or word in _STOPS else value
+        return "" if word in goes else default if word in _YES else value
     if value is None or value is False or value == 0:
         return ""
     if value is True or value == 1:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
@@ -103,7 +103,7 @@ def node_update(reply: Reply, request: NodeRequest) -> Any:
     if reply.raw is None and reply.message is not None:
         messages = [*(request.messages if request.replaces else ()), *reply.before, reply.message]
         return messages if isinstance(request.state, (list, tuple)) else {key: messages}
-    update = reply.raw
+    update = _restored(reply.raw, key, request.messages)
     if reply.altered and reply.message is not None:
         update = _replaced(update, key, reply.message)
     if not reply.before or request.replaces:  # a node that returns all messages has seen them with those of ours
@@ -111,6 +111,19 @@ def node_update(reply: Reply, request: NodeRequest) -> Any:
     if isinstance(request.state, (list, tuple)):
         return [*reply.before, *messages_of(update, key)]
     return [Command(update={key: list(reply.before)}), *(update if _is_list(update) else [update])]
+
+
+def _restored(update: Any, key: str, messages: Sequence[Any]) -> Any:
+    """The update without our notes in the results that the node was shown, where it returns those, too."""
+    if isinstance(update, Command):
+        inner = _restored(_mapped(update.update), key, messages)
+        return update if inner is _mapped(update.update) else dataclasses.replace(update, update=inner)
+    if _is_list(update):
+        return [_restored(part, key, messages) for part in update]
+    known = {message.tool_call_id: message for message in messages if isinstance(message, ToolMessage)}
+    found = messages_of(update, key)
+    own = [known.get(m.tool_call_id, m) if isinstance(m, ToolMessage) else m for m in found]
+    return update if all(a is b for a, b in zip(own, found, strict=True)) else with_messages(update, key, own)
 
 
 def _is_list(update: Any) -> bool:
