@@ -1,4 +1,4 @@
-"""Which run of a graph a call belongs to, for a guard that did not see the run begin.
+"""Which run of a graph a call belongs to, for a guard that did not see the run begin; and what was shown of a reply.
 
 A guard inside a node (of a model it wraps, of an agent it steers) sees no more of the graph than that node: its parent
 is the node's run, another for each. What all nodes of a run share, those of its subgraphs too, is the run's control.
@@ -9,8 +9,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 from uuid import uuid4
+
+shown: ContextVar[list[None] | None] = ContextVar("costguard_shown", default=None)
+"""Something is in it once a piece of a reply has come, where somebody wants to know."""
+
+
+def show() -> None:
+    """A piece of a reply has come."""
+    seen = shown.get()
+    if seen == []:
+        seen.append(None)
+
 
 _KEPT = 4_096
 _runs: dict[int, tuple[Any, str]] = {}

@@ -25,6 +25,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
+from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _stream(original: Any) -> Any:
                     if chunk is None:
                         break
                     reply.add(chunk)
-                    _show()
+                    show()
                     yield chunk
             _done(guard, call, reply.result())
 
@@ -234,7 +235,7 @@ def _astream(original: Any) -> Any:
                     if chunk is None:
                         break
                     await reply.aadd(chunk)
-                    _show()
+                    show()
                     yield chunk
             await guard.aside.run(_done, guard, call, reply.result())
 
@@ -277,16 +278,6 @@ class _Reply:
         text = self.call.stream.text() if self.call.stream else ""
         message = AIMessage(content=text, usage_metadata=self.usage, response_metadata=self.metadata)
         return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-shown: ContextVar[list[None] | None] = ContextVar("costguard_shown", default=None)
-"""Something is in it once a piece of a reply has come, where somebody wants to know."""
-
-
-def _show() -> None:
-    seen = shown.get()
-    if seen == []:
-        seen.append(None)
 
 
 def _is_inside(model: Any, run_manager: Any) -> bool:

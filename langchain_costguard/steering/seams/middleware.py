@@ -20,7 +20,7 @@ from langgraph.constants import TAG_NOSTREAM
 from langgraph.types import Command
 from langsmith.utils import tracing_is_enabled
 
-from langchain_costguard.metering.seams.wrapping import shown
+from langchain_costguard.metering.runs import shown
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
 from langchain_costguard.steering.seams.tools import asteer_tool, steer_tool

@@ -48,7 +48,9 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
         return await adrive(steering.tool_flow(request), call, steering.guard.aside)
     try:
         result = kept(_configurable(), ran)
-        beside.results[ran] = await adrive(steering.tool_flow(request), call, steering.guard.aside) if result is None else result
+        beside.results[ran] = (
+            await adrive(steering.tool_flow(request), call, steering.guard.aside) if result is None else result
+        )
     except Paused:
         beside.ended()
         await beside.others()
