@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from langchain_costguard.observe.report import Report
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
+log = logging.getLogger("langchain_costguard")
 T = TypeVar("T")
 
 
@@ -308,8 +310,16 @@ class CostGuard(Callbacks):
         return wrap(self, model)
 
     def kill(self, agent: str | None = None, reason: str = "stopped by an operator") -> None:
-        """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s."""
+        """Stop ``agent``, or all: here at once, and in every process that shares the store within 5 s.
+
+        It takes effect whatever the name; one that this guard has not seen is warned of, for it may be mistyped.
+        """
         self.brake.kill(agent, reason)
+        seen = {str(row["agent"]) for row in self.report().by("agent").to_dicts() if row["agent"]} if agent else set()
+        if agent and seen and agent not in seen:
+            from langchain_costguard.metering.budgets.halts import near
+
+            log.warning("kill: no agent of the name %r has been seen here%s", agent, near(agent, seen))
 
     def revive(self, agent: str | None = None) -> None:
         """Take a ``kill`` back."""

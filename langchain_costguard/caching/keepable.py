@@ -27,25 +27,40 @@ _WELL = frozenset({
 # fmt: on
 _UNFINISHED = frozenset({"incomplete", "failed", "cancelled", "in_progress", "queued"})
 """``status`` of OpenAI's Responses API."""
+_TELL = ("openai", "azure", "anthropic", "google", "bedrock", "amazon", "mistral", "groq", "cohere", "deepseek", "xai")
+"""Providers, as their clients name them in a reply, that tell of each reply how it ended."""
 _SILENT = frozenset({"reasoning", "thinking", "redacted_thinking"})
 _OURS = "costguard"
 """Key in a message's metadata by which replies of steering's own are known; no model gave them."""
 
 
-def keepable(message: AIMessage, tool_calls: bool) -> bool:
-    """Whether a reply may be remembered; with ``tool_calls``, one that calls tools, too.
+def keepable(message: AIMessage, tool_calls: bool, info: Mapping[str, Any] | None = None) -> bool:
+    """Whether a reply may be remembered; with ``tool_calls``, one that calls tools, too. ``info`` is as in ``cut_off``.
 
     Not one that was cut off (``length``, ``max_tokens``, ``MAX_TOKENS``, an ``incomplete`` response, ``pause_turn``),
     refused, filtered or blocked, whose tool calls cannot be parsed, that says nothing, or that no model gave.
     """
     facts, extra = message.response_metadata, message.additional_kwargs
-    if not ended_well(facts) or _OURS in facts or _OURS in extra or extra.get("refusal"):
+    if cut_off(message, info) or not ended_well(facts) or _OURS in facts or _OURS in extra or extra.get("refusal"):
         return False
     if message.invalid_tool_calls or _refuses(message.content):
         return False
     if message.tool_calls or extra.get("tool_calls") or extra.get("function_call"):
         return tool_calls
     return _says_something(message.content)
+
+
+def cut_off(message: AIMessage, info: Mapping[str, Any] | None = None) -> bool:
+    """Whether a reply broke off: its provider tells how each reply ended, and of this one it does not.
+
+    A connection that is closed in the middle of a stream looks to the clients like one that has ended. ``info`` is what
+    the generation around the message says.
+    """
+    facts = {**(info or {}), **message.response_metadata}
+    provider = str(facts.get("model_provider") or "")
+    if not provider or any(facts.get(key) not in (None, "") for key in (*_REASONS, "status", "done", _OURS)):
+        return False
+    return message.usage_metadata is None or any(provider.startswith(known) for known in _TELL)
 
 
 def ended_well(facts: Mapping[str, Any]) -> bool:

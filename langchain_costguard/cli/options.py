@@ -48,6 +48,12 @@ def store(command: F) -> F:
     return click.option("--store", metavar="URL", envvar="COSTGUARD_STORE", help=_SHARED, show_envvar=True)(command)
 
 
+def there(command: F) -> F:
+    """``--create`` beside ``--store``: a mistyped path would make an empty store, on which nobody is."""
+    text = "make the store's file where there is none"
+    return store(click.option("--create", is_flag=True, help=text)(command))
+
+
 def json(command: F) -> F:
     """``--json``: what is shown, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="for programs: JSON instead of tables")(command)

@@ -14,10 +14,10 @@ from langchain_costguard.metering.budgets import switch
 
 @click.command()
 @whom
-@options.store
-def command(agent: str | None, store: str | None) -> None:
+@options.there
+def command(agent: str | None, store: str | None, create: bool) -> None:
     """Take a kill back."""
-    balances = shared(store)
+    balances = shared(store, create=create)
     before = asking(lambda: switch.halted(balances))
     if (agent or switch.ALL) not in before:
         what = f"Agent {agent!r} has not been" if agent else "Not all agents have been"

@@ -38,7 +38,7 @@ _ORDERS: Mapping[str, Callable[[Line], Any]] = {
 @click.option("--sort", type=click.Choice(list(_ORDERS)), default="name", show_default=True, help="what comes first")
 @options.json
 @click.option("--watch", metavar="S", type=click.FloatRange(0.1), help="show it anew every S seconds, until Ctrl-C")
-@options.store
+@options.there
 def command(
     budget: str | None,
     scope: str | None,
@@ -47,9 +47,10 @@ def command(
     as_json: bool,
     watch: float | None,
     store: str | None,
+    create: bool,
 ) -> None:
     """Show what is halted, and what every account has left."""
-    balances = shared(store)
+    balances = shared(store, create=create)
 
     def look() -> tuple[Mapping[str, str], list[Line], int]:
         now = time.time()

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def shared(url: str | None) -> Store:
-    """The store of a URL.
+def shared(url: str | None, *, create: bool = True) -> Store:
+    """The store of a URL; unless it may be created, one that is there.
 
     Raises:
         ValueError: there is none, or no other process sees it.
     """
     from langchain_costguard.metering.stores import open_store
+    from langchain_costguard.metering.stores.urls import place_of
 
     if not url:
         raise ValueError("which store? give --store sqlite:PATH or redis://..., or set COSTGUARD_STORE")
+    place = place_of(url)
+    if not create and place is not None and place[0] == "sqlite" and not os.path.exists(place[1]):
+        raise ValueError(f"--store: there is no file {place[1]}; is the path right? --create makes a new store there")
     store = open_store(url)
     if not store.shared:
         raise ValueError(f"--store: {url!r} is seen by one process alone; give sqlite:PATH or redis://...")

@@ -45,8 +45,8 @@ class Call:
     __slots__ = (
         "allowed", "alone", "arguments", "around", "asked", "asks", "audio", "batch", "ceiling", "charged", "coarse",
         "held", "hold", "inside", "kind", "name", "odd", "parent", "rates", "ref", "run_id", "scope", "started",
-        "state", "step_id", "stream", "strict", "task", "terms", "text", "times", "tokens", "upper", "url", "words",
-        "writes_cache",
+        "state", "step_id", "stream", "strict", "task", "terms", "text", "thinks", "times", "tokens", "upper", "url",
+        "words", "writes_cache",
     )
     # fmt: on
 
@@ -79,6 +79,8 @@ class Call:
         self.inside: list[Usage] | None = None
         self.text = False
         self.batch: Batch | None = None
+        self.thinks = 0
+        """Output tokens that the request sets apart for thinking: its ceiling has to be above them."""
 
     ref: ModelRef
     rates: Rates

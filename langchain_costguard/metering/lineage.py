@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from langchain_costguard.metering.runs import run_of
 from langchain_costguard.vocabulary import scope as scopes
 from langchain_costguard.vocabulary.scope import Scope
 
@@ -37,7 +38,7 @@ class Lineage:
             parent = getattr(manager, "parent_run_id", None)
             if parent is None:
                 return str(run_id)
-        return self._traces.get(parent.int) or str(parent)
+        return self._traces.get(parent.int) or run_of(self.enclosing()) or str(parent)
 
     def remember(self, run_id: UUID, trace: str) -> None:
         """A run that may have children is of this trace."""
@@ -82,7 +83,7 @@ class Lineage:
             return self.scope({}, None, None, "")
         manager = config.get("callbacks")
         parent = getattr(manager, "parent_run_id", None)
-        trace = (self._traces.get(parent.int) or str(parent)) if parent is not None else ""
+        trace = (self._traces.get(parent.int) or run_of(config) or str(parent)) if parent is not None else ""
         metadata = {**(getattr(manager, "metadata", None) or {}), **(config.get("metadata") or {})}
         tags = [*(getattr(manager, "tags", None) or ()), *(config.get("tags") or ())]
         return self.scope(metadata, tags, config, trace)

@@ -48,6 +48,7 @@ def measure(
         )
     call.times = wanted.times
     call.asked = _asked(metadata, params)
+    call.thinks = _thinks(params)
     call.ceiling = call.allowed = call.asked or terms.limit
     call.writes_cache = may_write_cache(prompt, params, terms.facts) if terms.asks else True
     if wanted.compaction:  # reads it all once more, and writes as much as an answer
@@ -56,6 +57,14 @@ def measure(
         heard = audio_tokens(prompt)
         call.audio, call.words = heard > 0, max(0, call.tokens - heard)
     call.odd = call.asks is not NOTHING or call.audio
+
+
+def _thinks(params: Mapping[str, Any]) -> int:
+    """Output tokens set apart for thinking: Anthropic refuses a ``max_tokens`` that is not above them.
+    https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking"""
+    thinking = params.get("thinking") or (params.get("additional_model_request_fields") or {}).get("thinking")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    return budget if isinstance(budget, int) and budget > 0 else 0
 
 
 def _asked(metadata: Mapping[str, Any], params: Mapping[str, Any]) -> int | None:

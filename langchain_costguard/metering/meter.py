@@ -85,7 +85,7 @@ class Meter:
             call.ceiling = units
         bounds = (0, 0)
         if call.asked is None and units is None:
-            bounds = (min(self.floor, call.ceiling), call.ceiling)
+            bounds = (min(self.floor + call.thinks, call.ceiling), call.ceiling)
         fixed, per_unit = amounts(call, 0 if bounds[1] else call.ceiling)
         answer = self.reserve(call, fixed, per_unit, units=bounds, last=last)
         if isinstance(answer, Denial):

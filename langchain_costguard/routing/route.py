@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ class RouteRequest:
 
     ``messages`` are the whole conversation, the system message first. ``headroom`` reads what the budgets have left;
     it is asked only by routers that care. ``last_model`` answered last in this conversation; empty where none did.
+    ``tags`` and ``metadata`` are those of the call.
     """
 
     messages: Sequence[BaseMessage]
@@ -32,6 +33,8 @@ class RouteRequest:
     scope: Scope = field(default_factory=Scope)
     headroom: Callable[[], Headroom | None] = lambda: None
     last_model: str = ""
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:

@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from langgraph.errors import GraphBubbleUp
@@ -65,27 +66,31 @@ Asking = Callable[[Any], Flow[Any]]
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an exception is the host's business: no policy sees it."""
-    return not isinstance(error, Exception) or (
-        isinstance(error, GraphBubbleUp) and not isinstance(error, CostGuardError)
+    """Whether an exception is the host's business: no policy sees it. Nor does a generator take a ``StopIteration``."""
+    return (
+        not isinstance(error, Exception)
+        or isinstance(error, (StopIteration, StopAsyncIteration))
+        or (isinstance(error, GraphBubbleUp) and not isinstance(error, CostGuardError))
     )
 
 
 def drive(flow: Flow[R], call: Callable[[Call], Any]) -> R:
     """Run a flow on this thread."""
+    step: Callable[[], Wanted] = partial(next, flow)
     try:
-        wanted = next(flow)
         while True:
+            try:
+                wanted = step()
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
             try:
                 answer = call(wanted) if isinstance(wanted, Call) else perform(wanted)
             except BaseException as error:
                 if passes(error):
                     raise
-                wanted = flow.throw(error)
+                step = partial(flow.throw, error)
             else:
-                wanted = flow.send(answer)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+                step = partial(flow.send, answer)
     finally:
         flow.close()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -94,6 +95,22 @@ def tool_says(call: Any, text: str, **facts: Any) -> ToolMessage:
     )
 
 
+def tool_failed(tool: str, error: Exception, *, passing: bool) -> str:
+    """What an agent is told of a tool that failed."""
+    said = f"{type(error).__name__}: {str(error)[:_EXCERPT]}".rstrip(": ")
+    advice = (
+        "It may work later: go on without it, or try another way." if passing else "Correct the call and try again."
+    )
+    return f"{tool} failed. {said}\n{advice}"
+
+
+def changed(tool: str, arguments: Mapping[str, Any]) -> str:
+    """What a model is told of a call that a person edited."""
+    shown = json.dumps(arguments, ensure_ascii=False, default=str)
+    return f"A person changed this call before it ran: {tool} was called with {shown}."
+
+
+CHECKING = "Let me check whether I am getting anywhere."
 LAST_ANSWER = (
     "You cannot call any more tools: {why} "
     "Answer now with what you have, and say plainly what you could not find out or do."

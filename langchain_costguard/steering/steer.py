@@ -47,6 +47,7 @@ def steer(
     on_loop: Sequence[Rung] = ("nudge", "end"),
     on_exceeded: Literal["end", "raise", "interrupt"] = "end",
     approve_tools: Approval | None = None,
+    tool_errors: Literal["tell", "raise"] = "tell",
     guardrails: Sequence[Guardrail] = (),
     throttle_at: float | None = None,
     usd_per_minute: Money | None = None,
@@ -63,8 +64,7 @@ def steer(
 
     Args:
         guard: Whose budgets, store and report.
-        breaker: The circuit of each tool. None: tools are called however often they fail. (A tool that raises ends
-            the run, unless its errors are handled: that is the host's rule. The agent then hears of no circuit.)
+        breaker: The circuit of each tool. None: tools are called however often they fail.
         model_breaker: The circuit of each model; off by default.
         retry: How failures of models (and of the tools it names) are treated, by class. None: they are not.
         loops: What tells that the agent repeats itself. None: nothing does.
@@ -74,6 +74,9 @@ def steer(
             (a person may grant more; needs a checkpointer).
         approve_tools: Tools a person has to allow: names such as ``{"send_email", "delete_*"}``, or a predicate on the
             call and its price.
+        tool_errors: What a tool that raises leads to: ``"tell"`` answers the agent where the failure may pass (rate
+            limit, timeout, server, connection; after the retries it may have) or where it can mend its call, and raises
+            the rest; ``"raise"`` raises all, which is the host's way and ends the run.
         guardrails: Callables that see each reply before it is acted on: ``valid_json(Schema)``, ``max_tool_calls(3)``.
         throttle_at: Share of a budget from which on calls are delayed, up to 5 s.
         usd_per_minute: Rate of spending (of this guard, in this process) above which calls are delayed.
@@ -95,6 +98,7 @@ def steer(
         on_loop=on_loop,
         on_exceeded=on_exceeded,
         approve_tools=approve_tools,
+        tool_errors=tool_errors,
         guardrails=guardrails,
         throttle_at=throttle_at,
         usd_per_minute=usd_per_minute,

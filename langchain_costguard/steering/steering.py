@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 
@@ -29,7 +29,7 @@ from langchain_costguard.steering.layers.routing import routing
 from langchain_costguard.steering.layers.spending_rate import Rate
 from langchain_costguard.steering.layers.stand_in import StandIn
 from langchain_costguard.steering.layers.tiers import Tiers
-from langchain_costguard.steering.layers.tools import breaking_tool, refusing, retrying_tool
+from langchain_costguard.steering.layers.tools import breaking_tool, refusing, retrying_tool, telling
 from langchain_costguard.steering.layers.unsticking import Rung, checked_ladder, unsticking
 from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector
@@ -61,6 +61,7 @@ class Steering:
         on_loop: Sequence[Rung] = ("nudge", "end"),
         on_exceeded: OnExceeded = "end",
         approve_tools: Approval | None = None,
+        tool_errors: Literal["tell", "raise"] = "tell",
         guardrails: Sequence[Guardrail] = (),
         throttle_at: float | None = None,
         usd_per_minute: Money | None = None,
@@ -79,6 +80,9 @@ class Steering:
         self.ladder = checked_ladder(on_loop)
         self.on_exceeded: OnExceeded = on_exceeded
         self.approve_tools = checked_approval(approve_tools)
+        if tool_errors not in ("tell", "raise"):
+            raise ValueError(f"tool_errors: {tool_errors!r} is not 'tell' or 'raise'")
+        self.tool_errors = tool_errors
         self.guardrails = tuple(guardrails)
         circuits = partial(Circuits, store=guard.store, clock=guard.now)
         self.tool_circuits = None if breaker is None else circuits(breaker, prefix="tool")
@@ -155,6 +159,8 @@ class Steering:
 
     def _layers_of_tools(self) -> list[_Layer]:
         layers: list[_Layer] = [partial(refusing, self.on_exceeded)]
+        if self.tool_errors == "tell":
+            layers.append(partial(telling, self.retry))
         if self.approve_tools is not None:
             layers.append(partial(approving, self.approve_tools))
         if self.tool_circuits is not None:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import var_child_runnable_config
-from langgraph.types import interrupt
 
 from langchain_costguard.events.steered import Interrupted, Steered
 from langchain_costguard.metering.admission import spending_reserve
 from langchain_costguard.metering.seams.watching import attached
+from langchain_costguard.steering import asking
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Here:
     """One flow's surroundings. Looked up as they are needed: most calls pass without any of it."""
 
     __slots__ = (
-        "_config", "_headroom", "_metadata", "_scope", "asked", "facts", "guard", "name", "out", "paid", "path"
+        "_asked", "_config", "_headroom", "_metadata", "_scope", "asked", "facts", "guard", "leave", "name", "out",
+        "paid", "path",
     )  # fmt: skip
 
     def __init__(self, guard: CostGuard, name: str, config: Mapping[str, Any] | None = None) -> None:
@@ -44,6 +45,8 @@ class Here:
         self.guard = guard
         self.name = name
         self._config = config
+        if (configurable := config.get("configurable")) and "__pregel_scratchpad" in configurable:
+            asking.begin(configurable)
         self._metadata: Mapping[str, Any] = config.get("metadata") or _NOTHING
         self.path: str = self._metadata.get("langgraph_checkpoint_ns") or ""
         """The node's task, as ``research:<task>|model:<task>``; empty outside a graph."""
@@ -51,8 +54,11 @@ class Here:
         self._scope: Scope | None = None
         self.paid = 0
         """Calls of this flow that were answered: what a node that starts again would pay again."""
-        self.asked = 0
-        """Questions put to a person in this execution of the node."""
+        self.asked = ""
+        """The question that was put to a person last, in this execution of the node."""
+        self.leave: Any = None
+        """What a person said of the tool call in this flow."""
+        self._asked: dict[str, int] = {}
         self.facts: Mapping[str, Any] = _NOTHING
         """What traces are to show of the model's run."""
         self.out = False
@@ -71,11 +77,22 @@ class Here:
         return tuple(tag for tag in self._config.get("tags") or () if not tag.startswith(_NUMBERED))
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata of the call."""
+        return self._metadata
+
+    @property
     def headroom(self) -> Headroom:
         """What the budgets had left as the flow began."""
         if self._headroom is None:
             self._headroom = self.guard.headroom(self.scope)
         return self._headroom
+
+    @property
+    def streamed(self) -> bool:
+        """Whether somebody is shown the reply as it comes; by LangChain's own mark of a handler that passes it on."""
+        handlers = getattr(self._config.get("callbacks"), "handlers", ())
+        return any(hasattr(handler, "tap_output_iter") for handler in handlers)
 
     @property
     def in_graph(self) -> bool:
@@ -101,9 +118,16 @@ class Here:
     def ask(self, payload: dict[str, Any]) -> Any:
         """Pause the graph until a person answers ``payload``; returns the answer. What precedes it in the node runs
         again then, so nothing may have been paid."""
-        self.asked += 1
+        what, configurable = asking.named(payload), self._config["configurable"]
+        nth = self._asked[what] = self._asked.get(what, -1) + 1
+        self.asked = f"{what}#{nth}"
+        answer = asking.kept(configurable, what, nth)
+        if answer is not None:
+            return answer
         try:
-            return interrupt(payload)
+            if asking.side.get() is not None:
+                raise asking.Paused(what, payload)
+            return asking.put(configurable, what, payload)
         except BaseException:
             self.tell(Interrupted, payload["message"])
             raise

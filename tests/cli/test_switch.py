@@ -115,3 +115,14 @@ def test_a_store_that_is_missing_or_not_shared_is_told_in_one_line(
 def test_whom_to_kill_must_be_said(complaint: Callable[..., str]) -> None:
     assert complaint("kill", "--store", "memory:").startswith("one of --agent NAME and --all is required")
     assert "not allowed with --agent" in complaint("kill", "--all", "--agent", "a", "--store", "memory:")
+
+
+@pytest.mark.parametrize("command", [["kill", "--all"], ["revive", "--all"], ["status"]])
+def test_a_store_that_is_not_there_is_not_made_by_a_mistyped_path(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "balancs.db"
+    assert main([*command, "--store", f"sqlite:{path}"]) == 2
+    assert "there is no file" in capsys.readouterr().err
+    assert not path.exists()
+    assert main([*command, "--store", f"sqlite:{path}", "--create"]) == 0

@@ -149,7 +149,7 @@ def _nudged_once(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvid
 
 def _asked_about_loop(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvider) -> None:
     assert ran.interrupts[0]["type"] == "costguard.loop"
-    assert any(m.text == "try the library" for m in ran.messages)
+    assert "try the library" in str(provider.requests[-1].body["messages"])
 
 
 def _steps(ran: Ran, did: dict[str, int], runs: Runs, provider: FakeProvider) -> None:

@@ -137,8 +137,9 @@ def test_a_nudge_goes_into_a_state_of_any_shape_once(shape: str, call: Caller) -
         graph = shaped(schema, key, provider.openai(max_tokens=20))
         steered = install(graph, guard, tools=None, messages_key=key)
         messages = call(steered, {key: [HumanMessage("go")]})[key]
-        nudges = [m for m in messages if "repeating the same action without progress." in m.text and m.type == "human"]
-        assert len(nudges) == 1
+        assert sum("costguard" in m.additional_kwargs for m in messages if m.type == "ai") == 1
+        nudged = [r for r in provider.requests if "repeating the same action without progress." in str(r.body)]
+        assert len(nudged) == 1
         assert "I stopped, for I was repeating" in messages[-1].text
         assert valid(messages)
 
@@ -154,7 +155,7 @@ ANSWERS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_a_node_may_return_what_langgraph_understands(answer: str, call: Caller) -> None:
-    """The last answer calls a tool regardless, which is taken out of it; the nudge goes in front of a reply."""
+    """The last answer calls a tool regardless, which is taken out of it; the reply to a nudge is marked."""
     with FakeProvider(again) as provider:
         guard = CostGuard(Budget(steps=3), prices=PRICES)
         graph = shaped(MessagesState, "messages", provider.openai(max_tokens=20), ANSWERS[answer])
@@ -164,7 +165,7 @@ def test_a_node_may_return_what_langgraph_understands(answer: str, call: Caller)
         free = CostGuard(prices=PRICES)
         graph = shaped(MessagesState, "messages", provider.openai(max_tokens=20), ANSWERS[answer])
         messages = call(install(graph, free), GO)["messages"]
-        assert [m.type for m in messages].count("human") == 2
+        assert sum("costguard" in m.additional_kwargs for m in messages if m.type == "ai") == 1
         assert valid(messages)
 
 
@@ -192,7 +193,7 @@ def test_an_agent_of_create_agent_is_steered(call: Caller) -> None:
         steered = install(agent, guard, model="model", policies=steer(guard, loops=None))
         assert "I have to stop here" in call(steered, GO)["messages"][-1].text
         assert steered.name == "researcher"
-        assert steered.config == agent.config
+        assert steered.config == {**agent.config, "callbacks": [guard]}
         assert books_agree(guard, provider)
 
 
@@ -426,10 +427,15 @@ def test_everything_else_of_the_graph_is_kept(provider: FakeProvider) -> None:
     ).with_config(tags=["a"], metadata={"user": "u1"}, recursion_limit=7)
     graph.step_timeout = 12
     before = dict(graph.nodes)
-    steered = install(graph, CostGuard())
+    guard = CostGuard()
+    steered = install(graph, guard)
     assert (steered.checkpointer, steered.store, steered.cache) == (saver, store, cache)
     assert (steered.interrupt_before_nodes, steered.interrupt_after_nodes) == (["tools"], ["agent"])
-    assert (steered.name, steered.config, steered.step_timeout) == ("mine", graph.config, 12)
+    assert (steered.name, steered.config, steered.step_timeout) == (
+        "mine",
+        {**graph.config, "callbacks": [guard]},
+        12,
+    )
     assert (steered.debug, steered.stream_transformers) == (graph.debug, graph.stream_transformers)
     assert steered.get_graph().draw_mermaid() == graph.get_graph().draw_mermaid()
     assert steered.get_graph().edges == graph.get_graph().edges

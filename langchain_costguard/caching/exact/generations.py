@@ -43,7 +43,8 @@ def _whole(generation: Generation, tool_calls: bool) -> bool:
     if not ended_well(generation.generation_info or {}):
         return False
     if isinstance(generation, ChatGeneration):
-        return isinstance(generation.message, AIMessage) and keepable(generation.message, tool_calls)
+        message = generation.message
+        return isinstance(message, AIMessage) and keepable(message, tool_calls, generation.generation_info)
     return bool(generation.text)
 
 

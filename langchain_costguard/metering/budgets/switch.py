@@ -13,19 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from langchain_costguard.metering.budgets.halts import ALL as ALL
+from langchain_costguard.metering.budgets.halts import halts_in
 from langchain_costguard.metering.stores.base import Store
 from langchain_costguard.observe.forks import held_over_forks
 
 log = logging.getLogger("langchain_costguard")
 
-ALL = "*"
-"""The flag that halts every agent; an agent's own flag is its name."""
-
 Source = Callable[[], Any]
 _PREFIX = "halt:"
 _STALE = 5.0
 """Seconds within which a stop must reach every process: an older answer is not stood on without asking."""
-_STOPPED = "stopped by the kill switch"
 
 
 class KillSwitch:
@@ -33,8 +31,9 @@ class KillSwitch:
 
     Args:
         source: Where the answer is from: a store; a callable that returns a bool, a reason, a mapping of agent name
-            (``"*"`` for all) to reason, names of agents, or None; the path of a file (there: stop all, its text is the
-            reason; JSON: as the callable returns); or an http(s) URL (the same; an empty body or a 404: go on).
+            (``"*"`` for all) to reason, names of agents, None, or a document as ``halts_in`` reads it; the path of a
+            file (there: stop all, its text is the reason; JSON: as the callable returns); or an http(s) URL (the same;
+            an empty body or a 404: go on). What cannot be read is no answer.
         ttl: Seconds an answer is used before it is asked for again; at most 5.
         timeout: Seconds a call waits for a source at the most, and only where the last answer is 5 s old or more.
         keep: Seconds the last answer stands while the source fails.
@@ -69,6 +68,7 @@ class KillSwitch:
         self._heard_at = float("-inf")
         self._lock = held_over_forks(threading.Lock())
         self._asking: _Asking | None = None
+        self._complained = False
 
     def __repr__(self) -> str:
         halted = f", halted: {', '.join(sorted(self._answer))}" if self._answer else ""
@@ -131,7 +131,11 @@ class KillSwitch:
     def _read(self, asking: _Asking) -> None:
         answer: Mapping[str, str] | None = None
         try:
-            answer = _halts(self._ask())
+            answer = halts_in(self._ask())
+        except TypeError as error:
+            if not self._complained:
+                self._complained = True
+                log.warning("the kill switch cannot be read, which is taken for no answer: %s", error)
         except Exception as error:
             log.debug("the kill switch's source failed: %r", error)
         finally:
@@ -244,18 +248,3 @@ def _parse(text: str) -> Any:
         except ValueError:
             return text
     return text
-
-
-def _halts(answer: Any) -> Mapping[str, str]:
-    if answer is None or answer is False:
-        return {}
-    if answer is True:
-        return {ALL: _STOPPED}
-    if isinstance(answer, str):
-        return {ALL: answer} if answer else {}
-    if isinstance(answer, Mapping):
-        on = {str(name): reason for name, reason in answer.items() if reason not in (None, False, "")}
-        return {name: _STOPPED if reason is True else str(reason) for name, reason in on.items()}
-    if isinstance(answer, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in answer):
-        return dict.fromkeys(answer, _STOPPED)
-    raise TypeError(f"the kill switch's source returned {answer!r}")

@@ -66,7 +66,7 @@ class Waiting:
         if call.hold is not None:  # the callback did
             return
         deadline = time.monotonic() + (self._seconds if patient else 0)
-        floor, ceiling = min(self._meter.floor, call.ceiling), call.ceiling
+        floor, ceiling = min(self._meter.floor + call.thinks, call.ceiling), call.ceiling
         place = self._behind_others(call)
         try:
             while True:

@@ -25,6 +25,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
+from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.timing import Overtime, in_time, timed
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
@@ -43,6 +44,11 @@ _CEILING_FIELDS = ("num_predict",)
 _GUARD = "_costguard"
 """Where in a wrapped model's ``__dict__`` its guard is: pydantic copies it along, and shows and writes no such name."""
 
+_ITSELF = "_costguard_itself"
+"""Where in it the model is that was wrapped, and the fields it was wrapped with."""
+_OF_THE_RUN = {"callbacks", "metadata", "tags", "name", "cache", "verbose", "rate_limiter"}
+"""Fields that are used before the call comes to the class beneath."""
+
 _inside: ContextVar[tuple[Any, UUID] | None] = ContextVar("costguard_inside", default=None)
 """The model and run whose call is under way here: a model whose ``_generate`` calls its own ``_stream`` (or the other
 way round) is admitted once, at the outer one. Another wrapped model that it calls is admitted as ever."""
@@ -60,6 +66,8 @@ def wrap(guard: Host, model: T) -> T:
         # Pydantic's __setattr__ knows fields only; the layout of both classes is the same.
         object.__setattr__(copy, "__class__", _guarded(type(model)))
         copy.__dict__[_GUARD] = guard
+        own = type(model).model_fields.keys() - _OF_THE_RUN
+        copy.__dict__[_ITSELF] = model, {name: copy.__dict__.get(name) for name in own}
         return cast("T", copy)
     if isinstance(model, Embeddings):
         from langchain_costguard.metering.seams.embeddings import GuardedEmbeddings
@@ -104,7 +112,7 @@ def unwrapped(model: Any) -> Any:
     metadata = {key: value for key, value in (model.metadata or {}).items() if key != STRICT} or None
     copy = model.model_copy(update={"callbacks": callbacks, "metadata": metadata})
     object.__setattr__(copy, "__class__", type(model).__bases__[1])
-    del copy.__dict__[_GUARD]
+    del copy.__dict__[_GUARD], copy.__dict__[_ITSELF]
     return copy
 
 
@@ -201,6 +209,7 @@ def _stream(original: Any) -> Any:
                     if chunk is None:
                         break
                     reply.add(chunk)
+                    show()
                     yield chunk
             _done(guard, call, reply.result())
 
@@ -229,6 +238,7 @@ def _astream(original: Any) -> Any:
                     if chunk is None:
                         break
                     await reply.aadd(chunk)
+                    show()
                     yield chunk
             await guard.aside.run(_done, guard, call, reply.result())
 
@@ -325,7 +335,7 @@ async def _acall(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapp
 def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
     if call.ceiling >= call.allowed:
-        return model, kwargs
+        return _itself(model), kwargs
     fields = type(model).model_fields
     names = {*fields, *(field.alias for field in fields.values()), *kwargs}
     for name in _CEILING_FIELDS:
@@ -333,8 +343,17 @@ def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[
             return model.model_copy(update={name: call.ceiling}), kwargs
     name = next((name for name in _CEILINGS if name in names), "")
     if not name:
-        return model, kwargs
-    return model, {**{key: value for key, value in kwargs.items() if key not in _CEILINGS}, name: call.ceiling}
+        return _itself(model), kwargs
+    return _itself(model), {**{key: value for key, value in kwargs.items() if key not in _CEILINGS}, name: call.ceiling}
+
+
+def _itself(model: Any) -> Any:
+    """The model that was wrapped, for it may keep something of its calls in itself; its copy, where that was changed
+    since, or calls itself: the call inside is known by its model."""
+    own, made = model.__dict__.get(_ITSELF) or (None, {})
+    if own is None or isinstance(own, _Guarded) or any(model.__dict__.get(name) is not made[name] for name in made):
+        return model
+    return own
 
 
 @contextmanager

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
+from langchain_core.messages import ToolMessage
+from langgraph.types import Command
+
 from langchain_costguard.events.steered import Approved, Rejected
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.questions import Answer, about_tool, answered
-from langchain_costguard.steering.sayings import tool_says
+from langchain_costguard.steering.requests import with_note
+from langchain_costguard.steering.sayings import changed, tool_says
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.money import usd
 
@@ -57,16 +62,34 @@ def approving(approval: Approval, here: Here, ask: Asking, request: Any) -> Flow
         text = f"A person did not approve this call of {call['name']}{why} It was not run."
         return tool_says(call, text, rejected=True)
     here.tell(Approved, answer.message or "a person said yes")
-    if answer.args is not None:
-        request = request.override(tool_call={**call, "args": answer.args})
-    return (yield from ask(request))
+    if answer.args is None or answer.args == call["args"]:
+        return (yield from ask(request))
+    result = yield from ask(request.override(tool_call={**call, "args": answer.args}))
+    return _with_note(result, changed(call["name"], answer.args), {"changed": answer.args})
+
+
+def _with_note(result: Any, text: str, facts: dict[str, Any]) -> Any:
+    """A tool's result with a note for the model: the call in the history is the one it made, not the one that ran."""
+    if isinstance(result, Command):
+        update = result.update
+        if not isinstance(update, dict) or not isinstance(update.get("messages"), list):
+            return result
+        messages = [_with_note(m, text, facts) if isinstance(m, ToolMessage) else m for m in update["messages"]]
+        return replace(result, update={**update, "messages": messages})
+    if not isinstance(result, ToolMessage):
+        return result
+    return with_note(result, text, first=True, **facts)
 
 
 def asked_leave(approval: Approval, here: Here, call: Any) -> Flow[Answer | None]:
-    """What a person says of a tool call; None where it needs no leave."""
+    """What a person says of a tool call, which is asked once; None where it needs no leave."""
+    if here.leave is not None and here.leave[0] == call["id"]:
+        return here.leave[1]  # type: ignore[no-any-return]
     if not (yield from _needs_leave(approval, here, call)):
         return None
-    return answered(here, about_tool(call, _price(here, call), here.scope))
+    answer = answered(here, about_tool(call, _price(here, call), here.scope))
+    here.leave = call["id"], answer
+    return answer
 
 
 def _needs_leave(approval: Approval, here: Here, call: Any) -> Flow[bool]:

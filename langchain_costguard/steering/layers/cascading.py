@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.caching.keepable import cut_off
 from langchain_costguard.events.steered import Escalated, Sufficed
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.layers.attempts import retrying
@@ -80,6 +81,10 @@ def _last(
             raise
         why = f"{name} failed: {type(error).__name__}"
     else:
+        broke_off = reply.message is not None and not here.out and cut_off(reply.message)
+        if broke_off and best is not None and best.reply is not None:
+            here.tell(Sufficed, f"the reply of {name} broke off", name=by, score=best.score)
+            return best.reply
         if not reply.ended:
             checked = True if tiers.judges else None
             on_record(tiers.runs, tiers.fleet, here, asked, tiers.last, reply.message, good=checked, assumed=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage, message_chunk_to_message
 from langchain_core.messages.tool import tool_call
 
 from langchain_costguard.events.steered import EndedEarly, Repaired
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.layers.guardrails import Guardrail, Stop
 from langchain_costguard.steering.policies.retries import ErrorKind
-from langchain_costguard.steering.requests import Reply, without_call_blocks
+from langchain_costguard.steering.requests import Reply, noting, without_call_blocks
 from langchain_costguard.steering.sayings import MARK, spoken, told
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import CostGuardError, ReplyRejectedError
@@ -61,7 +61,7 @@ def checking(
                 return _given_up(here, reply, problem, stop, guardrails, on_rejected)
         attempt += 1
         here.tell(Repaired, _kind_of(problem), attempt=attempt)
-        messages = [*messages, *_returned(answer, problem)]
+        messages = _returned(messages, answer, problem)
         request = request.override(messages=messages)
 
 
@@ -96,15 +96,17 @@ def _given_up(
     return Reply(spoken(f"I stopped, for my reply did not pass a check: {problem}", ended="guardrail"), ended=True)
 
 
-def _returned(answer: AIMessage | None, problem: str) -> list[BaseMessage]:
-    """The reply and the objection, as a history that any provider accepts: each tool call with an answer."""
+def _returned(messages: list[Any], answer: AIMessage | None, problem: str) -> list[Any]:
+    """The messages with the reply and the objection, as any provider accepts them: each tool call with an answer."""
     text = f"Your reply cannot be used: {problem[:_SHOWN]}\nCorrect it and reply again."
     if answer is None:
-        return [told(text, "repair")]
+        return noting(messages, text, "repair")
     answer = _resendable(answer)
     if not answer.tool_calls:
-        return [answer, told(text, "repair")] if str(answer.text).strip() else [told(text, "repair")]
+        said = bool(str(answer.text).strip())
+        return [*messages, answer, told(text, "repair")] if said else noting(messages, text, "repair")
     return [
+        *messages,
         answer,
         *(
             ToolMessage(

@@ -32,7 +32,8 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
     reply: Reply
     error = here.refused_step()
     if error is None:
-        last = _last_step(here) or _no_more_tools(request)
+        asks = on_exceeded == "interrupt" and here.in_graph  # a person may give it more steps: it need not close yet
+        last = (None if asks else _last_step(here)) or _no_more_tools(request)
         if last:
             here.tell(LastAnswer, last.why)
             request = without_tools(request, last.tell)
@@ -115,8 +116,9 @@ def _from_reserve(here: Here, request: Any, error: CostGuardError) -> Flow[Reply
 def _answered(reply: Reply, text: str) -> Reply:
     """The last answer, without the tools it calls regardless; ``text`` where it says nothing else."""
     reply = without_calls(reply)
-    if reply.altered and reply.message is not None and not str(reply.message.text).strip():
-        reply.message = reply.message.model_copy(update={"content": text})
+    message = reply.message
+    if reply.altered and message is not None and not message.tool_calls and not str(message.text).strip():
+        reply.message = message.model_copy(update={"content": text})
     return reply
 
 

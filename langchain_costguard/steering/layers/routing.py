@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from langchain_costguard.caching.keepable import cut_off
 from langchain_costguard.events.steered import Routed
 from langchain_costguard.routing.abilities import able, profile_of
 from langchain_costguard.routing.route import Route, Router, RouteRequest
@@ -14,13 +15,17 @@ from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.layers.fleet import ASSUMED_OUTPUT, Fleet, answers_as, label, ref_of
 from langchain_costguard.steering.layers.recording import on_record
+from langchain_costguard.steering.policies.kinds import ErrorKind, classify
 from langchain_costguard.steering.requests import Reply, used_in
 from langchain_costguard.steering.surroundings import Here
-from langchain_costguard.vocabulary.errors import BudgetExceededError
+from langchain_costguard.vocabulary.errors import BudgetExceededError, CircuitOpenError, CostGuardError
 from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
+
+_DOWN = (ErrorKind.RATE_LIMIT, ErrorKind.TIMEOUT, ErrorKind.SERVER, ErrorKind.AUTH, ErrorKind.QUOTA)
+"""Failures that are one model's, or its provider's: another may answer."""
 
 
 def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
@@ -33,19 +38,27 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
     asked = as_route_request(here, request)
     route = yield from _chosen(router, fleet, here, asked)
     chosen, why = (request.model, "") if route is None else _fit(fleet, route, asked, request.model)
-    dearest = chosen if route is None or route.dearest is None else route.dearest
-    error: BudgetExceededError | None = None
-    for model in _in_turn(fleet, here, chosen, asked):
-        if model is not chosen:
-            why = f"a budget has no room for {ref_of(chosen).name}"
+    dearest = request.model if route is None or route.dearest is None else route.dearest
+    turn = _in_turn(fleet, here, chosen, asked)
+    broken, tried = None, list[Any]()
+    while True:
+        model = turn.pop(0)
+        tried.append(model)
         here.facts = _facts(fleet, why, dearest, route)
         try:
             reply: Reply = yield from ask(request.override(model=model))
-        except BudgetExceededError as refusal:
-            if here.paid or here.out or not _downgrades(here.guard, refusal):
+        except Exception as error:
+            why, turn = _after(error, fleet, here, asked, tried, turn, request.model if route is not None else None)
+            if turn:
+                continue
+            if broken is None:
                 raise
-            error = refusal
-            continue
+            reply, model = broken, chosen
+        else:
+            others = _whole_instead(reply, fleet, here, asked, tried, request.model) if route and not broken else []
+            if others:
+                broken, turn, why = reply, others, f"the reply of {ref_of(model).name} broke off"
+                continue
         if why and reply.message is not None and not reply.ended:
             saved = fleet.charge(fleet.model(dearest), reply.message) - fleet.charge(model, reply.message)
             here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score if route else None)
@@ -53,8 +66,38 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
             score = route.score if route is not None and model is chosen else None
             on_record(runs, fleet, here, asked, model, reply.message, score=score)
         return reply
-    assert error is not None
-    raise error
+
+
+def _after(
+    error: Exception, fleet: Fleet, here: Here, asked: RouteRequest, tried: list[Any], turn: list[Any], default: Any
+) -> tuple[str, list[Any]]:
+    """Why a model did not answer, and which are to be asked now; none where the error is not one that another mends."""
+    name = ref_of(tried[-1]).name
+    if here.paid or here.out:
+        return "", []
+    if isinstance(error, BudgetExceededError):
+        return f"a budget has no room for {name}", turn if _downgrades(here.guard, error) else []
+    down = isinstance(error, CircuitOpenError) or classify(error) in _DOWN
+    if default is None or isinstance(error, CostGuardError) or not down:
+        return "", []
+    return f"{name} failed: {type(error).__name__}", turn or _able(fleet, asked, default, tried)
+
+
+def _whole_instead(
+    reply: Reply, fleet: Fleet, here: Here, asked: RouteRequest, tried: list[Any], default: Any
+) -> list[Any]:
+    """The models to ask for a whole reply, where this one broke off before anybody saw it."""
+    if reply.message is None or here.out or not cut_off(reply.message):
+        return []
+    return _able(fleet, asked, default, tried)
+
+
+def _able(fleet: Fleet, asked: RouteRequest, default: Any, tried: list[Any]) -> list[Any]:
+    """The models not tried yet that can do what is asked, the cheapest first."""
+    tokens, known = _tokens(fleet, default, asked), {ref_of(model) for model in tried}
+    others = {ref_of(model): model for model in (*map(fleet.model, fleet.specs), default)}
+    able_ones = [model for ref, model in others.items() if ref not in known and not unable(fleet, model, asked)]
+    return sorted(able_ones, key=lambda model: fleet.cost(model, tokens))
 
 
 def _facts(fleet: Fleet, why: str, dearest: Any, route: Route | None) -> dict[str, Any]:
@@ -181,6 +224,8 @@ def as_route_request(here: Here, request: Any) -> RouteRequest:
         scope=here.scope,
         headroom=lambda: here.headroom,
         last_model=str(said.get("model_name") or said.get("model") or ""),
+        tags=here.tags,
+        metadata=here.metadata,
     )
 
 

@@ -11,8 +11,10 @@ from langchain_costguard.steering.layers.approval import fee_of
 from langchain_costguard.steering.layers.attempts import retrying, through
 from langchain_costguard.steering.layers.circuits import Circuits
 from langchain_costguard.steering.layers.ending import OnExceeded, granted
+from langchain_costguard.steering.policies.answers import answered_with
+from langchain_costguard.steering.policies.kinds import ErrorKind, classify
 from langchain_costguard.steering.policies.retries import Retry
-from langchain_costguard.steering.sayings import tool_says
+from langchain_costguard.steering.sayings import tool_failed, tool_says
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CircuitOpenError, CostGuardError
 
@@ -50,8 +52,40 @@ def breaking_tool(circuits: Circuits, here: Here, ask: Asking, request: Any) -> 
         return tool_says(call, error.for_model(), circuit="open")
 
 
+class _AnsweredError(ConnectionError):
+    """A failure that waiting cures, which came back as the tool's answer."""
+
+
 def retrying_tool(retry: Retry, here: Here, ask: Asking, request: Any) -> Flow[Any]:
-    """Call a tool again that is safe to call again."""
+    """Call a tool again that is safe to call again, whether its failure is raised or comes back as a message."""
     if not retry.retries_tool(request.tool_call["name"]):
         return (yield from ask(request))
-    return (yield from retrying(retry, here, ask, request))
+    answer: Any = None
+
+    def asking(request: Any) -> Flow[Any]:
+        nonlocal answer
+        answer = yield from ask(request)
+        kind = answered_with(answer)
+        if kind is not None and kind.backs_off:
+            raise _AnsweredError(str(answer.text)[:200])
+        return answer
+
+    try:
+        return (yield from retrying(retry, here, asking, request))
+    except _AnsweredError:
+        return answer
+
+
+def telling(retry: Retry | None, here: Here, ask: Asking, request: Any) -> Flow[Any]:
+    """Answer a tool's failure in its place where it may pass, or where the agent can mend its call. What a person has
+    to see to is raised: missing credentials, a quota used up, and what is not understood."""
+    try:
+        return (yield from ask(request))
+    except CostGuardError:
+        raise
+    except Exception as error:
+        kind = (retry.classify if retry is not None else classify)(error)
+        if not (kind.backs_off or kind is ErrorKind.VALIDATION):
+            raise
+        call = request.tool_call
+        return tool_says(call, tool_failed(call["name"], error, passing=kind.backs_off), failed=str(kind))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages import AIMessage, HumanMessage
 
+from langchain_costguard.caching.keepable import cut_off
 from langchain_costguard.routing.agreement import Votes, answer_of
 from langchain_costguard.routing.cascade import Agreement, Judge, LogProbs, Parses
 from langchain_costguard.steering.flow import Asking, Call, Flow, Run, quick
-from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.sayings import told
+from langchain_costguard.steering.requests import Reply, noting
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
@@ -63,8 +63,10 @@ def tried_at(tiers: Tiers, model: Any, here: Here, ask: Asking, request: Any) ->
         message = reply.message
         if message is None or reply.ended:
             return Tried(replies[0] if replies else None, None, spent, "its reply was rejected", good=False)
-        replies.append(reply)
         spent += tiers.fleet.charge(model, message)
+        if cut_off(message) and not here.out:
+            return Tried(replies[0] if replies else None, None, spent, "its reply broke off", good=False)
+        replies.append(reply)
         if how is not confidence:
             tried = yield from _scored(tiers, here, request, reply, spent)
             return tried if tried.score is None else tried._replace(good=tried.score >= least)
@@ -121,7 +123,7 @@ def _prepared(request: Any, confidence: Any, taken: int) -> Any:
         if confidence.temperature is not None and "temperature" in known:
             settings["temperature"] = confidence.temperature
         if confidence.variants and (text := confidence.variants[taken % len(confidence.variants)]):
-            request = request.override(messages=[*request.messages, told(text, "variant")])
+            request = request.override(messages=noting(request.messages, text, "variant"))
     if not settings:
         return request
     field = "model_settings" if hasattr(request, "model_settings") else "settings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -10,9 +11,10 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_costguard.events.steered import EndedEarly, LoopDetected
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.policies.loops import NUDGE, Loop, LoopDetector, marked, nudges, recent
+from langchain_costguard.steering.policies.steps import nudged
 from langchain_costguard.steering.questions import about_loop, answered
-from langchain_costguard.steering.requests import Reply
-from langchain_costguard.steering.sayings import so_far, spoken, told
+from langchain_costguard.steering.requests import Reply, noting, with_note
+from langchain_costguard.steering.sayings import MARK, so_far, spoken
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import StuckLoopError
 
@@ -35,10 +37,18 @@ def checked_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
 
 
 def unsticking(detector: LoopDetector, ladder: Sequence[Rung], here: Here, ask: Asking, request: Any) -> Flow[Reply]:
-    """Answer a loop with the next rung of the ladder; the last one stays."""
+    """Answer a loop with the next rung of the ladder; the last one stays.
+
+    A nudge stands beside the last result, where every provider takes it; in the history the reply to it says that it
+    was given, and there each later request has it again.
+    """
+    reply: Reply
     loop = found(detector, request.messages, getattr(request, "tools", None) or ())
+    shown = with_nudges(request.messages)
+    if shown is not request.messages:
+        request = request.override(messages=shown)
     if loop is None:
-        reply: Reply = yield from ask(request)
+        reply = yield from ask(request)
         return reply
     rung = ladder[min(nudges(request.messages), len(ladder) - 1)]
     if rung == "interrupt" and not here.in_graph:
@@ -46,9 +56,21 @@ def unsticking(detector: LoopDetector, ladder: Sequence[Rung], here: Here, ask: 
     message = resolve(loop, rung, here, request.messages)
     if isinstance(message, Reply):
         return message
-    reply = yield from ask(request.override(messages=[*request.messages, message]))
-    reply.before.insert(0, message)
-    return reply
+    reply = yield from ask(request.override(messages=noting(request.messages, message, "loop")))
+    if reply.message is None or reply.ended:
+        return reply
+    kwargs = {**reply.message.additional_kwargs, MARK: {"nudge": message}}
+    return replace(reply, message=reply.message.model_copy(update={"additional_kwargs": kwargs}), altered=True)
+
+
+def with_nudges(messages: Sequence[Any]) -> Sequence[Any]:
+    """The messages with each nudge that was given where it was given; themselves where none was."""
+    shown: list[Any] | None = None
+    for i, message in enumerate(messages):
+        if i and (text := nudged(message)) and isinstance(messages[i - 1], ToolMessage):
+            shown = list(messages) if shown is None else shown
+            shown[i - 1] = with_note(messages[i - 1], text)
+    return messages if shown is None else shown
 
 
 def found(detector: LoopDetector, messages: Sequence[BaseMessage], tools: Sequence[Any] = ()) -> Loop | None:
@@ -69,8 +91,8 @@ def found(detector: LoopDetector, messages: Sequence[BaseMessage], tools: Sequen
     return None
 
 
-def resolve(loop: Loop, rung: Rung, here: Here, messages: Sequence[BaseMessage]) -> BaseMessage | Reply:
-    """Climb one rung: a message that the model is to see next, or the reply that ends the run.
+def resolve(loop: Loop, rung: Rung, here: Here, messages: Sequence[BaseMessage]) -> str | Reply:
+    """Climb one rung: what the model is to be told next, or the reply that ends the run.
 
     Raises:
         StuckLoopError: the rung says so.
@@ -79,11 +101,11 @@ def resolve(loop: Loop, rung: Rung, here: Here, messages: Sequence[BaseMessage])
     if rung == "raise":
         raise StuckLoopError(f"The agent is stuck: {loop.why}", tool=loop.tool, kind=loop.kind)
     if rung == "nudge":
-        return told(NUDGE, "loop")
+        return NUDGE
     if rung == "interrupt":
         answer = answered(here, about_loop(loop.tool, loop.why, here.scope))
         if answer.approve:
-            return told(answer.message or NUDGE, "loop")
+            return answer.message or NUDGE
     here.tell(EndedEarly, loop.why, name=loop.tool)
     have = so_far(messages)
     text = f"I stopped, for I was repeating the same action without progress: {loop.why}."

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from langchain_costguard.steering.policies.kinds import ErrorKind, classify
+from langchain_costguard.steering.policies.answers import answered_with, kind_of
+from langchain_costguard.steering.policies.kinds import ErrorKind, classify, status_of
 from langchain_costguard.vocabulary.slips import forgiving
 
 Change = Literal["opened", "closed", ""]
@@ -26,12 +27,16 @@ def default_is_failure(outcome: Any) -> bool:
     """Whether an exception, or a reply, says that the service is not well.
 
     Every exception does but those that are not the service's: the guard's refusals and LangGraph's interrupts, a
-    cancelled call, arguments that do not fit the schema, and a request too long for the model. Of replies, a tool
-    message with the status ``error`` does.
+    cancelled call, arguments that do not fit the schema, a request that is wrong (HTTP 400, 404, 422), filtered, or too
+    long for the model. Of replies, a tool message with the status ``error`` does, unless it tells of one of these.
     """
     if isinstance(outcome, BaseException):
-        return isinstance(outcome, Exception) and classify(outcome) not in _NOT_THE_SERVICE
-    return bool(getattr(outcome, "status", None) == "error")
+        if not isinstance(outcome, Exception) or classify(outcome) in _NOT_THE_SERVICE:
+            return False
+        status = status_of(outcome)
+        return status is None or not 400 <= status < 500 or kind_of(status) not in _NOT_THE_SERVICE
+    kind = answered_with(outcome)
+    return kind is not None and kind not in _NOT_THE_SERVICE
 
 
 @forgiving(

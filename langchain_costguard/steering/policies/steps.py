@@ -57,6 +57,8 @@ def recent(messages: Sequence[BaseMessage], window: int) -> list[Step]:
             results.append(message)
         elif isinstance(message, AIMessage):
             steps += reversed(_made(message, results) or _said(message))
+            if nudged(message):
+                fresh = len(steps) if fresh is None else fresh
         elif _is_nudge(message):
             fresh = len(steps) if fresh is None else fresh
         elif isinstance(message, HumanMessage):
@@ -90,11 +92,17 @@ def nudges(messages: Sequence[BaseMessage]) -> int:
     """How many nudges there have been since the user's own last message."""
     count = 0
     for message in reversed(messages):
-        if _is_nudge(message):
+        if _is_nudge(message) or nudged(message):
             count += 1
         elif isinstance(message, HumanMessage):
             break
     return count
+
+
+def nudged(message: BaseMessage) -> str:
+    """What a model was told as it gave this reply, beside its last result; empty where nothing."""
+    facts = message.additional_kwargs.get("costguard") if isinstance(message, AIMessage) else None
+    return str(facts.get("nudge") or "") if isinstance(facts, dict) else ""
 
 
 def _is_nudge(message: BaseMessage) -> bool:

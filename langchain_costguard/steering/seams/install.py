@@ -15,7 +15,7 @@ from langgraph.prebuilt import ToolNode
 from langchain_costguard.metering.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.seams.states import node_reply, node_request, node_update
-from langchain_costguard.steering.seams.tools import ask_leave_first, asteer_tool, steer_tool
+from langchain_costguard.steering.seams.tools import asteer_tool, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import paying
 
@@ -79,7 +79,7 @@ def install(
     copied = copy.copy(graph)
     copied.nodes, copied.builder = nodes, copy.copy(graph.builder)
     copied.builder.nodes = specs
-    return copied
+    return copied.with_config(callbacks=[guard])  # the graph's other nodes call models, too
 
 
 def _node(nodes: dict[str, Any], field: str, name: str) -> Any:
@@ -134,7 +134,7 @@ def _steered_tools(node: Any, steering: Steering, name: str) -> Any:
         steered._awrap_tool_call = lambda request, run: asynchronous(request, partial(_in, ainner, run))
     elif inner is None:  # else the node runs its one wrapper, and ours around it, in both worlds
         steered._awrap_tool_call = asynchronous
-    return ask_leave_first(steered, steering)
+    return side_by_side(steered, steering)
 
 
 def _in(inner: Any, run: Any, request: Any) -> Any:

@@ -6,20 +6,26 @@ graph a step each time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain.agents.middleware import AgentMiddleware
-from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse
+from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import ToolMessage
+from langgraph.constants import TAG_NOSTREAM
 from langgraph.types import Command
 from langsmith.utils import tracing_is_enabled
 
+from langchain_costguard.metering.runs import shown
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
 from langchain_costguard.steering.seams.tools import asteer_tool, steer_tool
-from langchain_costguard.steering.surroundings import paying
+from langchain_costguard.steering.seams.whole_run import state_of
+from langchain_costguard.steering.surroundings import Here, paying
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -33,6 +39,7 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
     def __init__(self, steering: Steering) -> None:
         super().__init__()
         self.steering = steering
+        self.state_schema = state_of(steering.guard, PrivateStateAttr)
         steering.guard.deferrals.steer("model")
         if tracing_is_enabled():
             self.awrap_model_call = self._traced_model_call  # type: ignore[method-assign]
@@ -40,8 +47,9 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Any]) -> Any:
         """Run the model's flow around the call."""
-        flow = self.steering.model_flow(request, name_of(request.model))
-        return _response(drive(flow, partial(self._call, handler)))
+        here = Here(self.steering.guard, name_of(request.model))
+        flow = self.steering.model_flow(request, here=here)
+        return _response(drive(flow, partial(self._call, handler, here)))
 
     # `create_agent` makes a LangSmith span of each hook, also where nothing is traced: around a coroutine function that
     # takes two thread hops and a task a call (more than all we do), around a function that returns its coroutine none.
@@ -56,8 +64,9 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
         return asteer_tool(self.steering, request, handler)
 
     async def _traced_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        flow = self.steering.model_flow(request, name_of(request.model))
-        return _response(await adrive(flow, partial(self._acall, handler), self.steering.guard.aside))
+        here = Here(self.steering.guard, name_of(request.model))
+        flow = self.steering.model_flow(request, here=here)
+        return _response(await adrive(flow, partial(self._acall, handler, here), self.steering.guard.aside))
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Run the tool's flow around the call."""
@@ -66,27 +75,61 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
     async def _traced_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         return await asteer_tool(self.steering, request, handler)
 
-    def _call(self, handler: Callable[[Any], Any], call: Call) -> Reply:
-        with paying(self.steering.guard, call):
+    def _call(self, handler: Callable[[Any], Any], here: Here, call: Call) -> Reply:
+        with paying(self.steering.guard, call), _watched(here):
             return _reply(handler(self._strictly(call)))
 
-    async def _acall(self, handler: Callable[[Any], Awaitable[Any]], call: Call) -> Reply:
-        with paying(self.steering.guard, call):
+    async def _acall(self, handler: Callable[[Any], Awaitable[Any]], here: Here, call: Call) -> Reply:
+        with paying(self.steering.guard, call), _watched(here):
             return _reply(await handler(self._strictly(call)))
 
     def _strictly(self, call: Call) -> ModelRequest[Any]:
         # As `override` does, which constructs the request anew and takes as long as all the policies together.
         strict: ModelRequest[Any] = copy(call.request)
-        strict.__dict__["model"] = noted(self.steering.strict(strict.model), call.facts)
+        model = noted(self.steering.strict(strict.model), call.facts)
+        strict.__dict__["model"] = held_back(model) if self.steering.holds_streams else model
         return strict
+
+
+@contextmanager
+def _watched(here: Here) -> Iterator[None]:
+    """Note whether the reply is on its way to whoever streams the agent: then it cannot be asked for again."""
+    if not here.streamed:
+        yield
+        return
+    seen: list[None] = []
+    token = shown.set(seen)
+    try:
+        yield
+    finally:
+        shown.reset(token)
+        here.out |= bool(seen)
+
+
+def held_back(model: Any) -> Any:
+    """The model, whose reply nobody sees before it has passed: not token by token, nor as its run ends. LangGraph shows
+    what the node returns."""
+    if not isinstance(model, BaseChatModel):
+        return model
+    changes: dict[str, Any] = {"disable_streaming": True, "tags": [*(model.tags or ()), TAG_NOSTREAM]}
+    if getattr(model, "streaming", None):
+        changes["streaming"] = False
+    return model.model_copy(update=changes)
 
 
 def _reply(response: Any) -> Reply:
     if isinstance(response, ExtendedModelResponse):
-        return Reply(last_ai(response.model_response.result), response)
+        return _of(response.model_response.result, response)
     if isinstance(response, ModelResponse):
-        return Reply(last_ai(response.result), response)
+        return _of(response.result, response)
     return Reply(response, ModelResponse(result=[response]))
+
+
+def _of(result: list[Any], response: Any) -> Reply:
+    answered = (
+        frozenset(m.tool_call_id for m in result if isinstance(m, ToolMessage)) if len(result) > 1 else frozenset()
+    )
+    return Reply(last_ai(result), response, answered=answered)
 
 
 def _response(reply: Reply) -> Any:

@@ -14,6 +14,7 @@ from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.steering.flow import Call, Ended, adrive, aperform, astep, drive, leave, passes, perform
 from langchain_costguard.steering.requests import ChatRequest, Reply, name_of, settings_for
+from langchain_costguard.steering.sayings import MARK
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here, paying
 
@@ -270,7 +271,10 @@ class _Run:
             return []
         message = reply.message
         if message is None or (self._here.out and not reply.ended):
-            return []
+            if message is None or MARK not in message.additional_kwargs:
+                return []
+            marks = {MARK: message.additional_kwargs[MARK]}
+            return [AIMessageChunk(content="", id=message.id, additional_kwargs=marks)]
         text = str(message.text)
         return [
             AIMessageChunk(

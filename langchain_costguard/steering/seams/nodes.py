@@ -21,8 +21,9 @@ from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector, nudges
 from langchain_costguard.steering.policies.retries import Retry
 from langchain_costguard.steering.requests import Reply
+from langchain_costguard.steering.sayings import CHECKING, spoken, told
 from langchain_costguard.steering.seams.states import messages_of
-from langchain_costguard.steering.seams.tools import ask_leave_first, asteer_tool, steer_tool
+from langchain_costguard.steering.seams.tools import asteer_tool, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.errors import CostGuardError, StuckLoopError
@@ -72,7 +73,7 @@ def guarded_tools(
     node = ToolNode(
         tools, name=name, messages_key=messages_key, wrap_tool_call=sync, awrap_tool_call=asynchronous, **given
     )
-    return ask_leave_first(node, steering)  # type: ignore[no-any-return]
+    return side_by_side(node, steering)  # type: ignore[no-any-return]
 
 
 class StuckLoopNode:
@@ -120,7 +121,8 @@ class StuckLoopNode:
             rung = "raise"
         answer = resolve(loop, rung, here, messages)
         if not isinstance(answer, Reply):
-            update = {self.key: [answer]}
+            # Two messages, for a user may not speak right after a result at every provider.
+            update = {self.key: [spoken(CHECKING, note="loop"), told(answer, "loop")]}
             return Command(update=update, goto=self.goto) if self.goto else update
         if self.goto is None:
             raise StuckLoopError(f"The agent is stuck: {loop.why}", tool=loop.tool, kind=loop.kind)

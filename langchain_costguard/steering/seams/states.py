@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from langchain_costguard.steering.requests import Reply, last_ai
+from langchain_costguard.steering.requests import Reply, last_ai, noting
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,30 @@ class NodeRequest:
     def override(self, **changes: Any) -> NodeRequest:
         """The request with other messages; a node's tools and model are its own."""
         messages = list(changes.get("messages", self.messages))
-        return dataclasses.replace(self, state=with_messages(self.state, self.key, messages), messages=messages)
+        state = with_messages(self.state, self.key, messages)
+        if chosen := messages_of(self.state, _CHOSEN):
+            state = with_messages(state, _CHOSEN, _changed(chosen, self.messages, messages))
+        return dataclasses.replace(self, state=state, messages=messages)
+
+
+_CHOSEN = "llm_input_messages"
+"""The key by which a ``pre_model_hook`` of ``create_react_agent`` gives the model other messages than the state's.
+https://github.com/langchain-ai/langgraph/blob/main/libs/prebuilt/langgraph/prebuilt/chat_agent_executor.py"""
+
+
+def _changed(chosen: Sequence[Any], old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """The messages that were chosen for the model, with what was changed of the state's and what came after them."""
+    swapped = {_known(before): after for before, after in zip(old, new, strict=False) if before is not after}
+    missing = set(swapped) - {_known(message) for message in chosen}
+    shown = [swapped.get(_known(message), message) for message in chosen] + list(new[len(old) :])
+    if old and _known(old[-1]) in missing:  # the hook left out, or made anew, what a note stands in
+        text = str(swapped[_known(old[-1])].text)
+        shown = noting(shown, text.removeprefix(str(old[-1].text)).strip(), "note")
+    return shown
+
+
+def _known(message: Any) -> Any:
+    return getattr(message, "tool_call_id", None) or message.id or id(message)
 
 
 def node_request(state: Any, key: str, *, replaces: bool = False) -> NodeRequest:
@@ -80,7 +103,7 @@ def node_update(reply: Reply, request: NodeRequest) -> Any:
     if reply.raw is None and reply.message is not None:
         messages = [*(request.messages if request.replaces else ()), *reply.before, reply.message]
         return messages if isinstance(request.state, (list, tuple)) else {key: messages}
-    update = reply.raw
+    update = _restored(reply.raw, key, request.messages)
     if reply.altered and reply.message is not None:
         update = _replaced(update, key, reply.message)
     if not reply.before or request.replaces:  # a node that returns all messages has seen them with those of ours
@@ -88,6 +111,19 @@ def node_update(reply: Reply, request: NodeRequest) -> Any:
     if isinstance(request.state, (list, tuple)):
         return [*reply.before, *messages_of(update, key)]
     return [Command(update={key: list(reply.before)}), *(update if _is_list(update) else [update])]
+
+
+def _restored(update: Any, key: str, messages: Sequence[Any]) -> Any:
+    """The update without our notes in the results that the node was shown, where it returns those, too."""
+    if isinstance(update, Command):
+        inner = _restored(_mapped(update.update), key, messages)
+        return update if inner is _mapped(update.update) else dataclasses.replace(update, update=inner)
+    if _is_list(update):
+        return [_restored(part, key, messages) for part in update]
+    known = {message.tool_call_id: message for message in messages if isinstance(message, ToolMessage)}
+    found = messages_of(update, key)
+    own = [known.get(m.tool_call_id, m) if isinstance(m, ToolMessage) else m for m in found]
+    return update if all(a is b for a, b in zip(own, found, strict=True)) else with_messages(update, key, own)
 
 
 def _is_list(update: Any) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.runnables.config import var_child_runnable_config
+
 from langchain_costguard.metering.seams.watching import attached
+from langchain_costguard.steering.asking import Paused, Side, kept, put, side
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive, no_calls
-from langchain_costguard.steering.layers.approval import Approval, Given, asked_leave, given
+from langchain_costguard.steering.layers.approval import Given, asked_leave, given
 from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:
-    from langchain_costguard.guard import CostGuard
     from langchain_costguard.steering.steering import Steering
 
 
@@ -23,7 +25,15 @@ def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any]) 
         with attached(steering.guard):
             return handler(wanted.request)
 
-    return drive(steering.tool_flow(request), call)
+    beside, ran = side.get(), _ran(request)
+    if beside is None:
+        return drive(steering.tool_flow(request), call)
+    try:
+        result = kept(_configurable(), ran)
+        beside.results[ran] = drive(steering.tool_flow(request), call) if result is None else result
+    finally:
+        beside.ended()
+    return beside.results[ran]
 
 
 async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -33,30 +43,61 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
         with attached(steering.guard):
             return await handler(wanted.request)
 
-    return await adrive(steering.tool_flow(request), call, steering.guard.aside)
+    beside, ran = side.get(), _ran(request)
+    if beside is None:
+        return await adrive(steering.tool_flow(request), call, steering.guard.aside)
+    try:
+        result = kept(_configurable(), ran)
+        beside.results[ran] = (
+            await adrive(steering.tool_flow(request), call, steering.guard.aside) if result is None else result
+        )
+    except Paused:
+        beside.ended()
+        await beside.others()
+        raise
+    except BaseException:
+        beside.ended()
+        raise
+    beside.ended()
+    return beside.results[ran]
 
 
-def ask_leave_first(node: Any, steering: Steering) -> Any:
-    """The ``ToolNode``, asking for leave for all its calls before it makes any of them.
+def _ran(request: Any) -> str:
+    return f"ran|{request.tool_call['id']}"
 
-    It runs them side by side as one task of the graph, which starts again with each answer of a person: a tool that had
-    run would run again, and which answer is whose would be a matter of chance.
+
+def _configurable() -> Mapping[str, Any]:
+    return (var_child_runnable_config.get() or {}).get("configurable") or {}
+
+
+def side_by_side(node: Any, steering: Steering) -> Any:
+    """The ``ToolNode``, where a person may have to be asked about its calls.
+
+    It runs them side by side as one task of the graph, which starts again with each answer of a person. So leave is
+    asked for all the calls before any of them is made, and what has run when another call has to ask is kept.
     """
-    if steering.approve_tools is None:
+    if steering.approve_tools is None and steering.on_exceeded != "interrupt":
         return node
-    guard, approval = steering.guard, steering.approve_tools
     # In a tuple: LangGraph looks for subgraphs in what a node's function refers to, and would find this node for ever.
     own = node, node.func, node.afunc
 
     def func(input: Any, **known: Any) -> Any:
         node, sync, _ = own
-        with _giving(drive(_leave_for_all(guard, approval, _calls(node, input)), no_calls)):
+        calls = _several(node, input)
+        if not calls:
+            return sync(input, **known)
+        beside = Side(len(calls))
+        with _together(beside, drive(_leave_for_all(steering, calls), no_calls)):
             return sync(input, **known)
 
     async def afunc(input: Any, **known: Any) -> Any:
         node, _, asynchronous = own
-        leave = await adrive(_leave_for_all(guard, approval, _calls(node, input)), no_calls, guard.aside)
-        with _giving(leave):
+        calls = _several(node, input)
+        if not calls:
+            return await asynchronous(input, **known)
+        beside = Side(len(calls))
+        leave = await adrive(_leave_for_all(steering, calls), no_calls, steering.guard.aside)
+        with _together(beside, leave):
             return await asynchronous(input, **known)
 
     # LangGraph's cache knows it by these.
@@ -65,27 +106,32 @@ def ask_leave_first(node: Any, steering: Steering) -> Any:
     return node
 
 
-def _leave_for_all(guard: CostGuard, approval: Approval, calls: Sequence[Any]) -> Flow[Given]:
-    if len(calls) < 2 or any(not call["id"] for call in calls):
-        return {}
-    here, found = Here(guard, "tools"), {}
-    if here.in_graph:
-        for call in calls:
-            found[call["id"]] = yield from asked_leave(approval, here, call)
+def _leave_for_all(steering: Steering, calls: Sequence[Any]) -> Flow[Given]:
+    here, found, approval = Here(steering.guard, "tools"), {}, steering.approve_tools
+    for call in calls if approval is not None else ():
+        found[call["id"]] = yield from asked_leave(approval or (), here, call)
     return found
 
 
-def _calls(node: Any, input: Any) -> Sequence[Any]:
+def _several(node: Any, input: Any) -> Sequence[Any]:
+    """The calls, where a graph runs them and there is more than one."""
+    if "__pregel_scratchpad" not in _configurable():
+        return ()
     try:
-        return node._parse_input(input)[0]  # type: ignore[no-any-return]
+        calls: Sequence[Any] = node._parse_input(input)[0]
     except ValueError:  # the node says so itself
         return ()
+    return () if len(calls) < 2 or any(not call["id"] for call in calls) else calls
 
 
 @contextmanager
-def _giving(found: Given) -> Iterator[None]:
-    token = given.set(found)
+def _together(beside: Side, leave: Given) -> Iterator[None]:
+    """What surrounds the calls; the question of one of them pauses the node, and keeps what the others came to."""
+    tokens = given.set(leave), side.set(beside)
     try:
         yield
+    except Paused as pause:
+        put(_configurable(), pause.what, pause.question, beside.results)
     finally:
-        given.reset(token)
+        given.reset(tokens[0])
+        side.reset(tokens[1])

@@ -19,6 +19,7 @@ from langchain_core.tools import tool
 
 from langchain_costguard import AgentHaltedError, Budget, CostGuard, KillSwitch, MemoryStore, SQLiteStore
 from langchain_costguard.events import Refused
+from langchain_costguard.metering.budgets.halts import halts_in
 from langchain_costguard.metering.budgets.switch import ALL, halt, halted, revive
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
@@ -501,3 +502,67 @@ def test_a_slow_switch_does_not_block_the_event_loop() -> None:
     source.open.set()
     assert took < 2
     assert json.dumps(switch.halts()) == "{}"
+
+
+# Documents of the forms that the field writes
+
+STOPPED = "stopped by the kill switch"
+
+
+@pytest.mark.parametrize(
+    ("said", "halts"),
+    [
+        ({"kill_switch": True, "disabled_agents": ["research"]}, {ALL: STOPPED, "research": STOPPED}),
+        ({"kill_switch": False, "disabled_agents": ["research"], "reason": "fire"}, {"research": "fire"}),
+        ({"global": True}, {ALL: STOPPED}),
+        ({"global": {"halted": True, "reason": "fire"}}, {ALL: "fire"}),
+        ({"halt_all": "yes"}, {ALL: STOPPED}),
+        ({"kill-switch": "on"}, {ALL: STOPPED}),
+        ({"kill_switch": {"enabled": True}}, {ALL: STOPPED}),
+        ({"kill_switch": {"enabled": False}}, {}),
+        ({"status": "halted", "reason": "fire"}, {ALL: "fire"}),
+        ({"status": "ok"}, {}),
+        ({"agents": {"research": "fire", "writer": False}}, {"research": "fire"}),
+        (
+            {"agents": [{"name": "a", "reason": "fire"}, {"agent": "b", "halted": False}, "c"]},
+            {"a": "fire", "c": STOPPED},
+        ),
+        ({"version": 3, "halted": ["a"]}, {"a": STOPPED}),
+        ([{"id": "a", "enabled": False}, {"id": "b", "enabled": True}], {"a": STOPPED}),
+        ({"research": {"halted": True, "reason": "fire"}, "writer": {"enabled": True}}, {"research": "fire"}),
+        ({"research": False, "writer": True}, {"writer": STOPPED}),
+        ({"*": None}, {}),
+        ([], {}),
+    ],
+)
+def test_a_document_is_read_as_it_is_meant(said: Any, halts: dict[str, str], tmp_path: Path) -> None:
+    assert dict(halts_in(said)) == halts
+    file = tmp_path / "switch.json"
+    file.write_text(json.dumps(said))
+    assert dict(KillSwitch(file).halts()) == halts
+
+
+@pytest.mark.parametrize("said", [{"enabled": True}, {"research": 5}, {"agents": 3}, [["a"]], {"research": [1]}])
+def test_a_document_that_cannot_be_read_stops_all_and_is_told_of_once(
+    said: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, clock = tmp_path / "switch.json", Ticks()
+    file.write_text(json.dumps(said))
+    switch = KillSwitch(file, clock=clock)
+    for _ in range(3):
+        assert dict(switch.halts()) == UNREADABLE
+        clock.now += 10
+    assert sum("cannot be read" in record.message for record in caplog.records) == 1
+
+
+def test_a_kill_of_a_name_nobody_has_seen_takes_effect_and_names_what_is_near(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with FakeProvider("ok") as provider:
+        guard = CostGuard(prices=PRICES)
+        with guard.scope(agent="research"):
+            provider.openai().invoke("hi", {"callbacks": [guard]})
+        guard.kill("reserch")
+        assert "did you mean 'research'?" in caplog.text
+        with guard.scope(agent="reserch"), pytest.raises(AgentHaltedError):
+            provider.openai().invoke("hi", {"callbacks": [guard]})

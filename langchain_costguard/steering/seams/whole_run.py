@@ -1,0 +1,87 @@
+"""What a steered agent's graph calls besides its model and its tools: other middleware's models, hooks, nodes.
+
+A middleware is given the model's calls and the tools', not the graph, whose callbacks are the caller's. So the agent's
+state has one more key, which is never written and belongs to neither its input nor its output: a node in whose graph it
+is found runs in an agent that is steered, and the guard is attached to whatever starts there.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, cast
+
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+from langgraph.channels.base import BaseChannel
+from langgraph.errors import EmptyChannelError, InvalidUpdateError
+
+if TYPE_CHECKING:
+    from langchain_costguard.guard import CostGuard
+
+KEY = "costguard_steered"
+_asking: ContextVar[bool] = ContextVar("costguard_asking", default=False)
+
+
+class _Mark(BaseChannel[Any, Any, Any]):
+    """A channel that is empty to everybody but us, and tells us the guard of its graph."""
+
+    __slots__ = ("guard",)
+
+    def __init__(self, guard: CostGuard) -> None:
+        super().__init__(Any, KEY)
+        self.guard = guard
+
+    @property
+    def ValueType(self) -> Any:
+        return Any
+
+    @property
+    def UpdateType(self) -> Any:
+        return Any
+
+    def from_checkpoint(self, checkpoint: Any) -> _Mark:
+        return self
+
+    def copy(self) -> _Mark:
+        return self
+
+    def update(self, values: Any) -> bool:
+        if values:
+            raise InvalidUpdateError(f"{KEY} cannot be written")
+        return False
+
+    def get(self) -> Any:
+        if _asking.get():
+            return self.guard
+        raise EmptyChannelError
+
+
+class _Slot:
+    """What LangChain asks at the start of each run whether a handler of ours is to be attached; see ``watching``."""
+
+    def get(self) -> Any:
+        return guard_here()
+
+
+def guard_here() -> CostGuard | None:
+    """The guard that steers the agent in whose graph this runs."""
+    config = var_child_runnable_config.get()
+    read = (config.get("configurable") or {}).get("__pregel_read") if config else None
+    if read is None:
+        return None
+    token = _asking.set(True)
+    try:
+        return cast("CostGuard | None", read(KEY))
+    except Exception:  # KeyError: another graph; and no call is lost to a host that reads its state otherwise
+        return None
+    finally:
+        _asking.reset(token)
+
+
+def state_of(guard: CostGuard, *private: Any) -> type:
+    """The state schema by which an agent's graph is known; ``private`` is the host's word for what is not shown."""
+    state: Any = TypedDict("state", {KEY: NotRequired[Annotated[Any, *private, _Mark(guard)]]})  # type: ignore[misc]
+    return cast("type", state)
+
+
+register_configure_hook(cast("ContextVar[Any]", _Slot()), inheritable=True)

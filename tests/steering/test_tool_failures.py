@@ -1,0 +1,142 @@
+"""A tool that fails: what the agent is told, what opens its circuit, and when it is called again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import StructuredTool, ToolException, tool
+from langgraph.prebuilt import ToolNode, create_react_agent
+
+from langchain_costguard import CostGuard
+from langchain_costguard.steering import Retry, install, steer
+from langchain_costguard.steering.policies.answers import answered_with
+from langchain_costguard.testing import FakeProvider, Reply, Request
+from tests.conftest import PRICES, Caller
+
+GO: Any = {"messages": [("user", "go")]}
+
+
+def searching(request: Request) -> Reply:
+    last = request.messages[-1]
+    return (
+        Reply(f"It said: {last['content']}") if last["role"] == "tool" else Reply(tool_calls=[("search", {"q": "x"})])
+    )
+
+
+def failing(error: Exception) -> Any:
+    @tool
+    def search(q: str) -> str:
+        """Search."""
+        raise error
+
+    return search
+
+
+@pytest.mark.parametrize("error", [TimeoutError("too slow"), ConnectionError("reset"), ConnectionResetError("by peer")])
+def test_a_failure_that_may_pass_is_told_to_the_agent_and_closes_the_tool_in_time(error: Any, call: Caller) -> None:
+    with FakeProvider(searching) as provider:
+        guard = CostGuard(prices=PRICES)
+        agent = create_agent(provider.openai(), [failing(error)], middleware=steer(guard))
+        for _ in range(5):
+            assert "search failed. " in call(agent, GO)["messages"][-1].text
+        assert "search failed. " not in call(agent, GO)["messages"][-1].text
+        assert guard.report().actions.times("CircuitOpened") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "policies"),
+    [(PermissionError("no"), {}), (RuntimeError("a bug"), {}), (TimeoutError("slow"), {"tool_errors": "raise"})],
+)
+def test_what_a_person_has_to_see_to_is_raised(error: Exception, policies: Any, call: Caller) -> None:
+    with FakeProvider(searching) as provider:
+        agent = create_agent(provider.openai(), [failing(error)], middleware=steer(CostGuard(), **policies))
+        with pytest.raises(type(error)):
+            call(agent, GO)
+
+
+def test_an_unknown_way_is_refused() -> None:
+    with pytest.raises(ValueError, match="tool_errors: 'hide' is not 'tell' or 'raise'"):
+        steer(CostGuard(), tool_errors="hide")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["steer", "install"])
+def test_malformed_calls_of_some_close_nobody_elses_tool(how: str, call: Caller) -> None:
+    @tool
+    def lookup(order: int) -> str:
+        """Look an order up."""
+        return f"order {order}: shipped"
+
+    def reply(request: Request) -> Reply:
+        last = request.messages[-1]
+        if last["role"] == "tool":
+            return Reply(str(last["content"]))
+        bad = "bad" in str(last["content"])
+        return Reply(tool_calls=[("lookup", {"order": "A-17" if bad else 17})])
+
+    with FakeProvider(reply) as provider:
+        guard, model = CostGuard(prices=PRICES), provider.openai()
+        agent = create_agent(model, [lookup], middleware=steer(guard))
+        if how == "install":
+            agent = install(create_react_agent(model, [lookup]), guard)
+        for _ in range(6):
+            call(agent, {"messages": [("user", "bad")]})
+        assert call(agent, {"messages": [("user", "good")]})["messages"][-1].text == "order 17: shipped"
+
+
+def handled(search: Callable[[str], str]) -> Any:
+    """As the MCP adapters make tools."""
+
+    def run(q: str) -> str:
+        """Search."""
+        try:
+            return search(q)
+        except ConnectionError as error:
+            raise ToolException(str(error)) from error
+
+    return StructuredTool.from_function(run, name="search", handle_tool_error=True)
+
+
+@pytest.mark.parametrize("how", ["raised", "handled by the tool", "handled by the node"])
+def test_a_tool_is_called_again_however_its_failure_comes_back(how: str, call: Caller) -> None:
+    tries: list[str] = []
+
+    def search(q: str) -> str:
+        """Search."""
+        tries.append(q)
+        if len(tries) < 3:
+            raise ConnectionError("connection reset by peer")
+        return "found"
+
+    with FakeProvider(searching) as provider:
+        guard, model, retry = CostGuard(prices=PRICES), provider.openai(), Retry(tools=["search"], base=0.01, most=0.05)
+        made = handled(search) if how == "handled by the tool" else StructuredTool.from_function(search)
+        agent = create_agent(model, [made], middleware=steer(guard, retry=retry))
+        if how == "handled by the node":
+            graph = create_react_agent(model, ToolNode([made], handle_tool_errors=True))
+            agent = install(graph, guard, policies=steer(guard, retry=retry))
+        assert call(agent, GO)["messages"][-1].text == "It said: found"
+        assert len(tries) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Error invoking tool 'x' with kwargs {'order': 'A'} with error:\n order: Input should be", "validation"),
+        ("Error: y is not a valid tool, try one of [x].", "validation"),
+        ("Error code: 400 - {'error': {'message': 'bad'}}", "validation"),
+        ("HTTP 404 Not Found", "validation"),
+        ("400 Bad Request: the response was filtered by the content filter", "refusal"),
+        ("Error code: 429 - rate limit reached", "rate_limit"),
+        ("Error code: 429 - insufficient_quota", "quota"),
+        ("HTTPStatusError: Server error '503 Service Unavailable' for url", "server"),
+        ("the request timed out", "timeout"),
+        ("ToolException('connection reset by peer')", "server"),
+        ("ValueError('boom 3')", "unknown"),
+    ],
+)
+def test_the_words_of_an_error_tell_its_class(text: str, kind: str) -> None:
+    assert answered_with(ToolMessage(text, tool_call_id="1", status="error")) == kind
