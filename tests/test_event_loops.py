@@ -135,7 +135,7 @@ def test_a_store_far_away_costs_the_loop_nothing(use: str, server: Server, tmp_p
 
         asyncio.run(main())
         store.close()
-    assert longest < calls * trip / 2
+    assert longest < calls * trip  # each call makes two trips and more
 
 
 @pytest.mark.parametrize("way", ["a sync call on the loop", "a text model beside a tracer", "a chat model", "a tool"])
