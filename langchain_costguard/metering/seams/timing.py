@@ -1,4 +1,4 @@
-"""The wall clock of a wrapped model's call: it may take no longer than the budgets' seconds leave."""
+"""A wrapped model's call takes no more than the budgets leave: no longer than their seconds, no more output tokens."""
 
 from __future__ import annotations
 
@@ -48,3 +48,25 @@ def timed(guard: Host, model: Any, call: Call, kwargs: dict[str, Any]) -> dict[s
 _TAKE_TIMEOUT = frozenset({"BaseChatOpenAI", "ChatAnthropic", "ChatGroq"})
 """Clients that hand a ``timeout`` of the call on to an SDK that knows it."""
 _LEAST_TIMEOUT = 0.001
+
+
+_CEILINGS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
+"""In this order: ``ChatOpenAI``'s own ``max_completion_tokens`` wins over a ``max_tokens`` of the call in the Responses
+API (``_construct_responses_api_payload``)."""
+_CEILING_FIELDS = ("num_predict",)
+"""Ceilings that a model reads from its field alone; as an argument of the call it would reach the client."""
+
+
+def clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
+    if call.ceiling >= call.allowed:
+        return model, kwargs
+    fields = type(model).model_fields
+    names = {*fields, *(field.alias for field in fields.values()), *kwargs}
+    for name in _CEILING_FIELDS:
+        if name in fields:
+            return model.model_copy(update={name: call.ceiling}), kwargs
+    name = next((name for name in _CEILINGS if name in names), "")
+    if not name:
+        return model, kwargs
+    return model, {**{key: value for key, value in kwargs.items() if key not in _CEILINGS}, name: call.ceiling}

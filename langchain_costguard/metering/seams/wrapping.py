@@ -25,7 +25,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
-from langchain_costguard.metering.seams.timing import Overtime, in_time, timed
+from langchain_costguard.metering.seams.timing import Overtime, clamped, in_time, timed
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
 if TYPE_CHECKING:
@@ -34,12 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Messages = list[BaseMessage]
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-_CEILINGS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
-"""In this order: ``ChatOpenAI``'s own ``max_completion_tokens`` wins over a ``max_tokens`` of the call in the Responses
-API (``_construct_responses_api_payload``)."""
-_CEILING_FIELDS = ("num_predict",)
-"""Ceilings that a model reads from its field alone; as an argument of the call it would reach the client."""
-
 _GUARD = "_costguard"
 """Where in a wrapped model's ``__dict__`` its guard is: pydantic copies it along, and shows and writes no such name."""
 
@@ -152,7 +146,7 @@ def _generate(original: Any) -> Any:
         with _admitting(guard, call):
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
-            model, kwargs = _clamped(self, call, timed(guard, self, call, kwargs))
+            model, kwargs = clamped(self, call, timed(guard, self, call, kwargs))
             with _entered(model, call):
                 result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
@@ -171,7 +165,7 @@ def _agenerate(original: Any) -> Any:
         async with _aadmitting(guard, call):
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         async with _asettling(guard, call):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = clamped(self, call, kwargs)
             async with in_time(guard, call):
                 with _entered(model, call):
                     result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
@@ -193,7 +187,7 @@ def _stream(original: Any) -> Any:
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
-            model, kwargs = _clamped(self, call, timed(guard, self, call, kwargs))
+            model, kwargs = clamped(self, call, timed(guard, self, call, kwargs))
             with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     with _entered(model, call):  # not while the caller has the chunk: it may call the model itself
@@ -220,7 +214,7 @@ def _astream(original: Any) -> Any:
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         reply = _Reply(guard, call)
         async with _asettling(guard, call, reply):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = clamped(self, call, kwargs)
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     async with in_time(guard, call):
@@ -320,21 +314,6 @@ async def _acall(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapp
     guard, call = await guard.aside.run(_call, model, messages, run_manager, kwargs)
     guard.meter.books.belongs_here(call)
     return guard, call
-
-
-def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
-    if call.ceiling >= call.allowed:
-        return model, kwargs
-    fields = type(model).model_fields
-    names = {*fields, *(field.alias for field in fields.values()), *kwargs}
-    for name in _CEILING_FIELDS:
-        if name in fields:
-            return model.model_copy(update={name: call.ceiling}), kwargs
-    name = next((name for name in _CEILINGS if name in names), "")
-    if not name:
-        return model, kwargs
-    return model, {**{key: value for key, value in kwargs.items() if key not in _CEILINGS}, name: call.ceiling}
 
 
 @contextmanager
