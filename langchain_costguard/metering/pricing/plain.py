@@ -72,6 +72,8 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             raw = facts["usage"]
             if raw.get("input_tokens") != given or raw.get("output_tokens") != made:
                 return None
+            if facts.get("service_tier") not in _STANDARD:
+                return None
             if raw.get("cache_creation_input_tokens") or raw.get("cache_read_input_tokens"):
                 return None
             details = raw.get("cache_creation")

@@ -1,4 +1,4 @@
-"""The wall clock of a wrapped model's call: it may take no longer than the budgets' seconds leave."""
+"""A wrapped model's call takes no more than the budgets leave: no longer than their seconds, no more output tokens."""
 
 from __future__ import annotations
 
