@@ -26,6 +26,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call, Stream, pieces
 from langchain_costguard.metering.runs import show
+from langchain_costguard.metering.seams.clamping import ITSELF, clamped, kept_by
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
 if TYPE_CHECKING:
@@ -34,19 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _Messages = list[BaseMessage]
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-_CEILINGS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
-"""In this order: ``ChatOpenAI``'s own ``max_completion_tokens`` wins over a ``max_tokens`` of the call in the Responses
-API (``_construct_responses_api_payload``)."""
-_CEILING_FIELDS = ("num_predict",)
-"""Ceilings that a model reads from its field alone; as an argument of the call it would reach the client."""
-
 _GUARD = "_costguard"
 """Where in a wrapped model's ``__dict__`` its guard is: pydantic copies it along, and shows and writes no such name."""
-
-_ITSELF = "_costguard_itself"
-"""Where in it the model is that was wrapped, and the fields it was wrapped with."""
-_OF_THE_RUN = {"callbacks", "metadata", "tags", "name", "cache", "verbose", "rate_limiter"}
-"""Fields that are used before the call comes to the class beneath."""
 
 _inside: ContextVar[tuple[Any, UUID] | None] = ContextVar("costguard_inside", default=None)
 """The model and run whose call is under way here: a model whose ``_generate`` calls its own ``_stream`` (or the other
@@ -65,8 +55,7 @@ def wrap(guard: Host, model: T) -> T:
         # Pydantic's __setattr__ knows fields only; the layout of both classes is the same.
         object.__setattr__(copy, "__class__", _guarded(type(model)))
         copy.__dict__[_GUARD] = guard
-        own = type(model).model_fields.keys() - _OF_THE_RUN
-        copy.__dict__[_ITSELF] = model, {name: copy.__dict__.get(name) for name in own}
+        kept_by(copy, model)
         return cast("T", copy)
     if isinstance(model, Embeddings):
         from langchain_costguard.metering.seams.embeddings import GuardedEmbeddings
@@ -111,7 +100,7 @@ def unwrapped(model: Any) -> Any:
     metadata = {key: value for key, value in (model.metadata or {}).items() if key != STRICT} or None
     copy = model.model_copy(update={"callbacks": callbacks, "metadata": metadata})
     object.__setattr__(copy, "__class__", type(model).__bases__[1])
-    del copy.__dict__[_GUARD], copy.__dict__[_ITSELF]
+    del copy.__dict__[_GUARD], copy.__dict__[ITSELF]
     return copy
 
 
@@ -159,7 +148,7 @@ def _generate(original: Any) -> Any:
         with _admitting(guard, call):
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = clamped(self, call, kwargs)
             with _entered(model, call):
                 result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
@@ -178,7 +167,7 @@ def _agenerate(original: Any) -> Any:
         async with _aadmitting(guard, call):
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         async with _asettling(guard, call):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = clamped(self, call, kwargs)
             with _entered(model, call):
                 result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             await guard.aside.run(_done, guard, call, result)
@@ -199,7 +188,7 @@ def _stream(original: Any) -> Any:
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         reply = _Reply(guard, call)
         with _settling(guard, call, reply):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = clamped(self, call, kwargs)
             with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     with _entered(model, call):  # not while the caller has the chunk: it may call the model itself
@@ -227,7 +216,7 @@ def _astream(original: Any) -> Any:
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         reply = _Reply(guard, call)
         async with _asettling(guard, call, reply):
-            model, kwargs = _clamped(self, call, kwargs)
+            model, kwargs = clamped(self, call, kwargs)
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     with _entered(model, call):
@@ -314,30 +303,6 @@ async def _acall(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapp
     guard, call = await guard.aside.run(_call, model, messages, run_manager, kwargs)
     guard.meter.books.belongs_here(call)
     return guard, call
-
-
-def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The model and its arguments with the output ceiling lowered to what was held, where there is one to lower."""
-    if call.ceiling >= call.allowed:
-        return _itself(model), kwargs
-    fields = type(model).model_fields
-    names = {*fields, *(field.alias for field in fields.values()), *kwargs}
-    for name in _CEILING_FIELDS:
-        if name in fields:
-            return model.model_copy(update={name: call.ceiling}), kwargs
-    name = next((name for name in _CEILINGS if name in names), "")
-    if not name:
-        return _itself(model), kwargs
-    return _itself(model), {**{key: value for key, value in kwargs.items() if key not in _CEILINGS}, name: call.ceiling}
-
-
-def _itself(model: Any) -> Any:
-    """The model that was wrapped, for it may keep something of its calls in itself; its copy, where that was changed
-    since, or calls itself: the call inside is known by its model."""
-    own, made = model.__dict__.get(_ITSELF) or (None, {})
-    if own is None or isinstance(own, _Guarded) or any(model.__dict__.get(name) is not made[name] for name in made):
-        return model
-    return own
 
 
 @contextmanager
