@@ -11,6 +11,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 
 SUMMARY = "costguard_context"
 """Marks messages that are ours, in ``additional_kwargs``: summaries, and tool results that are cut."""
+_OTHERS = {SUMMARY, "costguard", "lc_source"}
+"""In what is not said by a person: summaries, what steering tells the model, and what other middleware does."""
 _IMAGES = ("image", "image_url", "input_image", "audio", "file", "video", "document")
 _THINKING = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
 
@@ -75,4 +77,4 @@ def calls_in(messages: Sequence[BaseMessage]) -> int:
 def by_user(message: BaseMessage) -> bool:
     """Whether a person said it: not a summary, nor what other middleware says in a person's place."""
     extra = message.additional_kwargs
-    return isinstance(message, HumanMessage) and not (extra.get(SUMMARY) or extra.get("lc_source"))
+    return isinstance(message, HumanMessage) and _OTHERS.isdisjoint(extra)

@@ -54,6 +54,8 @@ class Reply:
     ended: bool = False
     altered: bool = False
     """Whether ``message`` is another than the one in ``raw``."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the agent's state is to have besides, under private keys of ours."""
 
 
 def without_tools(request: Any, text: str) -> Any:
