@@ -87,11 +87,11 @@ class Measure:
         self._common = {word for word, times in found.items() if times > most}
         self.used = [self._used(conversation) for conversation in self.conversations]
 
-    def only(self, least: int) -> Measure:
-        """The same for the conversations of at least so many tokens; what is rare stays as it is for all."""
+    def only(self, positions: Sequence[int]) -> Measure:
+        """The same for some of the conversations; what is rare stays as it is among all."""
         chosen = copy(self)
-        long = [at for at, each in enumerate(self.conversations) if sum(map(self.size, each)) >= least]
-        chosen.conversations, chosen.used = [self.conversations[at] for at in long], [self.used[at] for at in long]
+        chosen.conversations = [self.conversations[at] for at in positions]
+        chosen.used = [self.used[at] for at in positions]
         return chosen
 
     def _read(self, text: str) -> tuple[list[str], set[str]]:

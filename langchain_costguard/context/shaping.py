@@ -28,7 +28,7 @@ FLOOR = 4_000
 CALLS = 8
 """Calls before which it is."""
 SUMMARY_TOKENS = 600
-ROOM = 1_000
+ROOM = 500
 """Tokens of history that a compaction leaves beside what is protected: measured, see ``bench_context.py``."""
 _FETCHED = 1_000, 60
 """Tokens of a result that is fetched again, and of the call for it, until they are known."""
