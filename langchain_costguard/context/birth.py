@@ -11,7 +11,7 @@ HEAD = 0.6
 _MOST_IDS = 60
 _IDS = 0.5
 """The share of the cap that the line of identifiers may take besides."""
-_WORTH = 0.8
+_WORTH = 0.95
 """A cut that leaves more than this is not worth it."""
 FETCH = "fetch_result"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 
 from langchain_costguard.context.pieces import Piece, Rank, Rule, pieces_of
 from langchain_costguard.context.record import Keys, Record
@@ -44,7 +44,7 @@ def choose(messages: Sequence[BaseMessage], sizes: Sequence[int], aim: Aim) -> C
     newest = _newest(pieces, len(messages), aim.keep)
     tokens = [sum(sizes[piece.first : piece.end]) for piece in pieces]
     fixed = [piece._replace(rank=Rank.PROTECTED) if at >= newest else piece for at, piece in enumerate(pieces)]
-    stay = allocate(fixed, tokens, aim.room)
+    stay = _mended(messages, pieces, fixed, allocate(fixed, tokens, aim.room))
     last = max((at for at in range(newest) if at not in stay), default=-1)
     if last < 0:
         return None
@@ -52,6 +52,23 @@ def choose(messages: Sequence[BaseMessage], sizes: Sequence[int], aim: Aim) -> C
     kept = [m for at in sorted(stay) if at < last for m in range(pieces[at].first, pieces[at].end)]
     head = [m for at in sorted(stay) if at < last and pieces[at].head for m in range(pieces[at].first, pieces[at].end)]
     return Cut(covered, tuple(kept), head[-1] + 1 if head else 0)
+
+
+def _mended(messages: Sequence[BaseMessage], pieces: Sequence[Piece], fixed: Sequence[Piece], stay: set[int]) -> set[int]:
+    """The same, without a tool's result that a user answers in the model's place: Mistral refuses that."""
+    stay = set(stay)
+    for at in range(len(pieces) - 1, -1, -1):
+        after = next((later for later in range(at + 1, len(pieces)) if later in stay), None)
+        if at not in stay or after is None or after == at + 1:
+            continue
+        if isinstance(messages[pieces[at].end - 1], ToolMessage) and isinstance(
+            messages[pieces[after].first], HumanMessage
+        ):
+            if fixed[at].rank is Rank.PROTECTED:
+                stay.add(at + 1)
+            else:
+                stay.discard(at)
+    return stay
 
 
 def _newest(pieces: Sequence[Piece], messages: int, keep: int) -> int:

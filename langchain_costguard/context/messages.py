@@ -14,7 +14,7 @@ SUMMARY = "costguard_context"
 _OTHERS = {SUMMARY, "costguard", "lc_source"}
 """In what is not said by a person: summaries, what steering tells the model, and what other middleware does."""
 _IMAGES = ("image", "image_url", "input_image", "audio", "file", "video", "document")
-_THINKING = ("thinking", "redacted_thinking", "reasoning", "reasoning_content")
+_THINKING = ("thinking", "redacted_thinking")
 
 
 def text_of(message: BaseMessage) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from hashlib import blake2b
@@ -119,7 +119,7 @@ class Shaper:
         if exempt or any(fnmatchcase(name, each) for each in self.chosen.exclude_tools):
             return message, ""
         text = text_of(message)
-        id = blake2b(f"{message.tool_call_id}\0{text}".encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
+        id = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
         short = cut(text, cap, count_by_shape, id if fetchable else "")
         if short is None:
             return message, ""
@@ -144,6 +144,8 @@ class Shaper:
         if not forced and (before < FLOOR or total < CALLS):
             return None, 0.0
         found = choose(born, sizes, self.aim)
+        if forced and (found is None or self._edit(found, sizes, before, now).after > (now.window or 0)):
+            found = choose(born, sizes, replace(self.aim, keep=1, room=0)) or found
         if found is None:
             return None, 0.0
         edit = self._edit(found, sizes, before, now)

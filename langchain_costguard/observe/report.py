@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from langchain_costguard.observe.actions import Actions
+from langchain_costguard.observe.contexts import ContextRows, Contexts
 from langchain_costguard.observe.recalls import Recalls
 from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.vocabulary.money import show_all, usd
@@ -80,6 +81,7 @@ class Report(Tabular):
         dimensions: what the rows are told apart by.
         actions: what steering did, and what that saved; in the table only where it did something.
         recalls: the latest answers from caches, one by one, whatever the rows are told apart by; not in the table.
+        contexts: what context policies did to prompts, and what that saved; not in the table.
     """
 
     MONEY = ("usd", "saved_usd", "overrun_usd")
@@ -91,11 +93,13 @@ class Report(Tabular):
         dimensions: Sequence[str] = DIMENSIONS,
         actions: Actions | None = None,
         recalls: Recalls | None = None,
+        contexts: Contexts | None = None,
     ) -> None:
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
         self.actions = Actions((), dimensions) if actions is None else actions
         self.recalls = Recalls(()) if recalls is None else recalls
+        self.contexts = Contexts((), dimensions) if contexts is None else contexts
 
     @property
     def total(self) -> Tally:
@@ -116,7 +120,7 @@ class Report(Tabular):
         for scope, row in self.rows:
             grouped.setdefault(tuple(scope[c] for c in columns), Tally()).add(row)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
-        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls)
+        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls, self.contexts.by(*dimensions))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row: the dimensions, the counts, and ``usd``, ``saved_usd``, ``overrun_usd`` as Decimals."""

@@ -35,4 +35,5 @@ class Tallies(Rows[Scope]):
         rows = ((scope, Tally(*counts)) for scope, counts in self.items())
         if self._acts is None:
             return Report(rows)
-        return Report(rows, actions=self._acts.actions(), recalls=self._acts.recalls())
+        acts = self._acts
+        return Report(rows, actions=acts.actions(), recalls=acts.recalls(), contexts=acts.contexts())

@@ -19,7 +19,7 @@ from langchain_costguard.steering.layers.serverside import serves, with_clearing
 from langchain_costguard.steering.layers.summarizing import Making, making, summary_price
 from langchain_costguard.steering.layers.windows import STATE, Shaped, Windows, has_state, with_warned
 from langchain_costguard.steering.policies.kinds import ErrorKind
-from langchain_costguard.steering.requests import Reply, used_in
+from langchain_costguard.steering.requests import Reply, last_ai, used_in
 
 if TYPE_CHECKING:
     from langchain_costguard.context.shaping import Plan
@@ -66,6 +66,26 @@ def shaping(
     return reply
 
 
+def shown(windows: Windows, here: Here, request: Any) -> Flow[list[BaseMessage]]:
+    """What the model is to see, where somebody else calls it: what came of the call before is read in its answer."""
+    try:
+        _, thread = windows.thread(here, request.messages)
+        last = last_ai(request.messages)
+        if last is not None and thread.told is not None:
+            windows.learn(thread.told, used_in(last), last)
+        shaped = yield from _shaped(windows, here, request, chosen_later=False)
+        thread.told = shaped
+        _tell(windows, here, shaped)
+        if shaped.record != shaped.old:
+            yield from windows.save(here, shaped)
+        if shaped.deferred is not None:
+            shaped.thread.making = making(windows, here, shaped)
+        return list(shaped.request.messages)
+    except Exception as error:
+        here.guard.say_once("The context left a request as it is", error)
+        return list(request.messages)
+
+
 def _shaped(windows: Windows, here: Here, request: Any, chosen_later: bool) -> Flow[Shaped]:
     messages: list[BaseMessage] = request.messages
     key, thread = windows.thread(here, messages)
@@ -89,12 +109,11 @@ def _shaped(windows: Windows, here: Here, request: Any, chosen_later: bool) -> F
     if serves(windows.chosen, model):
         shaped.request = with_clearing(request, shaped, sizes)
         return _sending(windows, shaped)
-    version, look = thread.look
     calls = sum(isinstance(message, AIMessage) for message in messages) - record.calls
-    if version == record.version and calls < look and not _over(view, now):
+    if thread.look[:2] == (record.version, now.prices) and calls < thread.look[2] and not _over(view, now):
         return _sending(windows, shaped)
     plan, look = shaper.plan(born, sizes, view, record, now)
-    thread.look = record.version, look
+    thread.look = record.version, now.prices, look
     if plan is not None:
         _compact(windows, here, shaped, plan)
     return _sending(windows, shaped)

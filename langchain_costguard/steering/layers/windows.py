@@ -59,9 +59,11 @@ class Thread:
     at: float | None = None
     lifetime: float = FIVE_MINUTES
     misses: int = 0
-    look: tuple[int, float] = (0, 0.0)
-    """A version, and the calls after it before which no compaction is due."""
+    look: tuple[int, Prices | None, float] = (0, None, 0.0)
+    """A version, prices, and the calls after that version before which at those prices no compaction is due."""
     making: Making | None = None
+    told: Shaped | None = None
+    """What a ``ContextNode`` prepared last, whose answer it sees only in the next state."""
 
 
 @dataclass(slots=True)
