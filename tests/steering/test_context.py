@@ -163,7 +163,7 @@ def test_a_run_resumed_in_another_process_goes_on_with_the_same_bytes(
     agents: Any, provider_of: Any, tmp_path: Path
 ) -> None:
     with SqliteSaver.from_conn_string(str(tmp_path / "c.db")) as saver:
-        agent, _, provider, _ = agents(Context(cap=400), checkpointer=saver, provider=provider_of(searching(14)))
+        agent, _, provider, _ = agents(Context(cap=400), checkpointer=saver, provider=provider_of(searching(18)))
         agent.invoke(asked(), config())
         before = prompts(provider)[-1]
     with SqliteSaver.from_conn_string(str(tmp_path / "c.db")) as saver:
