@@ -157,6 +157,22 @@ def judged(name: str, found: Sequence[Row]) -> list[str]:
     return lines
 
 
+def first_three(measure: Measure) -> str:
+    """What marks for the prompt cache are worth over the first three calls of a run, by when the first one is set."""
+    read, write, plain = 0.30, 3.75, 3.0
+    spent = {"never": 0.0, "from the second call on": 0.0, "from the first call on": 0.0}
+    for conversation in measure.conversations:
+        lengths = [sum(map(measure.size, conversation[:at])) for at, m in enumerate(conversation) if m.type == "ai"][:3]
+        for first, name in ((9, "never"), (1, "from the second call on"), (0, "from the first call on")):
+            kept = 0
+            for at, length in enumerate(lengths):
+                marked = at >= first and length >= 1_024
+                spent[name] += kept * read + (length - kept) * (write if marked else plain)
+                kept = length if marked else kept
+    none = spent["never"]
+    return "  prompt cache, first three calls, marked " + ", ".join(f"{n}: {m / none - 1:+.0%}" for n, m in spent.items())
+
+
 def added(runs: int = 200) -> float:
     """Milliseconds that the layer adds to a call with 12,000 tokens of history, nothing due: the median."""
     from langchain_costguard import CostGuard
@@ -218,6 +234,7 @@ def main() -> None:
         found = compare(measure, SONNET, trigger=trigger)
         print(f"\n{name} ({options.split}): {len(measure.conversations)} runs, {sum(r.calls for r in found[:1]):,} calls")
         print(table(found))
+        print(first_three(measure))
         lines = judged(name, found)
         missed += sum("MISSED" in line for line in lines)
         print(*lines, sep="\n", flush=True)
