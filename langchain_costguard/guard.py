@@ -84,6 +84,7 @@ class CostGuard(Callbacks):
         spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
             with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
+        counters: Your own by model, as ``{"claude-*": AnthropicCounter(model)}``: names or patterns, the first that fits.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -107,6 +108,7 @@ class CostGuard(Callbacks):
         wait: float = 10.0,
         spool: str | os.PathLike[str] | None = None,
         token_counter: TokenCounter | None = None,
+        counters: Mapping[str, TokenCounter] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Its errors take most of a second without a graph: now rather than at a refusal.
@@ -116,7 +118,7 @@ class CostGuard(Callbacks):
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
-            wait=wait, token_counter=token_counter, clock=clock,
+            wait=wait, token_counter=token_counter, counters=counters, clock=clock,
         )  # fmt: skip
         quiet_refusals()
         self.key = uuid.uuid4().hex
@@ -131,7 +133,7 @@ class CostGuard(Callbacks):
         brake = Brake(switch or shared_switch, self.store, voice)
         lineage = Lineage(session or f"session-{uuid.uuid4().hex[:12]}")
         fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
-        self.estimator = Estimator(token_counter)
+        self.estimator = Estimator(token_counter, counters)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
         self.aside = Aside(waits=self.store.shared or brake.armed)
         meter = Meter(
