@@ -84,7 +84,7 @@ class CostGuard(Callbacks):
         spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
             with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
-        counters: Your own by model, as ``{"claude-*": AnthropicCounter(model)}``: names or patterns, the first that fits.
+        counters: Your own by model, as ``{"claude-*": AnthropicCounter(m)}``: names or patterns; the first that fits.
         clock: Epoch seconds; a test passes its own.
 
     Raises:

@@ -28,7 +28,9 @@ def command() -> None:
 @click.argument("file", metavar="FILE")
 @click.option("--agent", metavar="NAME", help="of whom (default: of all)")
 @click.option("--model", default="anthropic:claude-sonnet-4-5", show_default=True, help="whose prices and tokens")
-@click.option("--trigger", type=int, metavar="N", help="tokens at which LangChain's policies set in (default: half of the median)")
+@click.option(
+    "--trigger", type=int, metavar="N", help="tokens at which LangChain's policies set in (default: half of the median)"
+)
 @options.json
 def plan(file: str, agent: str | None, model: str, trigger: int | None, as_json: bool) -> None:
     """Replay conversations under each policy, and say what to choose.
@@ -53,8 +55,8 @@ def plan(file: str, agent: str | None, model: str, trigger: int | None, as_json:
         return
     show(
         table(HEADER, cells(found), left=1),
-        f"\n{len(conversations)} conversations, {found[0].calls:,} calls to {model}, {lengths[len(lengths) // 2]:,} tokens "
-        f"at the end of the median one; LangChain's policies set in at {start:,}.\n{advice(found)}\n"
+        f"\n{len(conversations)} conversations, {found[0].calls:,} calls to {model}, {lengths[len(lengths) // 2]:,} "
+        f"tokens at the end of the median one; LangChain's policies set in at {start:,}.\n{advice(found)}\n"
         "Money includes what would be fetched again, in a cache that is always warm within a conversation. Whether a "
         "model would have answered otherwise, a replay cannot say.",
     )

@@ -34,12 +34,17 @@ def command(file: str, models: tuple[str, ...], tokenizer: str | None, online: b
     rows = []
     for model in models:
         for name, counter, error in _counters(model.rpartition(":")[2], tokenizer, online):
-            try:
-                tokens = f"{sum(map(counter, conversations)):,}"
-            except Exception as problem:  # of whatever library it is: the others are still worth knowing
-                tokens, error = "-", f"{type(problem).__name__}: {str(problem)[:60]}"
-            rows.append([model, name, tokens, error])
+            rows.append([model, name, *_counted(counter, conversations, error)])
     show(table(["model", "counter", "tokens", "error"], rows, left=2))
+
+
+def _counted(
+    counter: Callable[[Sequence[BaseMessage]], int], prompts: list[Sequence[BaseMessage]], error: str
+) -> list[str]:
+    try:
+        return [f"{sum(map(counter, prompts)):,}", error]
+    except Exception as problem:  # of whatever library it is: the others are still worth knowing
+        return ["-", f"{type(problem).__name__}: {str(problem)[:60]}"]
 
 
 def _prompts(file: str) -> list[Sequence[BaseMessage]]:
@@ -64,10 +69,10 @@ def _counters(
     if tokenizer is not None:
         found.append(("tokenizers", huggingface_counter(tokenizer, model), "3%"))
     if family.name == "mistral":
-        found.append(("mistral-common", lambda messages: mistral_counter(model)(messages), "3%"))
+        found.append(("mistral-common", mistral_counter(model), "3%"))
     if family.name.startswith("claude") and online:
-        from langchain_anthropic import ChatAnthropic
+        from langchain.chat_models import init_chat_model
 
-        found.append(("count_tokens", AnthropicCounter(ChatAnthropic(model_name=model)).count, "1%"))
+        found.append(("count_tokens", AnthropicCounter(init_chat_model(f"anthropic:{model}")).count, "1%"))
     found.append(("LangChain, approximately", count_tokens_approximately, "not stated"))
     return found

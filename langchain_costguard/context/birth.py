@@ -39,7 +39,9 @@ def cut(text: str, cap: int, count: Counter, id: str = "") -> str | None:
     found = (each for each in identifiers(middle) if each not in shown)
     named = line_of(found, _MOST_IDS, int(characters * _IDS))
     how = f' {FETCH}(id="{id}", part=1) returns them.' if id else ""
-    told = f"[{len(middle):,} of {len(text):,} characters are left out here.{how}{f' In them: {named}' if named else ''}]"
+    told = (
+        f"[{len(middle):,} of {len(text):,} characters are left out here.{how}{f' In them: {named}' if named else ''}]"
+    )
     short = f"{head}\n{told}\n{tail}"
     return short if len(short) < len(text) * _WORTH else None
 

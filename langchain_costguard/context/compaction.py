@@ -54,7 +54,9 @@ def choose(messages: Sequence[BaseMessage], sizes: Sequence[int], aim: Aim) -> C
     return Cut(covered, tuple(kept), head[-1] + 1 if head else 0)
 
 
-def _mended(messages: Sequence[BaseMessage], pieces: Sequence[Piece], fixed: Sequence[Piece], stay: set[int]) -> set[int]:
+def _mended(
+    messages: Sequence[BaseMessage], pieces: Sequence[Piece], fixed: Sequence[Piece], stay: set[int]
+) -> set[int]:
     """The same, without a tool's result that a user answers in the model's place: Mistral refuses that."""
     stay = set(stay)
     for at in range(len(pieces) - 1, -1, -1):

@@ -67,7 +67,7 @@ class Context:
         if isinstance(self.ttl, bool) or not isinstance(self.ttl, (int, float)) or not 0 < self.ttl < 1e10:
             raise ValueError(f"ttl: {self.ttl!r} must be a number of seconds above 0")
         summary: Any = self.summary
-        if summary is not None and not (callable(summary) or isinstance(summary, (str, BaseChatModel)) and summary):
+        if summary is not None and not (callable(summary) or (isinstance(summary, (str, BaseChatModel)) and summary)):
             raise ValueError(f"summary: {summary!r} must be a chat model, a name such as 'openai:gpt-4o-mini', or None")
         if not isinstance(self.server, bool):
             raise ValueError(f"server: {self.server!r} must be True or False")

@@ -1,4 +1,4 @@
-"""What is read in messages, whoever's they are: their text, whether they hold images, and a key that tells them apart."""
+"""What is read in messages, whoever's they are: their text, their images, a key that tells them apart."""
 
 from __future__ import annotations
 

@@ -114,7 +114,9 @@ def table(rows: Sequence[Row]) -> str:
     lines = [list(HEADER), *cells(rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(HEADER))]
     return "\n".join(
-        "  ".join(cell.ljust(w) if at == 0 else cell.rjust(w) for at, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if at == 0 else cell.rjust(w) for at, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 
@@ -129,11 +131,13 @@ def advice(rows: Sequence[Row]) -> str:
             "No policy is worth it: these conversations are short, and the best one would change their cost by "
             f"{best.money:+.1%}. Context(cap=1500) does no harm, for its cuts break no prompt cache."
         )
-    rival = min((row for row in rows if not row.name.startswith("Context(") and row.name != "none"), key=lambda r: r.money)
+    others = [row for row in rows if not row.name.startswith("Context(") and row.name != "none"]
+    rival = min([row for row in others if not row.without_task] or others, key=lambda row: row.money)
     why = (
         f"{best.name} would have changed their cost by {best.money:+.1%}, re-fetches included, and the tokens a call by "
         f"{best.tokens:+.0%}; of the identifiers that later replies used {best.ids:.1%} were still there, of the rare "
-        f"words {best.words:.1%}. The best of the others, {rival.name}, comes to {rival.money:+.1%}"
+        f"words {best.words:.1%}. The best of the others that keep the task, {rival.name}, comes to "
+        f"{rival.money:+.1%}"
     )
     broke = f": it changes the old part of the prompt in one call of {1 / rival.breaks:.0f}" if rival.breaks else ""
     return f"{why}{broke}."

@@ -23,12 +23,13 @@ class Record:
         version: Counts compactions; 0 is none yet.
         keys: Of the messages the edit is about, in order. It holds only for a thread that begins with them.
         kept: Which of them stay, by position.
-        at: The position before which the summary goes.
+        summary: What stands for the others.
+        at: The position before which it goes.
+        role: In whose name.
         calls: The model's replies in the thread when it was made.
         tokens: Of the prompt after it.
         cap: Tokens that stay of a tool result.
         warned: The warnings that were given.
-        saved: Nano-USD saved in this thread, less what was paid for it.
     """
 
     version: int = 0
@@ -54,7 +55,8 @@ class Record:
             ValueError: it is none.
         """
         try:
-            known = {name: tuple(v) if isinstance(v := read[name], list) else v for name in _NAMES if name in read}
+            given = {name: read[name] for name in _NAMES if name in read}
+            known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
             return cls(**known)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"no record of a context: {error}") from None

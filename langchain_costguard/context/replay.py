@@ -1,8 +1,8 @@
 """What a policy would have come to on recorded conversations: money, tokens, and what is still there when it is used.
 
-Nothing is asked of a model. A reply of the recording is one call, whose context is what the policy makes of the messages
-before it. Money is that of a provider's cache that is always warm within a conversation: what begins like the call before
-is read, the rest written. What cannot be seen: whether the model would have answered otherwise.
+Nothing is asked of a model. A reply of the recording is one call, whose context is what the policy makes of the
+messages before it. Money is that of a provider's cache that is always warm within a conversation: what begins like the
+call before is read, the rest written. What cannot be seen: whether the model would have answered otherwise.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Measure:
         return self._facts[text]
 
     def _used(self, conversation: Conversation) -> dict[int, list[Used]]:
-        """By reply, the facts that first came from a tool result which was not the newest then, and from nobody else."""
+        """By reply, the facts that came from a tool result which was not the newest then, and from nobody else."""
         first: dict[tuple[bool, str], int] = {}
         given: set[tuple[bool, str]] = set()
         used: dict[int, list[Used]] = {}
@@ -184,4 +184,3 @@ def said(message: BaseMessage) -> str:
 def whole(conversation: Conversation) -> Playing:
     """No policy: everything, always."""
     return lambda at: View(conversation[:at], 0)
-

@@ -176,4 +176,3 @@ class Shaper:
         """The record of a compaction that is made now."""
         calls = calls_in(born)
         return record_of(plan.cut, summary, thread, self.key, before, calls=calls, tokens=plan.edit.after)
-

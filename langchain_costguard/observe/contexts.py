@@ -69,9 +69,7 @@ class Contexts(Tabular):
     MONEY = ("saved_usd", "paid_usd", "net_usd")
     NOTHING = "No prompt was shortened."
 
-    def __init__(
-        self, rows: Iterable[tuple[Sequence[str], Shaped]], dimensions: Sequence[str] = Scope._fields
-    ) -> None:
+    def __init__(self, rows: Iterable[tuple[Sequence[str], Shaped]], dimensions: Sequence[str] = Scope._fields) -> None:
         self.dimensions = tuple(dimensions)
         self.rows = [(tuple(key), counts) for key, counts in rows]
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from langchain_costguard.observe.actions import Actions
-from langchain_costguard.observe.contexts import ContextRows, Contexts
+from langchain_costguard.observe.contexts import Contexts
 from langchain_costguard.observe.recalls import Recalls
 from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.vocabulary.money import show_all, usd

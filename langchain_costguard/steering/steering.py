@@ -22,8 +22,8 @@ from langchain_costguard.steering.layers.cascading import cascading, checking_la
 from langchain_costguard.steering.layers.checking import checking
 from langchain_costguard.steering.layers.circuits import Circuits
 from langchain_costguard.steering.layers.ending import OnExceeded, ending
-from langchain_costguard.steering.layers.fleet import fleet_of
 from langchain_costguard.steering.layers.fetching import fetch_tool
+from langchain_costguard.steering.layers.fleet import fleet_of
 from langchain_costguard.steering.layers.guardrails import Guardrail
 from langchain_costguard.steering.layers.prompt_caching import PromptCaching, prompt_caching
 from langchain_costguard.steering.layers.recalling import caching

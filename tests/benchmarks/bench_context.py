@@ -18,6 +18,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,9 @@ def first_three(measure: Measure) -> str:
                 spent[name] += kept * read + (length - kept) * (write if marked else plain)
                 kept = length if marked else kept
     none = spent["never"]
-    return "  prompt cache, first three calls, marked " + ", ".join(f"{n}: {m / none - 1:+.0%}" for n, m in spent.items())
+    return "  prompt cache, first three calls, marked " + ", ".join(
+        f"{n}: {m / none - 1:+.0%}" for n, m in spent.items()
+    )
 
 
 def added(runs: int = 200) -> float:
@@ -199,10 +202,8 @@ def added(runs: int = 200) -> float:
             wanted: Any = next(flow)
             while not isinstance(wanted, Call):
                 wanted = flow.send(wanted.function(*wanted.args))
-            try:
+            with suppress(StopIteration):
                 flow.send(Reply(AIMessage("done")))
-            except StopIteration:
-                pass
             times[on].append(time.perf_counter() - begun)
     return (sorted(times[True])[runs // 2] - sorted(times[False])[runs // 2]) * 1_000
 
@@ -232,7 +233,9 @@ def main() -> None:
             lengths = [row["total_tok_o200k"] for row in rows("agents_whowhen", options.split)]
             measure = measure.only([at for at, length in enumerate(lengths) if length >= _LONG])
         found = compare(measure, SONNET, trigger=trigger)
-        print(f"\n{name} ({options.split}): {len(measure.conversations)} runs, {sum(r.calls for r in found[:1]):,} calls")
+        print(
+            f"\n{name} ({options.split}): {len(measure.conversations)} runs, {sum(r.calls for r in found[:1]):,} calls"
+        )
         print(table(found))
         print(first_three(measure))
         lines = judged(name, found)

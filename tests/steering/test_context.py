@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
 from langchain_costguard.context import Context, MemoryStash
-from langchain_costguard.events import CallSettled
-from langchain_costguard.events.steered import ContextCompacted, ContextTrimmed, ContextWarning, Refetched
+from langchain_costguard.events import CallSettled, ContextCompacted, ContextTrimmed, ContextWarning, Refetched
 from langchain_costguard.steering import ContextNode, SteeredModel, install, steer
 from langchain_costguard.testing import FakeProvider, Recorder, Reply
 from langchain_costguard.testing.requests import Request
@@ -77,7 +77,10 @@ def agents(provider_of: Callable[..., FakeProvider]) -> Callable[..., Any]:
         guard = CostGuard(*more.pop("budgets", ()), prices=PRICES, sinks=[recorder])
         middleware = [*more.pop("before", ()), *steer(guard, context=context, **QUIET, **more)]
         agent = create_agent(
-            provider.anthropic(model=CLAUDE), [search], middleware=middleware, checkpointer=checkpointer or InMemorySaver()
+            provider.anthropic(model=CLAUDE),
+            [search],
+            middleware=middleware,
+            checkpointer=checkpointer or InMemorySaver(),
         )
         return agent, guard, provider, recorder
 
@@ -147,7 +150,7 @@ def test_the_old_part_of_a_prompt_changes_only_with_a_compaction(agents: Any) ->
     agent, _, provider, recorder = agents(Context(cap=400))
     agent.invoke(asked(), config())
     sent = prompts(provider)
-    breaks = sum(not after.startswith(before[:-1]) for before, after in zip(sent, sent[1:], strict=False))
+    breaks = sum(not after.startswith(before[:-1]) for before, after in pairwise(sent))
     assert breaks == len(recorder.of(ContextCompacted)) < STEPS / 4
 
 
@@ -167,7 +170,7 @@ def test_a_run_resumed_in_another_process_goes_on_with_the_same_bytes(
         agent.invoke(asked(), config())
         before = prompts(provider)[-1]
     with SqliteSaver.from_conn_string(str(tmp_path / "c.db")) as saver:
-        agent, _, provider, recorder = agents(Context(cap=400), checkpointer=saver)
+        agent, _, provider, _ = agents(Context(cap=400), checkpointer=saver)
         agent.invoke(asked("And one for Olga-5."), config())
         first = prompts(provider)[0]
     assert "Summary of the earlier part" in before
@@ -410,7 +413,9 @@ def test_beside_langchain_s_own_nothing_is_done_twice_and_their_calls_are_metere
 
 
 def test_what_a_budget_refuses_leaves_the_edit_to_the_next_call(agents: Any) -> None:
-    agent, _, provider, recorder = agents(Context(cap=400), budgets=[Budget(per="session", model_calls=5)], on_exceeded="raise")
+    agent, _, provider, recorder = agents(
+        Context(cap=400), budgets=[Budget(per="session", model_calls=5)], on_exceeded="raise"
+    )
     with pytest.raises(BudgetExceededError):
         agent.invoke(asked(), config())
     assert len(provider.requests) == 5

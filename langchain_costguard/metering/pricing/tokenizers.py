@@ -119,8 +119,8 @@ class AnthropicCounter:
     """A counter by Anthropic's ``count_tokens`` endpoint: ``counters={"claude-*": AnthropicCounter(model)}``.
 
     A call never waits for it: a prompt that was not counted yet is estimated, and counted in the background for the
-    next time. The endpoint is free, has a rate limit of its own, and counts neither what the provider adds in secret nor
-    the tools, which are estimated. https://docs.anthropic.com/en/docs/build-with-claude/token-counting
+    next time. The endpoint is free, has a rate limit of its own, and counts neither what the provider adds in secret
+    nor the tools, which are estimated. https://docs.anthropic.com/en/docs/build-with-claude/token-counting
 
     Args:
         model: A ``ChatAnthropic``: its key and address are used.

@@ -16,7 +16,7 @@ from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.routing.abilities import profile_of
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.layers.serverside import serves, with_clearing
-from langchain_costguard.steering.layers.summarizing import Making, making, summary_price
+from langchain_costguard.steering.layers.summarizing import Making, making
 from langchain_costguard.steering.layers.windows import STATE, Shaped, Windows, has_state, with_warned
 from langchain_costguard.steering.policies.kinds import ErrorKind
 from langchain_costguard.steering.requests import Reply, last_ai, used_in
@@ -230,7 +230,14 @@ def _tell(windows: Windows, here: Here, shaped: Shaped) -> None:
     if cut > 0 or broke:
         why = f"{cut:,} of {shaped.raw[0]:,} tokens were not sent"
         here.tell(
-            ContextTrimmed, why, name=ref.name, saved=money.saved, kept=sent.total, cut=cut, paid=money.paid, broke=broke
+            ContextTrimmed,
+            why,
+            name=ref.name,
+            saved=money.saved,
+            kept=sent.total,
+            cut=cut,
+            paid=money.paid,
+            broke=broke,
         )
     if plan is None:
         return
@@ -265,4 +272,3 @@ def _head(windows: Windows, shaped: Shaped) -> int:
     record: Record = shaped.record
     head = [shaped.born[at] for at in record.kept if at < record.at]
     return int((sum(windows.sizes(shaped.ref, head)) + shaped.now.overhead) * shaped.now.scale)
-

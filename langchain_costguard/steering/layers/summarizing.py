@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_costguard.steering.surroundings import Here
 
 STEP = "context"
-_ASK = f"""Summarise the older part of this conversation for the assistant that goes on with it, in at most {{most}} \
+_ASK = """Summarise the older part of this conversation for the assistant that goes on with it, in at most {most} \
 words, under these four heads and nothing else:
 USER: what the user wants, and what they said that still holds, in their own words.
 DECISIONS: what was decided, and why.
@@ -93,7 +93,9 @@ def _maker(windows: Windows, here: Here, shaped: Shaped) -> Callable[[], str]:
     if callable(chosen) and not isinstance(chosen, BaseChatModel):
         return lambda: str(chosen(gone))
     model = windows.summarizer()
-    asked: Sequence[BaseMessage] = [HumanMessage(f"{INSTRUCTION}\n\n<conversation>\n{get_buffer_string(gone)}\n</conversation>")]
+    asked: Sequence[BaseMessage] = [
+        HumanMessage(f"{INSTRUCTION}\n\n<conversation>\n{get_buffer_string(gone)}\n</conversation>")
+    ]
     own = _own_is_cheaper(windows, shaped, model, gone)
     if own is not None:
         model, asked = own

@@ -28,8 +28,8 @@ KEY = "llm_input_messages"
 class ContextNode:
     """A node that writes what the model is to see to ``llm_input_messages``; the thread's messages stay as they are.
 
-    The next node calls the model with ``state["llm_input_messages"]``, a key that the graph's state has to have, without
-    a reducer. It is a ``pre_model_hook``, too. What the calls come to is read in the messages of the state.
+    The next node calls the model with ``state["llm_input_messages"]``, a key that the graph's state has to have,
+    without a reducer. It is a ``pre_model_hook``, too. What the calls come to is read in the messages of the state.
 
     Args:
         guard: Whose prices, estimates and report.
