@@ -134,7 +134,7 @@ def advice(rows: Sequence[Row]) -> str:
     others = [row for row in rows if not row.name.startswith("Context(") and row.name != "none"]
     rival = min([row for row in others if not row.without_task] or others, key=lambda row: row.money)
     why = (
-        f"{best.name} would have changed their cost by {best.money:+.1%}, re-fetches included, and the tokens a call by "
+        f"{best.name} would have changed their cost by {best.money:+.1%}, with re-fetches, and the tokens a call by "
         f"{best.tokens:+.0%}; of the identifiers that later replies used {best.ids:.1%} were still there, of the rare "
         f"words {best.words:.1%}. The best of the others that keep the task, {rival.name}, comes to "
         f"{rival.money:+.1%}"

@@ -10,13 +10,14 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_costguard.context.balance import Prompted, balance
 from langchain_costguard.context.record import Record
+from langchain_costguard.context.summary import Making
 from langchain_costguard.context.timing import gain, outlay
 from langchain_costguard.events.steered import ContextCompacted, ContextTrimmed, ContextWarning
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.routing.abilities import profile_of
 from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.layers.serverside import serves, with_clearing
-from langchain_costguard.steering.layers.summarizing import Making, making
+from langchain_costguard.steering.layers.summarizing import making
 from langchain_costguard.steering.layers.windows import STATE, Shaped, Windows, has_state, with_warned
 from langchain_costguard.steering.policies.kinds import ErrorKind
 from langchain_costguard.steering.requests import Reply, last_ai, used_in

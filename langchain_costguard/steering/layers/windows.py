@@ -28,8 +28,8 @@ from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
     from langchain_costguard.context.context import Context
+    from langchain_costguard.context.summary import Making
     from langchain_costguard.guard import CostGuard
-    from langchain_costguard.steering.layers.summarizing import Making
     from langchain_costguard.steering.surroundings import Here
     from langchain_costguard.vocabulary.scope import Scope
     from langchain_costguard.vocabulary.usage import Usage
