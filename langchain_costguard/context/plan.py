@@ -139,5 +139,6 @@ def advice(rows: Sequence[Row]) -> str:
         f"words {best.words:.1%}. The best of the others that keep the task, {rival.name}, comes to "
         f"{rival.money:+.1%}"
     )
-    broke = f": it changes the old part of the prompt in one call of {1 / rival.breaks:.0f}" if rival.breaks else ""
+    often = "at nearly every call" if rival.breaks > 0.8 else f"in {rival.breaks:.0%} of all calls"
+    broke = f": it changes the old part of the prompt {often}" if rival.breaks else ""
     return f"{why}{broke}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_costguard.context.digest import TITLE
@@ -30,8 +30,9 @@ _LONGEST = 4 * SUMMARY_TOKENS
 class Making:
     """A summary that is being made, for the thread as it was then."""
 
-    def __init__(self, record: Record, cut: Cut) -> None:
+    def __init__(self, record: Record, cut: Cut, keys: tuple[str, ...]) -> None:
         self._version = record.version
+        self._keys = keys
         self.cut = cut
         self.text = ""
         self.done = False
@@ -41,9 +42,9 @@ class Making:
         """Whether it came to nothing."""
         return self.done and not self.text
 
-    def fits(self, record: Record) -> bool:
-        """Whether it goes on from this edit: after time travel it may not."""
-        return self._version == record.version
+    def fits(self, record: Record, keys: Sequence[str]) -> bool:
+        """Whether it goes on from this edit, and is about this thread: after time travel it may not be."""
+        return self._version == record.version and tuple(keys[: len(self._keys)]) == self._keys
 
     def run(self, make: Callable[[], str]) -> None:
         """Make it; for a thread."""

@@ -129,7 +129,7 @@ def _compact(windows: Windows, here: Here, shaped: Shaped, plan: Plan) -> None:
     made: Making | None = shaped.thread.making
     if windows.chosen.summary is None or plan.forced or (made is not None and made.failed):
         text = windows.shaper.digest(shaped.born, plan.cut)
-    elif made is None or not made.fits(shaped.record):
+    elif made is None or not made.fits(shaped.record, list(map(windows.shaper.key, shaped.born))):
         shaped.deferred = plan
         return
     elif not made.done:

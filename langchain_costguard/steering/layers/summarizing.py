@@ -28,7 +28,8 @@ STEP = "context"
 def making(windows: Windows, here: Here, shaped: Shaped) -> Making:
     """Begin to make the summary that a compaction waits for."""
     assert shaped.deferred is not None
-    made = Making(shaped.record, shaped.deferred.cut)
+    cut = shaped.deferred.cut
+    made = Making(shaped.record, cut, tuple(map(windows.shaper.key, shaped.born[: cut.covered])))
     make = _maker(windows, here, shaped)
     threading.Thread(target=_quietly, args=(windows, made, make), name="costguard-context", daemon=True).start()
     return made
