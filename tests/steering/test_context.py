@@ -74,7 +74,7 @@ def agents(provider_of: Callable[..., FakeProvider]) -> Callable[..., Any]:
     def make(context: Context, *, checkpointer: Any = None, provider: FakeProvider | None = None, **more: Any) -> Any:
         provider = provider or provider_of(searching())
         recorder = Recorder()
-        guard = CostGuard(*more.pop("budgets", ()), prices=PRICES, sinks=[recorder])
+        guard = CostGuard(*more.pop("budgets", ()), prices=more.pop("prices", PRICES), sinks=[recorder])
         middleware = [*more.pop("before", ()), *steer(guard, context=context, **QUIET, **more)]
         agent = create_agent(
             provider.anthropic(model=CLAUDE),
@@ -170,7 +170,9 @@ def test_a_run_resumed_in_another_process_goes_on_with_the_same_bytes(
         agent.invoke(asked(), config())
         before = prompts(provider)[-1]
     with SqliteSaver.from_conn_string(str(tmp_path / "c.db")) as saver:
-        agent, _, provider, _ = agents(Context(cap=400), checkpointer=saver)
+        # Reading costs next to nothing there, so that no compaction is due.
+        prices = {CLAUDE: Price(input="3", output="15", cache_read="0.000001", cache_write="3.75")}
+        agent, _, provider, _ = agents(Context(cap=400), checkpointer=saver, prices=prices)
         agent.invoke(asked("And one for Olga-5."), config())
         first = prompts(provider)[0]
     assert "Summary of the earlier part" in before
