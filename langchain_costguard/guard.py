@@ -93,6 +93,7 @@ class CostGuard(Callbacks):
         trust_cost_from: Gateways whose stated cost is the bill, as OpenRouter's and Perplexity's own is:
             ``["http://litellm:4000"]``.
         require: Tags without which no model call is made; ``untagged="warn"`` lets it through, and says so once.
+        counters: Your own by model, as ``{"claude-*": AnthropicCounter(m)}``: names or patterns; the first that fits.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -121,6 +122,7 @@ class CostGuard(Callbacks):
         trust_cost_from: Sequence[str] = (),
         require: Sequence[str] = (),
         untagged: Literal["refuse", "warn"] = "refuse",
+        counters: Mapping[str, TokenCounter] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Its errors take most of a second without a graph: now rather than at a refusal.
@@ -131,7 +133,7 @@ class CostGuard(Callbacks):
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
-            wait=wait, token_counter=token_counter, clock=clock, require=require, untagged=untagged,
+            wait=wait, token_counter=token_counter, counters=counters, clock=clock, require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
         self.key = uuid.uuid4().hex
@@ -146,7 +148,7 @@ class CostGuard(Callbacks):
         brake = Brake(switch or shared_switch, self.store, voice)
         lineage = Lineage(session or f"session-{uuid.uuid4().hex[:12]}")
         fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
-        self.estimator = Estimator(token_counter)
+        self.estimator = Estimator(token_counter, counters)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
         self.aside = Aside(waits=self.store.shared or brake.armed)
         meter = Meter(

@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("stores", "pricing"),
     ("guard",),
     ("routing", "caching"),
+    ("context",),
     ("steering",),
     ("testing",),
     ("cli",),
@@ -112,6 +113,7 @@ PURE += [
     f"caching/prompt/{name}.py"
     for name in ("breakpoints", "breaks", "differences", "gaps", "kinds", "marks", "prompt", "rates")
 ]
+PURE += [file for file in FILES if file.startswith("context/")]
 """Policies: they take the time as an argument, and touch nothing outside."""
 
 

@@ -18,6 +18,8 @@ COMMANDS = {
     "router": "learn from records when a cheaper model will do",
     "lint-prompts": "find what keeps prompts out of the cache",
     "cache": "show what caches remember, or make them forget it",
+    "context": "see what context policies would have saved on recorded conversations",
+    "tokens": "count the tokens of a prompt, by each counter at hand",
     "completion": "print what lets a shell complete commands, options and names",
 }
 """Each command and what it is for. Its module is ``langchain_costguard.cli.NAME``, and in that ``command``."""

@@ -173,3 +173,59 @@ class PromptBroken(Steered):
     end: int = 0
     tokens: int = 0
     per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWarning(Steered):
+    """A thread's prompt passed a level of its window (a share, or ``level`` tokens): once per thread and level."""
+
+    tokens: int = 0
+    level: float = 0.0
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTrimmed(Steered):
+    """A prompt went out shorter than its thread; ``saved`` is what that call took less for it, all told.
+
+    ``kept`` tokens were sent and ``cut`` were not; ``paid`` (nano-USD, and already taken off ``saved``) is for writing
+    again what the provider's cache had, where the old part of the prompt changed (``broke``).
+    """
+
+    kept: int = 0
+    cut: int = 0
+    paid: int = 0
+    broke: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContextCompacted(Steered):
+    """A thread's older history was replaced by a summary, from this call on; what that saves is told call by call.
+
+    Attributes:
+        before, after: Tokens of the prompt.
+        rewritten: Tokens that had to be written to the provider's cache again.
+        cost: Nano-USD: the rewriting, the summary, and what is expected to be fetched again.
+        expected_calls: Calls until the next compaction, the economic lot.
+        expected_saving: Nano-USD over those calls, less ``cost``.
+        break_even: Calls after which it has paid for itself; infinite where reading is free.
+        summary: ``digest`` or ``model``.
+        forced: Whether the window left no choice.
+    """
+
+    before: int = 0
+    after: int = 0
+    rewritten: int = 0
+    cost: int = 0
+    expected_calls: float = 0.0
+    expected_saving: int = 0
+    break_even: float = 0.0
+    summary: str = "digest"
+    forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refetched(Steered):
+    """A model asked for the whole of a result that had been cut; ``tokens`` are those it was given."""
+
+    tokens: int = 0

@@ -35,6 +35,7 @@ class Settings:
     hold_seconds: float
     wait: float
     token_counter: TokenCounter | None
+    counters: Mapping[str, TokenCounter] | None
     clock: Callable[[], float]
     require: Sequence[str]
     untagged: Literal["refuse", "warn"]
@@ -49,6 +50,7 @@ class Settings:
         _check_switch(self.switch)
         _check_sinks(self.sinks)
         _check_callable("token_counter", self.token_counter, optional=True)
+        _check_counters(self.counters)
         _check_callable("clock", self.clock)
         if self.on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
@@ -119,6 +121,13 @@ def _check_sinks(sinks: Any) -> None:
 def _check_callable(field: str, value: Any, *, optional: bool = False) -> None:
     if not callable(value) and not (optional and value is None):
         raise ValueError(f"{field}: {value!r} must be callable")
+
+
+def _check_counters(counters: Any) -> None:
+    if counters is not None and not isinstance(counters, Mapping):
+        raise ValueError(f'counters: {counters!r} must be a mapping such as {{"claude-*": counter}}')
+    for pattern, counter in (counters or {}).items():
+        _check_callable(f"counters[{pattern!r}]", counter)
 
 
 def _check_fees(fees: Any) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from langchain_costguard.observe.actions import Actions
+from langchain_costguard.observe.contexts import Contexts
 from langchain_costguard.observe.recalls import Recalls
 from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.observe.times import Latency, Sample, latency
@@ -97,6 +98,7 @@ class Report(Tabular):
         dimensions: what the rows are told apart by.
         actions: what steering did, and what that saved; in the table only where it did something.
         recalls: the latest answers from caches, one by one, whatever the rows are told apart by; not in the table.
+        contexts: what context policies did to prompts, and what that saved; not in the table.
     """
 
     MONEY = ("usd", "saved_usd", "overrun_usd", "priced_usd")
@@ -109,12 +111,14 @@ class Report(Tabular):
         actions: Actions | None = None,
         recalls: Recalls | None = None,
         times: Iterable[tuple[Sequence[str], list[Sample]]] = (),
+        contexts: Contexts | None = None,
     ) -> None:
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
         self._times = [(tuple(scope), samples) for scope, samples in times]
         self.actions = Actions((), dimensions) if actions is None else actions
         self.recalls = Recalls(()) if recalls is None else recalls
+        self.contexts = Contexts((), dimensions) if contexts is None else contexts
 
     @property
     def total(self) -> Tally:
@@ -138,7 +142,8 @@ class Report(Tabular):
         for scope, samples in self._times:
             times.setdefault(tuple(scope[c] for c in columns), []).extend(samples)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
-        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls, times.items())
+        contexts = self.contexts.by(*dimensions)
+        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls, times.items(), contexts)
 
     def times(self) -> Timetable:
         """How long the latest calls of each row took: median, 95th percentile, first token, and the errors' share."""

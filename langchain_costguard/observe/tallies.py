@@ -62,4 +62,5 @@ class Tallies(Rows[Scope]):
         times = self._times.rows()
         if self._acts is None:
             return Report(rows, times=times)
-        return Report(rows, times=times, actions=self._acts.actions(), recalls=self._acts.recalls())
+        acts = self._acts
+        return Report(rows, times=times, actions=acts.actions(), recalls=acts.recalls(), contexts=acts.contexts())

@@ -9,6 +9,7 @@ from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector
 from langchain_costguard.steering.policies.retries import ErrorKind, Retry
 from langchain_costguard.steering.seams.cache_node import CacheNode
+from langchain_costguard.steering.seams.context_node import ContextNode
 from langchain_costguard.steering.seams.install import install
 from langchain_costguard.steering.seams.model import SteeredModel
 from langchain_costguard.steering.seams.nodes import BudgetGate, StuckLoopNode, guarded_tools
@@ -22,6 +23,7 @@ __all__ = [
     "BudgetGate",
     "CacheNode",
     "CircuitOpenError",
+    "ContextNode",
     "ErrorKind",
     "LoopDetector",
     "ReplyRejectedError",

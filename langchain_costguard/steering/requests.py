@@ -56,6 +56,8 @@ class Reply:
     """Whether ``message`` is another than the one in ``raw``."""
     answered: frozenset[str | None] = frozenset()
     """The ids of calls in ``message`` that ``raw`` has the answers to."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the agent's state is to have besides, under private keys of ours."""
 
 
 def without_tools(request: Any, text: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
+from langchain_costguard.context.context import Context
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
@@ -56,6 +57,7 @@ def steer(
     runs: RunLog | None = None,
     cache: Cache | Sequence[Cache] | None = None,
     prompt_cache: PromptCache | None = None,
+    context: Context | None = None,
 ) -> Steered:
     """The middleware that keeps an agent within its budgets, and ends it gracefully when it must.
 
@@ -85,6 +87,7 @@ def steer(
         runs: Where what the router or the cascade does is put on record, prompts and all, to train a router from.
         cache: Remembers answers, and gives them again: ``MemoryCache()``, or ``[MemoryCache(), SemanticCache(...)]``.
         prompt_cache: Keeps prompts in the provider's own cache where that pays.
+        context: What goes into the window, and when it pays to take something out: ``Context()``.
 
     Raises:
         ValueError: names the field and the value.
@@ -107,6 +110,7 @@ def steer(
         runs=runs,
         cache=cache,
         prompt_cache=prompt_cache,
+        context=context,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.language_models import BaseChatModel
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
+from langchain_costguard.context.context import Context
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
@@ -21,16 +22,19 @@ from langchain_costguard.steering.layers.cascading import cascading, checking_la
 from langchain_costguard.steering.layers.checking import checking
 from langchain_costguard.steering.layers.circuits import Circuits
 from langchain_costguard.steering.layers.ending import OnExceeded, ending
+from langchain_costguard.steering.layers.fetching import fetch_tool
 from langchain_costguard.steering.layers.fleet import fleet_of
 from langchain_costguard.steering.layers.guardrails import Guardrail
 from langchain_costguard.steering.layers.prompt_caching import PromptCaching, prompt_caching
 from langchain_costguard.steering.layers.recalling import caching
 from langchain_costguard.steering.layers.routing import routing
+from langchain_costguard.steering.layers.shaping import shaping
 from langchain_costguard.steering.layers.spending_rate import Rate
 from langchain_costguard.steering.layers.stand_in import StandIn
 from langchain_costguard.steering.layers.tiers import Tiers
 from langchain_costguard.steering.layers.tools import breaking_tool, refusing, retrying_tool, telling
 from langchain_costguard.steering.layers.unsticking import Rung, checked_ladder, unsticking
+from langchain_costguard.steering.layers.windows import Windows
 from langchain_costguard.steering.policies.breaker import Breaker
 from langchain_costguard.steering.policies.loops import LoopDetector
 from langchain_costguard.steering.policies.pace import Pace
@@ -40,6 +44,8 @@ from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.vocabulary.money import Money, nano
 
 if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
     from langchain_costguard.guard import CostGuard
 
 _KEPT_MODELS = 16
@@ -70,9 +76,11 @@ class Steering:
         runs: RunLog | None = None,
         cache: Cache | Sequence[Cache] | None = None,
         prompt_cache: PromptCache | None = None,
+        context: Context | None = None,
     ) -> None:
         _check_kinds(guard, breaker=(breaker, Breaker), model_breaker=(model_breaker, Breaker), retry=(retry, Retry))
         _check_kinds(guard, loops=(loops, LoopDetector), runs=(runs, RunLog), prompt_cache=(prompt_cache, PromptCache))
+        _check_kinds(guard, context=(context, Context))
         _check_choices(on_exceeded, guardrails, router, cascade, runs)
         self.guard = guard
         self.retry = retry
@@ -92,6 +100,8 @@ class Steering:
         self._tiers = None if cascade is None else Tiers(cascade, guard, runs, retry)
         self._caches = None if cache is None else Caches(cache, self.guardrails, self._tiers)
         self._prompts = None if prompt_cache is None else PromptCaching(prompt_cache, guard)
+        self.windows = None if context is None else Windows(context, guard)
+        self._fetch: BaseTool | None = None
         self._model_layers = self._layers_of_models()
         self._tool_layers = self._layers_of_tools()
         self._strict: dict[int, tuple[Any, Any]] = {}
@@ -131,10 +141,29 @@ class Steering:
         """Whether a streamed reply is shown only once it has passed."""
         return bool(self.guardrails) or (self._tiers is not None and self._tiers.holds_streams)
 
+    @property
+    def fetch_result(self) -> BaseTool:
+        """The tool that returns the whole of a result that was cut. ``create_agent`` has it from the middleware; bind
+        it, and run it, where a graph or a chain calls its own tools.
+
+        Raises:
+            ValueError: there is no context policy.
+        """
+        if self.windows is None:
+            raise ValueError("context: None cuts nothing, so nothing is to be fetched: steer(guard, context=Context())")
+        if self._fetch is None:
+            self._fetch = fetch_tool(self.windows)
+            self.windows.given = True
+        return self._fetch
+
     def _layers_of_models(self) -> list[_Layer]:
         layers: list[_Layer] = [partial(ending, self.on_exceeded)]
         if self.loops is not None:
             layers.append(partial(unsticking, self.loops, self.ladder))
+        if self.windows is not None:
+            how = self.retry.classify if self.retry is not None else classify
+            later = self._router is not None or self._tiers is not None
+            layers.append(partial(shaping, self.windows, how, later))
         if self._router is not None:
             layers.append(partial(routing, *self._router))
         if self._caches is not None:

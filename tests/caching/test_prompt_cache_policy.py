@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_costguard.caching.prompt.breakpoints import DOCUMENTED, MOST, Mark, Place, lifetime, plan
-from langchain_costguard.caching.prompt.gaps import LIKELY, UNLIKELY, Gaps, Odds, odds
+from langchain_costguard.caching.prompt.gaps import AGENT, TALK, THREAD, UNLIKELY, Gaps, Odds, odds, prior
 from langchain_costguard.caching.prompt.rates import HitRate
 from langchain_costguard.metering.pricing.minimums import least_tokens
 
@@ -102,14 +102,14 @@ def test_whatever_is_expected_and_given_the_provider_accepts_the_marks(
 
 def test_what_was_expected_gives_way_to_what_was_observed() -> None:
     gaps = Gaps()
-    assert lifetime(gaps.odds(LIKELY), DOCUMENTED) == "5m"
+    assert lifetime(gaps.odds(TALK), DOCUMENTED) == "5m"
     assert lifetime(gaps.odds(UNLIKELY), DOCUMENTED) is None
     for _ in range(10):
         gaps.add(None)
-    assert lifetime(gaps.odds(LIKELY), DOCUMENTED) is None
+    assert lifetime(gaps.odds(TALK), DOCUMENTED) is None
     for _ in range(40):
         gaps.add(1_000)
-    assert lifetime(gaps.odds(LIKELY), DOCUMENTED) == "1h"
+    assert lifetime(gaps.odds(TALK), DOCUMENTED) == "1h"
     for _ in range(200):
         gaps.add(10)
     assert lifetime(gaps.odds(UNLIKELY), DOCUMENTED) == "5m"
@@ -162,3 +162,24 @@ def test_a_rate_that_never_was_high_or_only_wavers_is_no_fall() -> None:
     assert not any(low.add(cached, 100) for cached in [40] * 10 + [0] * 20)
     assert not any(wavering.add(cached, 100) for cached in [80, 60] * 20)
     assert HitRate().share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("tools", "forced", "talks", "named", "expected"),
+    [
+        (True, False, False, False, AGENT),
+        (True, True, False, False, UNLIKELY),  # structured output by a tool ends a chain
+        (True, True, True, False, TALK),
+        (False, False, True, False, TALK),
+        (False, False, False, True, THREAD),
+        (False, False, False, False, UNLIKELY),
+    ],
+)
+def test_what_a_first_call_is_worth_is_told_by_its_shape(
+    tools: bool, forced: bool, talks: bool, named: bool, expected: Odds
+) -> None:
+    before = prior(tools=tools, forced=forced, talks=talks, named=named)
+    assert before == expected
+    once = Gaps()
+    once.add(None)  # the present use, of a prefix nobody has seen
+    assert (lifetime(once.odds(before), DOCUMENTED) is not None) == (expected is not UNLIKELY)

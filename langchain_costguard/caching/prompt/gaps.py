@@ -17,11 +17,34 @@ class Odds(NamedTuple):
     hour: float
 
 
-LIKELY = Odds(0.6, 0.6)
-"""Expected of an agent with tools, before anything was observed: the answer to a tool call is the next request."""
+AGENT = Odds(0.9, 0.9)
+"""Expected of an agent with tools before anything was observed. The answer to a tool call is the next request: in 104
+runs of tau-bench's airline and 515 of SWE-agent, 91 % of all calls were followed by another."""
+TALK = Odds(0.6, 0.6)
+"""Expected of a conversation that has had an answer already."""
+THREAD = Odds(0.5, 0.5)
+"""Expected of the first call of a thread that somebody gave a name: a name is for coming back."""
 UNLIKELY = Odds(0.2, 0.2)
-"""Expected of anything else: just too little for a write of 1.25 to pay against reads of 0.1 (0.25 / 1.15), so that the
-first sign of reuse decides for it."""
+"""Expected of a plain chain: just too little for a write of 1.25 to pay against reads of 0.1, so that the first sign of
+reuse decides for it. A write takes 0.25 more and saves 0.9 where another call follows: it pays from 28 % on."""
+
+
+def prior(*, tools: bool, forced: bool, talks: bool, named: bool) -> Odds:
+    """What to expect of a call by its shape, before anything was observed.
+
+    Args:
+        tools: It may call tools.
+        forced: It has to call one, as chains do for their structured output: that ends them.
+        talks: The model has answered in it before.
+        named: It is of a thread, or a session, that has a name.
+    """
+    if tools and not forced:
+        return AGENT
+    if talks:
+        return TALK
+    return THREAD if named else UNLIKELY
+
+
 _WEIGHT = 2.0
 """Uses that the expectation before any observation counts for."""
 _FEATURE_WEIGHT = 4.0

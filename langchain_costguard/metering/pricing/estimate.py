@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import marshal
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from operator import itemgetter, methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -62,11 +63,13 @@ class Lengths(Protocol):
 
 
 class Estimator:
-    """Estimates input tokens before a call. ``counter`` is the user's own: it is believed as it is."""
+    """Estimates input tokens before a call. ``counter`` is the user's own, and ``counters`` are those of models by name
+    or pattern (the first that fits): they are believed as they are."""
 
-    def __init__(self, counter: TokenCounter | None = None) -> None:
+    def __init__(self, counter: TokenCounter | None = None, counters: Mapping[str, TokenCounter] | None = None) -> None:
         self._counter = counter
-        self.own = counter is not None
+        self._counters = dict(counters or {})
+        self.own = counter is not None or bool(self._counters)
         """Whether a user's own counter is believed as it is."""
         self._lengths: dict[int, tuple[Any, int, int]] = {}
         self._plans: dict[str, _Plan] = {}
@@ -84,8 +87,8 @@ class Estimator:
         response_format: Any = None,
     ) -> Estimate:
         """The input tokens of a chat call with these messages, tool schemas and demanded answer format."""
-        if self._counter is not None:
-            tokens = self._counter(messages)
+        if self.own and (own := self._own(ref.name)) is not None:
+            tokens = own(messages)
             return Estimate(tokens, tokens)
         plan = self._plans.get(ref.name) or self._plan(ref.name)
         family, texts = plan
@@ -142,6 +145,11 @@ class Estimator:
                 self._lengths = {}
             entry = self._lengths[id(calls)] = (calls, len(calls), size)
         return entry[2]
+
+    def _own(self, model: str) -> TokenCounter | None:
+        """The user's own counter for a model."""
+        fitting = (each for pattern, each in self._counters.items() if fnmatchcase(model, pattern))
+        return next(fitting, self._counter)
 
     def estimate_text(self, ref: ModelRef, text: str) -> Estimate:
         """The input tokens of a text completion, or of a text to embed."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from langchain_costguard.caching.prompt.book import Kind, PrefixBook, Used
 from langchain_costguard.caching.prompt.breakpoints import DOCUMENTED, Costs, Place, Ttl, plan
-from langchain_costguard.caching.prompt.gaps import LIKELY, UNLIKELY
+from langchain_costguard.caching.prompt.gaps import UNLIKELY, Odds, prior
 from langchain_costguard.caching.prompt.marks import mark_message, mark_tools, ttl_of
 from langchain_costguard.caching.prompt.prompt import SYSTEM, TOOLS, Prompt, Schemas, measured, prompt_of
 from langchain_costguard.caching.prompt.rates import HitRate
@@ -92,12 +92,13 @@ class PromptCaching:
             return _Sent(request, ref)
         prompt = measured(prompt)
         gaps = self._gaps(scope, prompt, ref)
-        places = [self._place(prompt, "newest", tokens, gaps)] if "newest" in gaps else []
+        before_any = self._prior(scope, request, prompt)
+        places = [self._place(prompt, "newest", tokens, gaps, before_any)] if "newest" in gaps else []
         if prompt.tools:
-            places.append(self._place(prompt, "tools", count(ref, [], tools=prompt.schemas).tokens, gaps))
+            places.append(self._place(prompt, "tools", count(ref, [], tools=prompt.schemas).tokens, gaps, before_any))
         if prompt.head:
             before = count(ref, list(prompt.head), tools=prompt.schemas).tokens
-            places.append(self._place(prompt, "system", before, gaps))
+            places.append(self._place(prompt, "system", before, gaps, before_any))
         if (end := self._end_before(prompt)) is not None:
             before = count(ref, [*prompt.head, *prompt.rest[: end + 1]], tools=prompt.schemas).tokens
             kept = self._book.kept(prompt.prefixes[SYSTEM + 1 + end], self._guard.now())
@@ -124,14 +125,21 @@ class PromptCaching:
             found["newest"] = kind, self._book.gap(prefixes[SYSTEM + 1 : SYSTEM + 2 + newest], now)
         return found
 
-    def _place(self, prompt: Prompt, name: str, tokens: int, gaps: Mapping[str, tuple[Kind, float | None]]) -> Place:
+    def _prior(self, scope: Scope, request: Any, prompt: Prompt) -> Odds:
+        settings: Mapping[str, Any] = getattr(request, "settings", None) or {}
+        choice = getattr(request, "tool_choice", None) or settings.get("tool_choice")
+        kind = choice.get("type") if isinstance(choice, Mapping) else choice
+        named = scope.session != self._guard.session
+        forced = kind not in (None, "auto", "none")
+        return prior(tools=bool(prompt.tools), forced=forced, talks=prompt.before is not None, named=named)
+
+    def _place(
+        self, prompt: Prompt, name: str, tokens: int, gaps: Mapping[str, tuple[Kind, float | None]], expected: Odds
+    ) -> Place:
         kind, gap = gaps[name]
-        talks = name == "newest" and prompt.before is not None
         order = _order(prompt, name)
         kept = self._book.kept(prompt.prefixes[order], self._guard.now())
-        return Place(
-            name, order, tokens, self._book.odds(kind, gap, LIKELY if prompt.tools or talks else UNLIKELY), kept
-        )
+        return Place(name, order, tokens, self._book.odds(kind, gap, expected), kept)
 
     def _end_before(self, prompt: Prompt) -> int | None:
         """Where the request before this one ended, as far as it is known; else where it must have."""

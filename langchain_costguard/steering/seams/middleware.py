@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from langchain_costguard.steering.steering import Steering
 
 
+_CONTEXT = {"costguard_context": NotRequired[Annotated[dict[str, Any], PrivateStateAttr]]}
+"""The edit of a thread, which no input and no output has."""
+
+
 class CostGuardMiddleware(AgentMiddleware[Any, Any]):
     """Steers an agent. Made by ``steer()``."""
 
@@ -41,6 +46,9 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
         self.steering = steering
         self.state_schema = state_of(steering.guard, PrivateStateAttr)
         steering.guard.deferrals.steer("model")
+        if steering.windows is not None:
+            self.state_schema = state_of(steering.guard, PrivateStateAttr, **_CONTEXT)
+            self.tools = [steering.fetch_result]
         if tracing_is_enabled():
             self.awrap_model_call = self._traced_model_call  # type: ignore[method-assign]
             self.awrap_tool_call = self._traced_tool_call  # type: ignore[method-assign]
@@ -139,9 +147,21 @@ def _response(reply: Reply) -> Any:
         response = ModelResponse(result=[*reply.before, message])
         return ExtendedModelResponse(response, Command(update={"jump_to": "end"})) if reply.ended else response
     if not reply.before and not reply.altered:
-        return raw
+        return _with_state(raw, reply.state)
     inner = raw.model_response if isinstance(raw, ExtendedModelResponse) else raw
     old = last_ai(inner.result)
     result: list[Any] = [*reply.before, *(message if m is old else m for m in inner.result)]
     changed = ModelResponse(result=result, structured_response=inner.structured_response)
-    return ExtendedModelResponse(changed, raw.command) if isinstance(raw, ExtendedModelResponse) else changed
+    whole = ExtendedModelResponse(changed, raw.command) if isinstance(raw, ExtendedModelResponse) else changed
+    return _with_state(whole, reply.state)
+
+
+def _with_state(response: Any, state: dict[str, Any]) -> Any:
+    """The response, which updates these keys of the agent's state, too."""
+    if not state:
+        return response
+    if not isinstance(response, ExtendedModelResponse):
+        return ExtendedModelResponse(response, Command(update=state))
+    command = response.command or Command()
+    update = {**(command.update or {}), **state} if isinstance(command.update, dict | None) else command.update
+    return ExtendedModelResponse(response.model_response, replace(command, update=update))

@@ -78,9 +78,11 @@ def guard_here() -> CostGuard | None:
         _asking.reset(token)
 
 
-def state_of(guard: CostGuard, *private: Any) -> type:
-    """The state schema by which an agent's graph is known; ``private`` is the host's word for what is not shown."""
-    state: Any = TypedDict("state", {KEY: NotRequired[Annotated[Any, *private, _Mark(guard)]]})  # type: ignore[misc]
+def state_of(guard: CostGuard, *private: Any, **fields: Any) -> type:
+    """The state schema by which an agent's graph is known, with further ``fields``; ``private`` is the host's word for
+    what is not shown."""
+    known = {KEY: NotRequired[Annotated[Any, *private, _Mark(guard)]], **fields}
+    state: Any = TypedDict("state", known)  # type: ignore[misc]
     return cast("type", state)
 
 
