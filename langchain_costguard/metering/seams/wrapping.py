@@ -363,6 +363,7 @@ def _broke(guard: Host, call: Call, reply: _Reply | None, error: BaseException) 
     if guard.meter.books.take(call.run_id) is None:
         return
     if reply is None and isinstance(error, _INTERRUPTED):
+        call.status = "cancelled"
         guard.voice.safely(guard.meter.settle_partly, call, None)
     else:
         seen = reply.result() if reply is not None and reply.usage else None
