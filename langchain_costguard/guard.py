@@ -76,8 +76,7 @@ class CostGuard(Callbacks):
         spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
             with the same store to deliver, once. Default: those that cannot be delivered by its end are lost, and said.
         token_counter: Your own counter of input tokens; it is believed as it is.
-        log: The spend log: a path, ``sqlite:PATH``, ``redis://…`` or ``postgresql://…``; or a ``SpendLog``. Default:
-            ``COSTGUARD_LOG``, or none.
+        log: The spend log: a path, a URL as of a store, or a ``SpendLog``. Default: ``COSTGUARD_LOG``, or none.
         config: A file of budgets and of these arguments, followed while the program runs. A budget given here takes the
             place of one of its label there. Default: ``COSTGUARD_CONFIG``, or none.
         clock: Epoch seconds; a test passes its own.
@@ -87,7 +86,6 @@ class CostGuard(Callbacks):
     """
 
     log: SpendLog | None = None
-    """The spend log, where there is one: ``Spend(guard.log)`` reads it."""
 
     @configured
     def __init__(
@@ -166,11 +164,7 @@ class CostGuard(Callbacks):
 
     @classmethod
     def from_file(cls, path: str | Path, *budgets: Budget, **arguments: Any) -> CostGuard:
-        """A guard of a ``costguard.toml``, and of what is given besides; what is given wins over the file.
-
-        Raises:
-            ValueError: names the file, the line, the field and the value.
-        """
+        """A guard of a ``costguard.toml`` and of what is given besides, which wins. A ``ValueError`` names the line."""
         return cls(*budgets, config=path, **arguments)
 
     def change(
