@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +30,8 @@ def configured(init: F) -> F:
     What it was given is known here, and not inside: an argument that says the same as the default is one nevertheless.
     """
 
+    known = signature(init).parameters.keys()
+
     @wraps(init)
     def constructor(self: Any, *budgets: Budget, **given: Any) -> None:
         path = given.get("config") or os.environ.get(CONFIG)
@@ -41,6 +44,8 @@ def configured(init: F) -> F:
         stamp = stamp_of(os.fspath(path))
         file = load(path)
         arguments = {**_from_file(file), **_from_environment(given), **given}
+        if strange := arguments.keys() - known:
+            raise ValueError(f"{file.path}: {sorted(strange)[0]}: this version's CostGuard has no such argument")
         sinks = [*arguments.get("sinks", ()), *([_warn] if file.warns else [])]
         init(self, *joined(file.budgets, budgets), **_opened({**arguments, "sinks": sinks}))
         change = _Change(self, budgets, given)
