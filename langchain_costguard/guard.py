@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
+from langchain_costguard.metering import drills
 from langchain_costguard.metering.admission import Admission
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.brake import Brake
@@ -112,7 +113,7 @@ class CostGuard(Callbacks):
         # Takes most of a second without a graph: now rather than at a refusal.
         from langchain_costguard.vocabulary import errors  # noqa: F401
 
-        budgets = (*budgets, *_extra_budgets)
+        budgets = (*budgets, *drills.budgets)
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
             session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
@@ -121,8 +122,8 @@ class CostGuard(Callbacks):
         self.key = uuid.uuid4().hex
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
-        voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
-        inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
+        voice = Voice([*sinks, *drills.sinks], tallies, clock, on_store_failure)
+        inner = store if store is not None and not drills.budgets else MemoryStore()  # a drill books nothing
         self.store = _failing_over(inner, on_store_failure, voice, spool, clock) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
@@ -147,7 +148,7 @@ class CostGuard(Callbacks):
         )  # fmt: skip
         settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick)
         self.fees, self.quick = fees, quick
-        if log is not None and not _extra_budgets:
+        if log is not None and not drills.budgets:
             from langchain_costguard.observe.log.sink import SpendLog
 
             self.log = SpendLog.of(log)
@@ -262,7 +263,7 @@ class CostGuard(Callbacks):
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
         amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
-        label, account = _granted_to(what, scope)
+        label, account = grants.granted_to(what, scope)
         gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
         try:
             if not grants.give(self.store, gifts, key=key, now=now):
@@ -317,11 +318,12 @@ class CostGuard(Callbacks):
         self.brake.revive(agent)
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Deliver what waits for the store, ``timeout`` seconds at most; whether all of it was. The guard goes on
-        working: a settlement that fails after this is lost, or with a ``spool`` kept."""
+        """Deliver what waits for the store and the log, ``timeout`` seconds at most; whether all of it was. The guard
+        goes on working: a settlement that fails after this is lost, or with a ``spool`` kept."""
         from langchain_costguard.metering.stores.failover import FailoverStore
 
-        return self.store.close(timeout) if isinstance(self.store, FailoverStore) else True
+        written = self.log is None or self.log.flush(timeout)
+        return (self.store.close(timeout) if isinstance(self.store, FailoverStore) else True) and written
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
@@ -372,18 +374,6 @@ def _failing_over(
     return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=waits_by)
 
 
-def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
-    """The label of the budget that is given something, and, of a refusal, the account that refused."""
-    if isinstance(what, (Budget, str)):
-        return (what if isinstance(what, str) else what.label), None
-    facts = getattr(what, "facts", {})
-    if "budget" not in facts:
-        raise ValueError(f"grant: {what!r} is no refusal by a budget, nor a budget or its label")
-    if scope is not None:
-        raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
-    return facts["budget"], facts.get("account", "")
-
-
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()
 """The guards of this process by their key, for what is pickled and comes back."""
 
@@ -396,22 +386,3 @@ def _same(key: str) -> CostGuard:
         raise ValueError(
             "a CostGuard cannot go to another process: construct one there with the same budgets, and a store to share"
         ) from None
-
-
-_extra_budgets: tuple[Budget, ...] = ()
-_extra_sinks: tuple[Sink, ...] = ()
-
-
-@contextmanager
-def drill(budgets: Sequence[Budget], sinks: Sequence[Sink]) -> Iterator[None]:
-    """Give every guard constructed in the block these budgets and sinks, and with budgets a store of its own.
-
-    ``costguard doctor`` uses it: nothing of a trial is booked in the user's store.
-    """
-    global _extra_budgets, _extra_sinks
-    before = _extra_budgets, _extra_sinks
-    _extra_budgets, _extra_sinks = tuple(budgets), tuple(sinks)
-    try:
-        yield
-    finally:
-        _extra_budgets, _extra_sinks = before

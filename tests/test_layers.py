@@ -60,7 +60,6 @@ ONLY_IN = {
         "caching/index/redis*.py",
         "observe/log/redis.py",
     ],
-    "psycopg": ["observe/log/postgres.py", "observe/log/sink.py"],
     "sqlite3": [
         "metering/stores/database.py",
         "metering/stores/sqlite.py",
@@ -69,7 +68,12 @@ ONLY_IN = {
         "cli/cache.py",
         "observe/log/sqlite.py",
     ],
-    "psycopg": ["metering/stores/postgres.py", "metering/stores/session.py"],
+    "psycopg": [
+        "metering/stores/postgres.py",
+        "metering/stores/session.py",
+        "observe/log/postgres.py",
+        "observe/log/sink.py",
+    ],
     "tiktoken": ["metering/pricing/encodings.py"],
     "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],

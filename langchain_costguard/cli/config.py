@@ -11,7 +11,7 @@ from langchain_costguard.cli.screen import show, table
 from langchain_costguard.cli.words import amount, count
 from langchain_costguard.metering.config.arguments import CONFIG, LOG, STORE
 from langchain_costguard.metering.config.file import Configuration, load
-from langchain_costguard.vocabulary.urls import shown
+from langchain_costguard.vocabulary.urls import without_password
 
 
 @click.group()
@@ -64,7 +64,7 @@ def _settings(found: Configuration) -> dict[str, str]:
     for name, variable in (("store", STORE), ("log", LOG)):
         value = os.environ.get(variable) or getattr(found, name)
         if value:
-            settings[name] = f"{shown(value)}{f' (${variable})' if os.environ.get(variable) else ''}"
+            settings[name] = f"{without_password(value)}{f' (${variable})' if os.environ.get(variable) else ''}"
     for name in ("prices", "tool_prices", "aliases"):
         if given := getattr(found, name):
             settings[name] = ", ".join(given)

@@ -50,7 +50,7 @@ def main(text: str) -> int:
 
 
 def _play(program: Program, observer: Observer, drill_budget: Drill) -> Ending:
-    from langchain_costguard.guard import drill
+    from langchain_costguard.metering.drills import drill
 
     with drill([drill_budget], [observer.sink]), watching_last(observer):
         return play(program)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from langchain_costguard.vocabulary.urls import place_of, shown
+from langchain_costguard.vocabulary.urls import place_of, without_password
 
 if TYPE_CHECKING:
     from langchain_costguard.observe.log.entry import Entry
@@ -58,13 +58,15 @@ def open_log(place: str | Path, *, create: bool = True) -> Log:
             from langchain_costguard.observe.log.redis import RedisLog
 
             return RedisLog(str(place))
-        case "postgresql", _:
+        case "postgres", _:
             from langchain_costguard.observe.log.postgres import PostgresLog
 
             return PostgresLog(str(place))
         case _:
             if not isinstance(place, str) or not place or "://" in place:
-                raise ValueError(f"log: {shown(place)!r} is no path, nor sqlite:PATH, redis://… or postgresql://…")
+                raise ValueError(
+                    f"log: {without_password(place)!r} is no path, nor sqlite:PATH, redis://… or postgresql://…"
+                )
             path = place
     from langchain_costguard.observe.log.sqlite import SQLiteLog
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_costguard.observe.log.names import Cursor
 from langchain_costguard.observe.log.sql import LogError, SQLLog
-from langchain_costguard.vocabulary.urls import shown
+from langchain_costguard.vocabulary.urls import without_password
 
 SCHEMA = "costguard"
 _LOCK = 7_226_317_041_180_211_001
@@ -74,7 +74,7 @@ class PostgresLog(SQLLog):
             except self._psycopg.Error as error:
                 if isinstance(error, self._psycopg.OperationalError) and self._connection is not None:
                     self._connection.close()
-                raise LogError(f"the spend log {shown(self.path)}: {str(error).strip()}") from error
+                raise LogError(f"the spend log {without_password(self.path)}: {str(error).strip()}") from error
 
     def duplicate(self, error: BaseException) -> bool:
         """Whether an error says that a row with this id is there."""

@@ -14,7 +14,7 @@ from langchain_costguard.observe.log.names import Cursor
 from langchain_costguard.observe.log.schema import SLOT
 from langchain_costguard.observe.log.sql import LogError
 from langchain_costguard.observe.log.sqlite import SQLiteLog
-from langchain_costguard.vocabulary.urls import shown
+from langchain_costguard.vocabulary.urls import without_password
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class RedisLog:
         try:
             self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
         except (ValueError, RedisError) as error:
-            raise LogError(f"{shown(url)!r} names no Redis: {error}") from error
+            raise LogError(f"{without_password(url)!r} names no Redis: {error}") from error
         self._lock = threading.Lock()
         self._afresh(None)
 
@@ -105,7 +105,8 @@ class RedisLog:
                         continue  # rows came in between: they are put behind the others, and it is tried again
                     return changed
             self._client.delete(fresh)
-            raise LogError(f"the spend log at {shown(self.path)} is written to too fast for a name to be forgotten")
+            where = without_password(self.path)
+            raise LogError(f"the spend log at {where} is written to too fast for a name to be forgotten")
 
     def shrink(self) -> None:
         """The server gives room back by itself."""
@@ -145,4 +146,4 @@ class _Telling:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RedisError):
-            raise LogError(f"the spend log at {shown(self._url)}: {error}") from error
+            raise LogError(f"the spend log at {without_password(self._url)}: {error}") from error

@@ -11,7 +11,7 @@ from langchain_costguard.observe.background import Writer
 from langchain_costguard.observe.log import Log, open_log
 from langchain_costguard.observe.log.entry import COUNTS, NAMES, NOTE, SILENT, Entry, entry_of
 from langchain_costguard.observe.log.sql import LogError
-from langchain_costguard.vocabulary.urls import place_of, shown
+from langchain_costguard.vocabulary.urls import place_of, without_password
 
 log = logging.getLogger("langchain_costguard")
 CAPACITY = 50_000
@@ -43,13 +43,13 @@ class SpendLog:
             # A server may come up after this process; a file is there or is not.
             if kind is None or kind[0] in ("sqlite", "memory"):
                 self._log = open_log(place)
-            elif kind[0] == "postgresql":
+            elif kind[0] == "postgres":
                 import psycopg  # noqa: F401 - that it is missing is said now
         except LogError as error:
-            raise ValueError(f"log: {shown(self.place)!r} cannot be used: {error}") from error
+            raise ValueError(f"log: {without_password(self.place)!r} cannot be used: {error}") from error
         except ImportError:
             raise ValueError(
-                f"log: {shown(self.place)!r} needs psycopg: pip install 'langchain-costguard[postgres]'"
+                f"log: {without_password(self.place)!r} needs psycopg: pip install 'langchain-costguard[postgres]'"
             ) from None
         self._said = self._recorded = self._failed = 0
         self._writer: Writer[Event] = Writer(
@@ -67,7 +67,8 @@ class SpendLog:
             return
         if not self._writer.put(event) and not self._said:
             self._said = 1
-            log.warning("the spend log %s is not written fast enough: rows are lost (said once)", shown(self.place))
+            where = without_password(self.place)
+            log.warning("the spend log %s is not written fast enough: rows are lost (said once)", where)
 
     @property
     def log(self) -> Log:
