@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,8 @@ from langchain_costguard.metering.budgets.budget import MEASURES, Budget
 from langchain_costguard.metering.budgets.ledger import Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.budgets.switch import KillSwitch
+from langchain_costguard.metering.config.arguments import configured
+from langchain_costguard.metering.config.changing import Changing
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
@@ -27,7 +30,8 @@ from langchain_costguard.metering.pricing.estimate import Estimator, TokenCounte
 from langchain_costguard.metering.pricing.prices import Price, PriceBook, is_warm, warm
 from langchain_costguard.metering.pricing.sellers import hosts
 from langchain_costguard.metering.quick import Quick
-from langchain_costguard.metering.seams.callbacks import Callbacks, OfAManager
+from langchain_costguard.metering.seams.callbacks import OfAManager
+from langchain_costguard.metering.seams.steerable import Steerable
 from langchain_costguard.metering.seams.waiting import Waiting
 from langchain_costguard.metering.settings import Settings, failing_over, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
@@ -45,12 +49,12 @@ from langchain_costguard.vocabulary.slips import forgiving
 
 if TYPE_CHECKING:
     from langchain_costguard.events.metered import Sink
-    from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
     from langchain_costguard.metering.quotes import Quote
     from langchain_costguard.metering.seams.watching import watching
+    from langchain_costguard.observe.log.sink import SpendLog
     from langchain_costguard.observe.report import Report
-    from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
+    from langchain_costguard.vocabulary.errors import BudgetExceededError
 
 log = logging.getLogger("langchain_costguard")
 T = TypeVar("T")
@@ -63,7 +67,7 @@ T = TypeVar("T")
     **{name: f"CostGuard(Budget({name}=...))" for name in (*MEASURES[1:], "per", "window", "only")},
     user="with guard.scope(user=...):",
 )
-class CostGuard(Callbacks):
+class CostGuard(Steerable, Changing):
     """Meters every chain, tool and model event, and refuses what does not fit the budgets before it is spent.
 
     Attach it to any Runnable (``config={"callbacks": [guard]}``), to a graph
@@ -94,12 +98,18 @@ class CostGuard(Callbacks):
             ``["http://litellm:4000"]``.
         require: Tags without which no model call is made; ``untagged="warn"`` lets it through, and says so once.
         counters: Your own by model, as ``{"claude-*": AnthropicCounter(m)}``: names or patterns; the first that fits.
+        log: The spend log: a path, a URL as of a store, or a ``SpendLog``. Default: ``COSTGUARD_LOG``, or none.
+        config: A file of budgets and of these arguments, followed while the program runs. A budget given here takes the
+            place of one of its label there. Default: ``COSTGUARD_CONFIG``, or none.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
         ValueError: names the field and the value.
     """
 
+    log: SpendLog | None = None
+
+    @configured
     def __init__(
         self,
         *budgets: Budget,
@@ -123,6 +133,8 @@ class CostGuard(Callbacks):
         require: Sequence[str] = (),
         untagged: Literal["refuse", "warn"] = "refuse",
         counters: Mapping[str, TokenCounter] | None = None,
+        log: str | Path | SpendLog | None = None,
+        config: str | Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Its errors take most of a second without a graph: now rather than at a refusal.
@@ -168,7 +180,12 @@ class CostGuard(Callbacks):
         settlement = Settlement(
             meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick, trusted=trusted
         )
-        self.fees = fees
+        self.fees, self.quick = fees, quick
+        if log is not None and not trial.budgets:
+            from langchain_costguard.observe.log.sink import SpendLog
+
+            self.log = SpendLog.of(log)
+            voice.sinks.append(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
         )
@@ -328,57 +345,15 @@ class CostGuard(Callbacks):
         self.brake.revive(agent)
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Deliver what waits for the store, ``timeout`` seconds at most; whether all of it was. The guard goes on
-        working: a settlement that fails after this is lost, or with a ``spool`` kept."""
+        """Deliver what waits for the store and the log, ``timeout`` seconds at most; whether all of it was. The guard
+        goes on working: a settlement that fails after this is lost, or with a ``spool`` kept."""
         store: Any = self.store
-        return bool(store.close(timeout)) if store.shared else True
+        written = self.log is None or self.log.flush(timeout)
+        return (bool(store.close(timeout)) if store.shared else True) and written
 
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too."""
         self.voice.sinks.append(sink)
-
-    # What steering calls
-
-    def now(self) -> float:
-        """Epoch seconds."""
-        return self.voice.now()
-
-    @property
-    def session(self) -> str:
-        """The session of calls that name none."""
-        return self.lineage.session
-
-    def whose(self, config: Mapping[str, Any] | None = None) -> Scope:
-        """Who is spending here: the scope that a call made now (with this ``config``) would have, but for its model."""
-        return self.lineage.whose(config)
-
-    def would_refuse(self, scope: Scope | None = None, usd: Money | None = None) -> BudgetExceededError | None:
-        """Try whether a model call, in the next step, would fit; see ``Admission.would_refuse``."""
-        return self.admission.would_refuse(scope, usd)
-
-    def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:
-        """Count a step that no callback saw start; the refusal where it does not fit."""
-        return self.admission.count_step(metadata, scope)
-
-    def tool_fee(self, tool: str, arguments: Any) -> int | None:
-        """What a tool call costs (nano-USD), as far as is known before it."""
-        return self.fees.before(tool, arguments)
-
-    def tell(self, event: Steered) -> None:
-        """Count what steering did, for the report, and tell the sinks of it."""
-        self.voice.tell(event)
-
-    def say_once(self, text: str, error: BaseException | None = None) -> None:
-        """Warn in the log of something in the user's set-up, once."""
-        self.voice.say_once(text, error)
-
-
-def _failing_over(
-    store: Store, policy: Literal["refuse", "local"], voice: Voice, spool: Any, clock: Callable[[], float]
-) -> Store:
-    from langchain_costguard.metering.stores.failover import FailoverStore
-
-    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)
 
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()

@@ -9,10 +9,10 @@ import pytest
 
 from langchain_costguard.caching.prompt.differences import stretches
 from langchain_costguard.caching.semantic.quantities import quantities
-from langchain_costguard.metering.stores.urls import without_password
 from langchain_costguard.routing.agreement import normal
 from langchain_costguard.routing.features import look
 from langchain_costguard.steering.policies.likeness import words
+from langchain_costguard.vocabulary.urls import without_password
 
 SIZE = 100_000
 TEXTS = {

@@ -59,6 +59,7 @@ ONLY_IN = {
         "caching/exact/redis.py",
         "caching/exact/server.py",
         "caching/index/redis*.py",
+        "observe/log/redis.py",
     ],
     "sqlite3": [
         "metering/stores/database.py",
@@ -66,8 +67,14 @@ ONLY_IN = {
         "caching/exact/sqlite.py",
         "caching/index/sqlite.py",
         "cli/cache.py",
+        "observe/log/sqlite.py",
     ],
-    "psycopg": ["metering/stores/postgres.py", "metering/stores/session.py"],
+    "psycopg": [
+        "metering/stores/postgres.py",
+        "metering/stores/session.py",
+        "observe/log/postgres.py",
+        "observe/log/sink.py",
+    ],
     "tiktoken": ["metering/pricing/encodings.py"],
     "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],

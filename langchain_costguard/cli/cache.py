@@ -18,8 +18,8 @@ import rich_click as click
 from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
 from langchain_costguard.cli.screen import show, table
 from langchain_costguard.cli.words import count
-from langchain_costguard.metering.stores.urls import place_of
 from langchain_costguard.vocabulary.money import show_all
+from langchain_costguard.vocabulary.urls import place_of
 
 T = TypeVar("T")
 HEADER = ["kind", "feature", "model", "answers", "bytes", "cost"]

@@ -109,7 +109,7 @@ def _account(store: str | None, tags: Mapping[str, str]) -> tuple[str, bool]:
 
 def _absolute(store: str | None) -> str:
     """The store's URL, for processes in whatever folder."""
-    from langchain_costguard.metering.stores.urls import place_of
+    from langchain_costguard.vocabulary.urls import place_of
 
     place = place_of(store) if store else None
     if place is None or place[0] != "sqlite":

@@ -22,7 +22,7 @@ def shared(url: str | None, *, create: bool = True) -> Store:
         ValueError: there is none, or no other process sees it.
     """
     from langchain_costguard.metering.stores import open_store
-    from langchain_costguard.metering.stores.urls import place_of
+    from langchain_costguard.vocabulary.urls import place_of
 
     if not url:
         raise ValueError("which store? give --store sqlite:PATH or redis://..., or set COSTGUARD_STORE")

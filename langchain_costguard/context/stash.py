@@ -76,7 +76,7 @@ def opened(store: Any) -> Stash:
     if not isinstance(store, str) or not store:
         raise ValueError(f"store: {store!r} is no stash: give a Stash, a path of a SQLite file, or a Redis URL")
     from langchain_costguard.caching import open_cache
-    from langchain_costguard.metering.stores.urls import place_of
+    from langchain_costguard.vocabulary.urls import place_of
 
     return Stash(open_cache(store if place_of(store) else f"sqlite:{store}"))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from langchain_costguard.metering.budgets.budget import MEASURES, window_at
+from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.metering.budgets.ledger import Amounts, Denial
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.pricing.minimums import least_tokens
+from langchain_costguard.vocabulary.calendar import window_at
 
 _HOLDS_SETTLE = 1.0
 """Seconds after which calls under way are likely to have settled."""

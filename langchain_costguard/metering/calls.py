@@ -39,14 +39,15 @@ class Call:
         text: it is a text model's.
         batch: the request that this prompt is sent in, where there are several.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
+        status: how it ended: ``ok``, ``failed``, ``stopped`` by the guard, or ``cancelled``.
     """
 
     # fmt: off
     __slots__ = (
         "allowed", "alone", "arguments", "around", "asked", "asks", "audio", "batch", "ceiling", "charged", "coarse",
         "held", "hold", "inside", "kind", "name", "odd", "parent", "rates", "ref", "run_id", "scope", "started",
-        "state", "step_id", "stream", "strict", "task", "terms", "text", "thinks", "times", "tokens", "upper", "url",
-        "words", "writes_cache",
+        "state", "status", "step_id", "stream", "strict", "task", "terms", "text", "thinks", "times", "tokens", "upper",
+        "url", "words", "writes_cache",
     )
     # fmt: on
 
@@ -62,6 +63,7 @@ class Call:
         self.started = started
         self.hold: Hold | None = None
         self.state = OPEN
+        self.status = "ok"
         self.stream: Stream | None = None
         self.strict = False
         self.task = 0

@@ -16,15 +16,16 @@ from langchain_costguard.metering.amounts import amounts, cacheable, wait_of
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.books import Books
 from langchain_costguard.metering.budgets.alerts import crossings
-from langchain_costguard.metering.budgets.budget import MEASURES
-from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Account, Amounts, Denial, Hold, Ledger
+from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Amounts, Denial, Hold, Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.metering.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.metering.reckoning import NOTHING, Reckoning, guess, with_others
 from langchain_costguard.metering.refusals import over_budget, store_down
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.telling import settled, voided
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
@@ -73,6 +74,12 @@ class Meter:
         self._provisional: deque[Call] = deque()
         self._alerts = alerts
 
+    def use(self, ledger: Ledger, book: PriceBook, alerts: Sequence[float] | None) -> None:
+        """Go on with another ledger of the same store, other prices and alerts, from the next call on."""
+        self.ledger, self.book = ledger, book
+        if alerts is not None:
+            self._alerts = alerts
+
     # Start
 
     def admit(self, call: Call, *, units: int | None = None, last: bool = False) -> Denial | None:
@@ -113,7 +120,7 @@ class Meter:
             return answer
         totals = self.ledger.settle(answer, amounts, now)
         if self._voice.sinks:
-            self._alert(scope, answer.accounts, amounts, totals, now)
+            self._voice.alerts(scope, crossings(answer.accounts, amounts, totals, self._alerts), now)
         return None
 
     def reserve(
@@ -225,7 +232,10 @@ class Meter:
         charge = priced if found.cost is None else found.cost
         saved = rates.saved_by_cache(usage) if usage.cache_read else 0
         source = "provider" if found.cost is not None else "estimated" if estimated else "priced"
-        self._pay(call, usage, charge, saved, estimated=estimated, source=source, priced=priced)
+        self._pay(
+            call, usage, charge, saved,
+            estimated=estimated, source=source, priced=priced, rates=rates, reported=reported,
+        )  # fmt: skip
         if found.cost is not None:
             self.tallies.billed(call.scope, priced - found.cost)
         elif rates.estimated:
@@ -246,7 +256,7 @@ class Meter:
 
     def attempt(self, call: Call) -> None:
         """Release the hold of a request that was sent and is not billed: a model call it was all the same."""
-        self._release(call, (0, 0, 0, 0, 1, 0, 0, 0), self.clock())
+        self.void(call, (0, 0, 0, 0, 1, 0, 0, 0), failed=True)
 
     def settle_partly(self, call: Call, output: int | None) -> None:
         """Settle a reply whose usage nobody said.
@@ -264,12 +274,16 @@ class Meter:
     def settle_tool(self, call: Call, fee: int, *, failed: bool) -> None:
         """Settle a tool call at its fee (nano-USD)."""
         now, before = self.clock(), call.charged
-        self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
+        balances = self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
         spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
         self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0, 0))
         if self._voice.sinks:
+            told = None if before is None else before[USD]
+            seconds = now - call.started
             self._voice.emit(
-                events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed)
+                events.ToolSettled(
+                    now, call.scope, call.run_id, call.name, fee, seconds, failed, call.parent, balances, told
+                )
             )
 
     def hit(self, call: Call, usage: Usage | None) -> None:
@@ -279,11 +293,15 @@ class Meter:
         self._release(call, NONE, now)
         self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0, 0))
         if self._voice.sinks:
-            self._voice.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
+            used, seconds = usage or Usage(), now - call.started
+            self._voice.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, used, saved, call.parent, seconds))
 
-    def void(self, call: Call) -> None:
-        """Release the hold: nothing was spent."""
-        self._release(call, NONE, self.clock())
+    def void(self, call: Call, actual: Amounts = NONE, *, failed: bool = False) -> None:
+        """Release the hold: no money was spent. A call that was made, and ``failed``, is told of."""
+        now = self.clock()
+        self._release(call, actual, now)
+        if failed and self._voice.sinks:
+            self._voice.emit(voided(call, now))
 
     def _orphaned(self, calls: Iterable[Call]) -> None:
         """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
@@ -293,7 +311,7 @@ class Meter:
             self._provisional.append(call)
             if len(self._provisional) > _MAX_PROVISIONAL:
                 self.books.take(self._provisional.popleft().run_id)
-            call.state = PROVISIONAL
+            call.state, call.status = PROVISIONAL, "cancelled"
             if call.kind == "tool":
                 self.settle_tool(call, call.held, failed=True)
                 call.charged = (call.held, 0, 0, 0, 0, 1, 0, 0)
@@ -318,13 +336,15 @@ class Meter:
         estimated: bool,
         source: str = "estimated",
         priced: int | None = None,
+        rates: Rates | None = None,
+        reported: str | None = None,
     ) -> Amounts:
         now, before = self.clock(), call.charged
         if call.around is not None and call.around.inside is not None:
             call.around.inside.append(usage)
         tokens, output = usage.input_tokens, usage.output_tokens
         actual = (charge, tokens + output, tokens, output, 1, 0, 0 if call.scope.step else 1, 0)
-        self._release(call, actual, now)
+        balances = self._release(call, actual, now)
         session, dearest = call.scope.session, self.dearest
         took = call.held if call.held > charge and call.asked is not None and not call.strict else charge
         if took > dearest.get(session, 0):
@@ -343,34 +363,27 @@ class Meter:
             self.tallies.timed(call.scope, now - call.started, first)
         if self._voice.sinks:
             self._voice.emit(
-                events.CallSettled(
-                    at=now,
-                    scope=call.scope,
-                    run_id=call.run_id,
-                    model=call.ref,
-                    usage=usage,
-                    charge=charge,
-                    held=call.held,
-                    saved=saved,
-                    estimated=estimated,
-                    seconds=now - call.started,
-                    first_token_seconds=first,
-                    source=source,
-                    priced=charge if priced is None else priced,
+                settled(
+                    call, usage, now, charge, saved, source=source, priced=charge if priced is None else priced,
+                    estimated=estimated, rates=rates, reported=reported, cacheable=keepable, balances=balances,
                 )
-            )
+            )  # fmt: skip
         return actual
 
-    def _release(self, call: Call, actual: Amounts, now: float) -> None:
+    def _release(self, call: Call, actual: Amounts, now: float) -> tuple[events.Standing, ...]:
+        """Settle the hold; returns its accounts as they stand then, where there is somebody to be told."""
         hold = call.hold
         if hold is None:
-            return
+            return ()
         if call.charged is not None:
             actual = [new - old for new, old in zip(actual, call.charged, strict=True)]
         totals = self.ledger.settle(hold, actual, now)
         if self._voice.sinks:
-            self._alert(call.scope, hold.accounts, actual, totals, now)
+            self._voice.alerts(call.scope, crossings(hold.accounts, actual, totals, self._alerts), now)
         self.wake(hold)
+        if not self._voice.sinks:
+            return ()
+        return tuple([(a.name, total, a.base) for a, total in zip(hold.accounts, totals, strict=True)])
 
     def wake(self, hold: Hold) -> None:
         """Something settled: whoever waits for one of its accounts may try again."""
@@ -382,10 +395,3 @@ class Meter:
         self.dearest[session] = took
         if len(self.dearest) > _MAX_SESSIONS:
             self.dearest.pop(next(iter(self.dearest)), None)
-
-    def _alert(
-        self, scope: Scope, accounts: Sequence[Account], actual: Amounts, totals: Sequence[int], now: float
-    ) -> None:
-        for account, total, threshold in crossings(accounts, actual, totals, self._alerts):
-            told = account.budget.label, MEASURES[account.measure], account.name, threshold, total, account.base
-            self._voice.emit(events.Alert(now, scope, *told))

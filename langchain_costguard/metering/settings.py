@@ -41,7 +41,7 @@ class Settings:
     untagged: Literal["refuse", "warn"]
 
     def __post_init__(self) -> None:
-        _check_budgets(self.budgets)
+        check_budgets(self.budgets)
         _check_store(self.store)
         _check_whole("assume_output_tokens", self.assume_output_tokens)
         _check_seconds("hold_seconds", self.hold_seconds, least=1)
@@ -54,13 +54,14 @@ class Settings:
         _check_callable("clock", self.clock)
         if self.on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
-        _check_fees(self.tool_prices)
+        check_fees(self.tool_prices)
         _check_tags(self.require)
         if self.untagged not in ("refuse", "warn"):
             raise ValueError(f"untagged: {self.untagged!r} is not 'refuse' or 'warn'")
 
 
-def _check_budgets(budgets: Sequence[Any]) -> None:
+def check_budgets(budgets: Sequence[Any]) -> None:
+    """Raise where one is no budget."""
     for budget in budgets:
         if not isinstance(budget, Budget):
             raise ValueError(f"budgets: {budget!r} is not a Budget{_remedy(budget)}")
@@ -82,7 +83,7 @@ def warn_of_loss(budgets: Sequence[Budget], store: Store) -> None:
             warnings.warn(
                 f"{budget!r}: its balance is kept in this process, and forgotten when that ends; keep it with "
                 "store=SQLiteStore('budgets.db') or RedisStore(url)",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
@@ -130,7 +131,8 @@ def _check_counters(counters: Any) -> None:
         _check_callable(f"counters[{pattern!r}]", counter)
 
 
-def _check_fees(fees: Any) -> None:
+def check_fees(fees: Any) -> None:
+    """Raise where one is no fee."""
     if not isinstance(fees, Mapping):
         raise ValueError(f'tool_prices: {fees!r} must be a mapping such as {{"web_search": "0.01"}}')
     for name, price in fees.items():

@@ -117,8 +117,10 @@ class Settlement:
         error = out_of_time(clock, f"more of a reply of {call.name}", call.scope)
         return self._voice.refused(call, error, midway=True)
 
-    def cut_short(self, call: Call) -> None:
-        """Settle a call that was cancelled under way: what was seen of its reply, or all that was held for it."""
+    def cut_short(self, call: Call, *, stopped: bool = False) -> None:
+        """Settle a call that was cancelled under way, or ``stopped`` by us: what was seen of its reply, or all that was
+        held for it."""
+        call.status = "stopped" if stopped else "cancelled"
         stream = call.stream
         self._meter.settle_partly(
             call, self._meter.seen(call, stream) if stream is not None and stream.chunks else None
@@ -126,6 +128,7 @@ class Settlement:
 
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
+        call.status = "ok"
         paid = _paid.get()
         if paid is not None and not is_cache_hit(response):
             paid.append(call.name)
@@ -161,6 +164,7 @@ class Settlement:
         """Settle a model call that ended in an error by what came of it."""
         found = self._reckon(call, response) if response is not None else NOTHING
         stream, what = call.stream, fate(error)
+        call.status = "stopped" if stream is not None and stream.stopped else "failed"
         usage = found.usage
         if usage is not None:
             found = found._replace(estimated=stream is None or not stream.stopped)
@@ -168,7 +172,7 @@ class Settlement:
         elif stream is not None and stream.chunks:
             self._meter.settle_partly(call, self._meter.seen(call, stream))
         elif what is Fate.UNSENT:
-            self._meter.void(call)
+            self._meter.void(call, failed=True)
         elif what is Fate.UNBILLED:
             self._meter.attempt(call)
         else:

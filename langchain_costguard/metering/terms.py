@@ -117,6 +117,12 @@ class TermsBook:
         self.known: dict[tuple[str, str, int], Terms] = {}
         self._refs: dict[tuple[str, str, str | None], ModelRef] = {}
 
+    def renew(self, book: PriceBook) -> None:
+        """Look everything up anew, in this book."""
+        self._book = book
+        self.known.clear()
+        self._refs.clear()
+
     def of(self, provider: str, name: str, client: Any, at: float) -> Terms:
         """The terms of a model, as this client (in LangChain's serialized form) asks for it."""
         found = self.known.get((provider, name, id(client)))

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from inspect import signature
 from math import ceil, isnan
 from typing import Any, Literal
 from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from langchain_costguard.metering.stores.base import MAX_AMOUNT
+from langchain_costguard.vocabulary.calendar import WINDOWS, Window, zone
 from langchain_costguard.vocabulary.money import Money, nano
 from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.slips import hint, near, unknown
 
 Per = Literal["call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all"]
-Window = Literal["hour", "day", "week", "month"]
 
 MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls", "steps", "seconds")
 """What a budget can cap. Accounts count nano-USD for ``usd`` and milliseconds for ``seconds``."""
 
 SCOPES = ("call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all")
 _RESERVED = ("usd", "tokens", "input_tokens", "output_tokens")
-_WINDOWS = ("hour", "day", "week", "month")
 _HOUR, _DAY = 3600, 86_400
 
 
@@ -87,9 +84,9 @@ class Budget:
     def __post_init__(self) -> None:
         object.__setattr__(self, "per", _per(self.per))
         object.__setattr__(self, "only", _only(self.only))
-        if self.window is not None and self.window not in _WINDOWS:
-            more = hint(self.window, _WINDOWS)
-            raise ValueError(f"window: {self.window!r} is not one of {', '.join(_WINDOWS)} or None{more}")
+        if self.window is not None and self.window not in WINDOWS:
+            more = hint(self.window, WINDOWS)
+            raise ValueError(f"window: {self.window!r} is not one of {', '.join(WINDOWS)} or None{more}")
         if self.per == "call" and self.window is not None:
             raise ValueError(f"window: {self.window!r} means nothing for a budget per call")
         zone(self.tz)
@@ -171,6 +168,12 @@ class Budget:
         """The field's day-one default: 20,000 tokens, 15 tool calls, 0.50 USD and 120 s per session."""
         return cls(**{"per": "session", "tokens": 20_000, "tool_calls": 15, "usd": "0.50", "seconds": 120, **changes})
 
+    @classmethod
+    def development(cls, **changes: Any) -> Budget:
+        """Ten times the field's default, and a refusal at ten times of that only: a budget that warns."""
+        roomy = {"per": "session", "tokens": 200_000, "tool_calls": 150, "usd": "5.00", "seconds": 1200, "lockout": 10}
+        return cls(**{**roomy, **changes})
+
 
 _init = signature(Budget.__init__)
 # What editors and notebooks show: the fields, not what `__new__` takes.
@@ -186,51 +189,6 @@ _MEANT = {
     **dict.fromkeys(("period", "interval", "every"), 'window="day"'),
     **dict.fromkeys(("scope", "by", "user", "session", "agent"), 'per="user", or only={"agent": "research"}'),
 }
-
-
-def zone(tz: str) -> tzinfo:
-    """The time zone of an IANA name.
-
-    Raises:
-        ValueError: there is no such zone.
-    """
-    if tz == "UTC":
-        return UTC  # needs no table: not every image has one
-    try:
-        return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        if not _has_zones():
-            raise ValueError(
-                f"tz: {tz!r} is no time zone here, where there is no table of them: pip install tzdata"
-            ) from None
-        raise ValueError(f"tz: {tz!r} is no time zone; give an IANA name such as Europe/Berlin") from None
-
-
-def _has_zones() -> bool:
-    """Whether the system, or the package ``tzdata``, knows time zones; Windows and small images do not."""
-    try:
-        ZoneInfo("Etc/UTC")
-    except (ZoneInfoNotFoundError, OSError):
-        return False
-    return True
-
-
-def window_at(window: Window, tz: str, now: float) -> tuple[str, float]:
-    """The label of the calendar window that ``now`` (epoch seconds) lies in, and when it ends."""
-    local = datetime.fromtimestamp(now, zone(tz))
-    if window == "hour":
-        # By the offset in force: in the night the clocks go back, one wall-clock hour comes twice.
-        offset = local.strftime("%z")
-        start = local.replace(minute=0, second=0, microsecond=0, tzinfo=None) - (local.utcoffset() or timedelta())
-        return local.strftime("%Y-%m-%dT%H") + offset, start.replace(tzinfo=UTC).timestamp() + _HOUR
-    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    if window == "day":
-        return day.strftime("%Y-%m-%d"), (day + timedelta(days=1)).timestamp()
-    if window == "week":
-        monday = day - timedelta(days=day.weekday())
-        return monday.strftime("%G-W%V"), (monday + timedelta(days=7)).timestamp()
-    first = day.replace(day=1)
-    return first.strftime("%Y-%m"), (first + timedelta(days=32)).replace(day=1).timestamp()
 
 
 def cap_of(measure: str, value: Any) -> int:
@@ -272,7 +230,7 @@ def _per(per: Any) -> Any:
     dimensions = (per,) if isinstance(per, str) else tuple(per) if isinstance(per, (tuple, list)) else ()
     if not dimensions or any(dimension not in SCOPES for dimension in dimensions):
         wrong = next((dimension for dimension in dimensions if dimension not in SCOPES), per)
-        more = f"; write window={near(wrong, _WINDOWS)!r}" if near(wrong, _WINDOWS) else hint(wrong, SCOPES)
+        more = f"; write window={near(wrong, WINDOWS)!r}" if near(wrong, WINDOWS) else hint(wrong, SCOPES)
         raise ValueError(f"per: {per!r} is not one of {', '.join(SCOPES)}, or a tuple of them{more}")
     if len(dimensions) == 1:
         return dimensions[0]

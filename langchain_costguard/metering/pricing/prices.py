@@ -114,10 +114,16 @@ class PriceBook:
                 raise ValueError(f"prices[{key!r}] must be a Price, not {price!r}")
         self.unpriced = unpriced
         self._own = {key.strip().lower(): price for key, price in (prices or {}).items()}
+        self.aliases = dict(aliases or {})
         self._aliases = _checked_aliases(aliases or {})
         self._memo: dict[_Key, Priced] = {}
         self._fallbacks: dict[str, Priced] = {}
         self._lock = held_over_forks(threading.Lock())
+
+    def changed(self, prices: Mapping[str, Price] | None, aliases: Mapping[str, str] | None) -> PriceBook:
+        """A book with these prices and aliases; None leaves those that there are."""
+        own = self._own if prices is None else prices
+        return PriceBook(own, unpriced=self.unpriced, aliases=self.aliases if aliases is None else aliases)
 
     def rates(self, model: ModelRef, at: float, tier: str | None = None, geo: str | None = None) -> Rates | None:
         """The model's rates at a time (seconds since the epoch), service tier and place; None means unknown."""

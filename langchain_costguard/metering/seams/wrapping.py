@@ -384,7 +384,7 @@ def _broke(guard: Host, call: Call, reply: _Reply | None, error: BaseException) 
     if guard.meter.books.take(call.run_id) is None:
         return
     if isinstance(error, Overtime) or (reply is None and isinstance(error, _INTERRUPTED)):
-        guard.voice.safely(guard.settlement.cut_short, call)
+        guard.voice.safely(guard.settlement.cut_short, call, stopped=isinstance(error, Overtime))
     else:
         seen = reply.result() if reply is not None and reply.usage else None
         guard.voice.safely(guard.settlement.fail_model, call, error, _as_llm_result(seen) if seen else None)

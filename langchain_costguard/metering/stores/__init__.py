@@ -18,7 +18,7 @@ from langchain_costguard.metering.stores.base import (
     Store,
     StoreError,
 )
-from langchain_costguard.metering.stores.urls import place_of, without_password
+from langchain_costguard.vocabulary.urls import place_of, without_password
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.stores.memory import MemoryStore

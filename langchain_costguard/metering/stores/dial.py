@@ -14,8 +14,8 @@ from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from langchain_costguard.metering.stores.urls import told, without_password
 from langchain_costguard.metering.stores.wire import CONNECTING, Wire
+from langchain_costguard.vocabulary.urls import told, without_password
 
 Client = redis.Redis | RedisCluster
 _DRIVER = "driver_info" in signature(redis.connection.AbstractConnection.__init__).parameters

@@ -17,7 +17,7 @@ from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refu
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.session import Session, array, given, kept, numbers, rows
 from langchain_costguard.metering.stores.together import Job, Together
-from langchain_costguard.metering.stores.urls import without_password
+from langchain_costguard.vocabulary.urls import without_password
 
 CONNECTIONS = 4
 """At most, per process: what more threads ask for goes together, over these. More would only wait for each other's
