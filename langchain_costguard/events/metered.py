@@ -18,6 +18,10 @@ class Event:
     scope: Scope
 
 
+Standing = tuple[str, int, int]
+"""An account's name in the store, what is spent of it, and the budget's cap, in the account's own unit."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallStarted(Event):
     """A model or tool call was admitted; ``held`` is reserved for it."""
@@ -26,11 +30,16 @@ class CallStarted(Event):
     name: str
     kind: str
     held: int
+    parent: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallSettled(Event):
-    """A model call was paid. ``estimated`` is true where the provider did not say what it used."""
+    """A model call was paid. ``estimated`` is true where the provider did not say what it used.
+
+    A call whose end was not heard of is settled by estimate; when it is heard of after all, it is told of again, with
+    what was told before in ``charged_before`` and ``usage_before``: what a sink adds up is the difference.
+    """
 
     run_id: UUID
     model: ModelRef
@@ -41,6 +50,18 @@ class CallSettled(Event):
     estimated: bool
     seconds: float
     first_token_seconds: float | None
+    parent: UUID | None = None
+    requested: str = ""
+    """The model's name as the request gives it; ``model`` is the same with its provider."""
+    answered: str = ""
+    """The model's name as the provider reports it, where it does: the price is that of this one."""
+    source: str = ""
+    """Where the price is from, in words."""
+    status: str = "ok"
+    """``ok``, ``failed``, ``stopped`` (by the guard, midway) or ``cancelled`` (its end was not heard of)."""
+    balances: tuple[Standing, ...] = ()
+    charged_before: int | None = None
+    usage_before: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +73,22 @@ class ToolSettled(Event):
     charge: int
     seconds: float
     failed: bool
+    parent: UUID | None = None
+    balances: tuple[Standing, ...] = ()
+    charged_before: int | None = None
+    """What was told before of the same call, which was then not heard of: what a sink adds up is the difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallVoided(Event):
+    """A call that had started failed, and is not billed: its hold is free."""
+
+    run_id: UUID
+    name: str
+    kind: str
+    held: int
+    seconds: float
+    parent: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +99,8 @@ class CacheHit(Event):
     model: ModelRef
     usage: Usage
     saved: int
+    parent: UUID | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +113,14 @@ class Refused(Event):
     error: str
     message: str
     midway: bool = False
+    parent: UUID | None = None
+    budget: str = ""
+    measure: str = ""
+    account: str = ""
+    asked: int = 0
+    """What it would have taken, in the unit of the account: nano-USD, milliseconds, or a count."""
+    left: int = 0
+    """What was left, in the same unit."""
 
 
 @dataclass(frozen=True, slots=True)
