@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from langchain_costguard.caching.base import Answers, CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.rules import Options, Rules
-from langchain_costguard.metering.stores.urls import place_of
+from langchain_costguard.vocabulary.urls import place_of
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.exact.cache import ExactCache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sqlite3
 import sys
 import time
@@ -16,14 +15,13 @@ from typing import Protocol, TypeVar
 
 from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
 from langchain_costguard.cli.words import count
-from langchain_costguard.metering.stores.urls import place_of
 from langchain_costguard.observe.tables import table
+from langchain_costguard.vocabulary.calendar import span
 from langchain_costguard.vocabulary.money import show_all
+from langchain_costguard.vocabulary.urls import place_of
 
 T = TypeVar("T")
 HEADER = ["kind", "feature", "model", "answers", "bytes", "cost"]
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 class Shelf(Protocol):
@@ -64,7 +62,7 @@ def stats(options: argparse.Namespace) -> int:
 
 def clear(options: argparse.Namespace) -> int:
     """Forget answers; returns the exit status."""
-    before = None if options.older_than is None else time.time() - _age(options.older_than)
+    before = None if options.older_than is None else time.time() - span(options.older_than, "--older-than")
     wanted = Wanted(options.tag, options.feature, options.model, _tenant(options.tenant), before)
     shelves = _shelves(options.store)
     which = _said(wanted, options.older_than)
@@ -152,18 +150,6 @@ def _asking(ask: Callable[[], T]) -> T:
         return ask()
     except CacheError as error:
         raise ValueError(f"the cache does not answer: {error}") from None
-
-
-def _age(text: str) -> float:
-    """Seconds of ``7d``, ``12h``, ``30m``.
-
-    Raises:
-        ValueError: it is no such time.
-    """
-    found = _AGE.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"--older-than: {text!r} is no time such as 30m, 12h or 7d")
-    return float(found[1]) * _SECONDS[found[2]]
 
 
 def _tenant(text: str | None) -> str | None:

@@ -14,11 +14,10 @@ from langchain_costguard.cli.switch import asking, shared
 from langchain_costguard.cli.tags import parsed
 from langchain_costguard.cli.words import amount, count, unit
 from langchain_costguard.metering.budgets import grants
-from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES, window_at, zone
+from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES
 from langchain_costguard.metering.stores.base import Claim
 from langchain_costguard.observe.tables import table
-
-_WINDOWS = ("hour", "day", "week", "month")
+from langchain_costguard.vocabulary.calendar import WINDOWS, window_at, zone
 
 
 def grant(options: argparse.Namespace) -> int:
@@ -115,7 +114,7 @@ def _key(line: Line) -> tuple[list[str] | None, Any, str]:
     if not set(scopes) <= set(SCOPES):
         return None, "", ""
     window, _, tz = rest.partition(".[")[0].partition("@")
-    return scopes, window if window in _WINDOWS else "", tz or "UTC"
+    return scopes, window if window in WINDOWS else "", tz or "UTC"
 
 
 def _is_zone(tz: str) -> bool:

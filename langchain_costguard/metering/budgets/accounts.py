@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from langchain_costguard.metering.budgets.budget import MEASURES, Budget, quoted, window_at
+from langchain_costguard.metering.budgets.budget import MEASURES, Budget, quoted
+from langchain_costguard.vocabulary.calendar import window_at
 from langchain_costguard.vocabulary.scope import Scope
 
 USD, TOKENS, INPUT, OUTPUT, MODEL_CALLS, TOOL_CALLS, STEPS, SECONDS = range(len(MEASURES))

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
 from inspect import signature
 from math import ceil, isnan
 from typing import Any, Literal
 from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from langchain_costguard.metering.stores.base import MAX_AMOUNT
+from langchain_costguard.vocabulary.calendar import WINDOWS, Window, zone
 from langchain_costguard.vocabulary.money import Money, nano
 from langchain_costguard.vocabulary.scope import Scope
 
 Per = Literal["call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all"]
-Window = Literal["hour", "day", "week", "month"]
 
 MEASURES = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls", "steps", "seconds")
 """What a budget can cap. Accounts count nano-USD for ``usd`` and milliseconds for ``seconds``."""
 
 SCOPES = ("call", "step", "session", "agent", "user", "feature", "task", "trace", "model", "all")
 _RESERVED = ("usd", "tokens", "input_tokens", "output_tokens")
-_WINDOWS = ("hour", "day", "week", "month")
 _HOUR, _DAY = 3600, 86_400
 
 
@@ -86,8 +83,8 @@ class Budget:
     def __post_init__(self) -> None:
         object.__setattr__(self, "per", _per(self.per))
         object.__setattr__(self, "only", _only(self.only))
-        if self.window is not None and self.window not in _WINDOWS:
-            raise ValueError(f"window: {self.window!r} is not one of {', '.join(_WINDOWS)} or None")
+        if self.window is not None and self.window not in WINDOWS:
+            raise ValueError(f"window: {self.window!r} is not one of {', '.join(WINDOWS)} or None")
         if self.per == "call" and self.window is not None:
             raise ValueError(f"window: {self.window!r} means nothing for a budget per call")
         zone(self.tz)
@@ -173,36 +170,6 @@ class Budget:
 _init = signature(Budget.__init__)
 # What editors and notebooks show: the fields, not what `__new__` takes.
 type.__setattr__(Budget, "__signature__", _init.replace(parameters=[*_init.parameters.values()][1:]))
-
-
-def zone(tz: str) -> tzinfo:
-    """The time zone of an IANA name.
-
-    Raises:
-        ValueError: there is no such zone.
-    """
-    try:
-        return ZoneInfo(tz)
-    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        raise ValueError(f"tz: {tz!r} is no time zone; give an IANA name such as Europe/Berlin") from None
-
-
-def window_at(window: Window, tz: str, now: float) -> tuple[str, float]:
-    """The label of the calendar window that ``now`` (epoch seconds) lies in, and when it ends."""
-    local = datetime.fromtimestamp(now, zone(tz))
-    if window == "hour":
-        # By the offset in force: in the night the clocks go back, one wall-clock hour comes twice.
-        offset = local.strftime("%z")
-        start = local.replace(minute=0, second=0, microsecond=0, tzinfo=None) - (local.utcoffset() or timedelta())
-        return local.strftime("%Y-%m-%dT%H") + offset, start.replace(tzinfo=UTC).timestamp() + _HOUR
-    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    if window == "day":
-        return day.strftime("%Y-%m-%d"), (day + timedelta(days=1)).timestamp()
-    if window == "week":
-        monday = day - timedelta(days=day.weekday())
-        return monday.strftime("%G-W%V"), (monday + timedelta(days=7)).timestamp()
-    first = day.replace(day=1)
-    return first.strftime("%Y-%m"), (first + timedelta(days=32)).replace(day=1).timestamp()
 
 
 def cap_of(measure: str, value: Any) -> int:

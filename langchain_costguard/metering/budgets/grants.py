@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import quote
 
 from langchain_costguard.metering.budgets.accounts import GRANTED, Account, Plan
-from langchain_costguard.metering.budgets.budget import MEASURES, cap_of, window_at
+from langchain_costguard.metering.budgets.budget import MEASURES, cap_of
 from langchain_costguard.metering.budgets.ledger import Ledger
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
+from langchain_costguard.vocabulary.calendar import window_at
 from langchain_costguard.vocabulary.scope import Scope
 
 KEYS = "grant-key:|"

@@ -18,7 +18,7 @@ from langchain_costguard.metering.stores.base import (
     Store,
     StoreError,
 )
-from langchain_costguard.metering.stores.urls import place_of
+from langchain_costguard.vocabulary.urls import place_of, shown
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.stores.memory import MemoryStore
@@ -69,12 +69,5 @@ def open_store(url: str) -> Store:
             from langchain_costguard.metering.stores.redis import RedisStore
 
             return RedisStore(url)
-    shown = url if isinstance(url, str) and url.startswith(("memory:", "sqlite:")) else _shown(url)
-    raise ValueError(f"store must be memory:, sqlite:PATH, redis://…, rediss://… or unix://…, not {shown!r}")
-
-
-def _shown(url: Any) -> Any:
-    """The value, without a password it may carry."""
-    if not isinstance(url, str) or "@" not in url:
-        return url
-    return url.partition("//")[0] + "//***@" + url.rpartition("@")[2]
+    said = url if isinstance(url, str) and url.startswith(("memory:", "sqlite:")) else shown(url)
+    raise ValueError(f"store must be memory:, sqlite:PATH, redis://…, rediss://… or unix://…, not {said!r}")

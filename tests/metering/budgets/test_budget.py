@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore, SQLiteStore
 from langchain_costguard.events import Alert
-from langchain_costguard.metering.budgets.budget import MEASURES, quoted, window_at
+from langchain_costguard.metering.budgets.budget import MEASURES, quoted
 from langchain_costguard.metering.stores import open_store
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
+from langchain_costguard.vocabulary.calendar import window_at
 from tests.conftest import PRICES, Caller
 
 COUNTS = [measure for measure in MEASURES if measure not in ("usd", "seconds")]
