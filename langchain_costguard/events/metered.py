@@ -59,6 +59,8 @@ class CallSettled(Event):
     """Where the price is from, in words."""
     status: str = "ok"
     """``ok``, ``failed``, ``stopped`` (by the guard, midway) or ``cancelled`` (its end was not heard of)."""
+    cacheable: int = 0
+    """Input tokens that could have come from the provider's cache: they are many enough, and cheaper there."""
     balances: tuple[Standing, ...] = ()
     charged_before: int | None = None
     usage_before: Usage | None = None

@@ -18,10 +18,12 @@ KINDS = ("model", "tool", "hit", "refused", "action", "alert", "expired", "voide
 alerts, holds that ran out, calls that failed unbilled, and all else a sink is told."""
 MODEL, TOOL, HIT, REFUSED, ACTION, ALERT, EXPIRED, VOIDED, NOTE = range(len(KINDS))
 
-NAMES = ("user", "session", "agent", "step", "feature", "task", "model", "provider", "answered", "name", "status", "source")
+NAMES = (
+    "user", "session", "agent", "step", "feature", "task", "model", "provider", "answered", "name", "status", "source",
+)  # fmt: skip
 """The columns of a row that are names, each kept once. ``model`` is the one asked for and ``answered`` the one that
 answered, where that is another; ``name`` is the tool, or what an action was about; ``source`` is where a price is from.
-Of an action, ``status`` is the event's class."""  # fmt: skip
+Of an action, ``status`` is the event's class."""
 COUNTS = (
     "calls", "input", "output", "cache_read", "cache_write", "reasoning", "cacheable", "held", "charge", "saved",
     "estimated", "overrun",
@@ -213,6 +215,6 @@ def to_json(entry: Entry) -> str:
 def from_json(line: str | bytes) -> Entry:
     """The row of such a line."""
     at, kind, run, parent, trace, names, counts, micros, first, extra, balances = json.loads(line)
-    ids = [None if each is None else UUID(hex=each) for each in (run, parent)]
+    above, of = (None if each is None else UUID(hex=each) for each in (parent, run))
     standings = tuple((name, spent, cap) for name, spent, cap in balances)
-    return Entry(at, kind, *ids, trace, tuple(names), tuple(counts), micros, first, extra, standings)
+    return Entry(at, kind, of, above, trace, tuple(names), tuple(counts), micros, first, extra, standings)

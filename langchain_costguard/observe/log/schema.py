@@ -13,8 +13,8 @@ zone is a whole number of them, so that days of any zone are made of slots."""
 SHIFT = 10
 """A row's id is its microsecond and, below that, ten bits that tell it from others: time's order needs no index."""
 DIMENSIONS = ("agent", "step", "feature", "model")
-"""What slots are told apart by, besides an action and what it was about. Whatever is asked by these, and by the time,
-needs no look at single rows."""
+"""What calls are added up by: for each of these a sum of its own. What is asked by one of them, and by the time, needs
+no look at single rows."""
 
 SUMS: dict[str, tuple[str, tuple[int, ...]]] = {
     "calls": ("calls", (MODEL,)),
@@ -57,49 +57,58 @@ def columns(names: tuple[str, ...] | list[str]) -> str:
 
 
 ROW = ("id", "kind", "run", "parent", "trace", *NAMES, *COUNTS, "micros", "first_micros", "extra")
-_SLOT_KEY = ("slot", *DIMENSIONS, "action", "name")
-_SLOT_OF = {"slot": f"(id >> {SHIFT}) / {SLOT * 1_000_000}"}
-_ACTION_OF = {name: f'CASE WHEN kind = {ACTION} THEN "{column}" ELSE 0 END' for name, column in (("action", "status"), ("name", "name"))}  # fmt: skip
+SLOT_KEY = ("dim", "name", "slot", "action", "about")
+ACTION_OF = [f"CASE WHEN kind = {ACTION} THEN {_name(column)} ELSE 0 END" for column in ("status", "name")]
+"""An action's class and what it was about; 0 of all else."""
+
+
+def slot_of(unit: int = 1) -> str:
+    """What says in which slot, or ``unit`` of slots, a row is."""
+    return f"(id >> {SHIFT}) / {SLOT * 1_000_000 * unit}"
 
 
 def sum_of(name: str) -> str:
     """What adds a column of ``SUMS`` up from rows."""
     column, kinds = SUMS[name]
-    return f"SUM(CASE WHEN kind IN ({', '.join(map(str, kinds))}) THEN {_name(column)} ELSE 0 END)"
+    return f"CAST(SUM(CASE WHEN kind IN ({', '.join(map(str, kinds))}) THEN {_name(column)} ELSE 0 END) AS BIGINT)"
 
 
-_FILL = (
-    f"INSERT INTO slots SELECT {', '.join([_SLOT_OF['slot'], columns(DIMENSIONS), *_ACTION_OF.values()])}, "
-    f"{', '.join(map(sum_of, SUMS))} FROM entries WHERE kind IN ({MODEL}, {TOOL}, {HIT}, {REFUSED}, {ACTION}) "
-    f"GROUP BY 1, 2, 3, 4, 5, 6, 7"
+_FILL = tuple(
+    f"INSERT INTO spend_slots SELECT {number}, {_name(dim)}, {', '.join([slot_of(), *ACTION_OF])}, "
+    f"{', '.join(map(sum_of, SUMS))} FROM spend_entries WHERE kind IN ({MODEL}, {TOOL}, {HIT}, {REFUSED}, {ACTION}) "
+    f"GROUP BY 1, 2, 3, 4, 5"
+    for number, dim in enumerate(DIMENSIONS)
 )
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        "CREATE TABLE names (id INTEGER PRIMARY KEY, dim TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (dim, text))",
-        f"CREATE TABLE entries (id BIGINT PRIMARY KEY, kind SMALLINT NOT NULL, run BLOB, parent BLOB, trace BLOB, "
+        "CREATE TABLE spend_names (id INTEGER PRIMARY KEY, dim TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (dim, text))",
+        f"CREATE TABLE spend_entries (id INTEGER PRIMARY KEY, kind SMALLINT NOT NULL, "
+        f"run BLOB, parent BLOB, trace BLOB, "
         f"{', '.join(f'{_name(column)} INTEGER NOT NULL' for column in NAMES)}, "
         f"{', '.join(f'{_name(column)} BIGINT NOT NULL' for column in COUNTS)}, "
         f"micros BIGINT NOT NULL, first_micros BIGINT, extra TEXT)",
-        "CREATE TABLE accounts (account TEXT PRIMARY KEY, spent BIGINT NOT NULL, cap BIGINT NOT NULL, "
+        "CREATE TABLE spend_accounts (account TEXT PRIMARY KEY, spent BIGINT NOT NULL, cap BIGINT NOT NULL, "
         "at DOUBLE PRECISION NOT NULL)",
     ),
     (
-        f"CREATE TABLE slots ({', '.join(f'{_name(column)} INTEGER NOT NULL' for column in _SLOT_KEY)}, "
-        f"{', '.join(f'{_name(column)} BIGINT NOT NULL' for column in SUMS)}, PRIMARY KEY ({columns(_SLOT_KEY)}))",
-        _FILL,
+        f"CREATE TABLE spend_slots ({', '.join(f'{_name(column)} INTEGER NOT NULL' for column in SLOT_KEY)}, "
+        f"{', '.join(f'{_name(column)} BIGINT NOT NULL' for column in SUMS)}, "
+        f"PRIMARY KEY ({columns(SLOT_KEY)})) WITHOUT ROWID",
+        *_FILL,
     ),
 )
 """What makes a log of each version one of the next; the first makes an empty file a log of version 1."""
 VERSION = len(MIGRATIONS)
 
 _MARKS = ", ".join("?" * len(ROW))
-INSERT = f"INSERT INTO entries ({columns(ROW)}) VALUES ({_MARKS})"
+INSERT = f"INSERT INTO spend_entries ({columns(ROW)}) VALUES ({_MARKS})"
 ADD = (
-    f"INSERT INTO slots ({columns((*_SLOT_KEY, *SUMS))}) VALUES ({', '.join('?' * (len(_SLOT_KEY) + len(SUMS)))}) "
-    f"ON CONFLICT ({columns(_SLOT_KEY)}) DO UPDATE SET "
-    f"{', '.join(f'{_name(column)} = slots.{_name(column)} + excluded.{_name(column)}' for column in SUMS)}"
+    f"INSERT INTO spend_slots ({columns((*SLOT_KEY, *SUMS))}) "
+    f"VALUES ({', '.join('?' * (len(SLOT_KEY) + len(SUMS)))}) "
+    f"ON CONFLICT ({columns(SLOT_KEY)}) DO UPDATE SET "
+    f"{', '.join(f'{_name(column)} = spend_slots.{_name(column)} + excluded.{_name(column)}' for column in SUMS)}"
 )
 STAND = (
-    "INSERT INTO accounts (account, spent, cap, at) VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET "
-    "spent = excluded.spent, cap = excluded.cap, at = excluded.at WHERE excluded.at >= accounts.at"
+    "INSERT INTO spend_accounts (account, spent, cap, at) VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET "
+    "spent = excluded.spent, cap = excluded.cap, at = excluded.at WHERE excluded.at >= spend_accounts.at"
 )
