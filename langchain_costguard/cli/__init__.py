@@ -1,4 +1,4 @@
-"""The ``costguard`` command. Each command imports what it needs when it runs, so that ``--help`` is quick."""
+"""The ``costguard`` command. Each command is loaded when it is called, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from collections.abc import Sequence
 
 BAD_INPUT = 2
 """Exit status when the command cannot do what it was asked: one line on stderr says why."""
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    from langchain_costguard.cli.options import parse
+    import click
+
+    from langchain_costguard.cli.app import app
 
     try:
-        command, options = parse(sys.argv[1:] if argv is None else argv)
-        return command(options)
-    except ValueError as error:
+        status = app.main(sys.argv[1:] if argv is None else list(argv), prog_name="costguard", standalone_mode=False)
+    except click.UsageError as error:
+        more = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        print(f"costguard: {error.format_message().rstrip('.')}{more}", file=sys.stderr)
+        return BAD_INPUT
+    except (click.ClickException, ValueError) as error:
         print(f"costguard: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        return 130
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except BrokenPipeError:  # `costguard status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    return status if isinstance(status, int) else 0

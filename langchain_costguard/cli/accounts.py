@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from langchain_costguard.cli.words import amount
+from langchain_costguard.cli.words import amounts
 from langchain_costguard.metering.budgets.accounts import GRANTED
 from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES
 from langchain_costguard.metering.budgets.grants import KEYS
@@ -43,13 +43,44 @@ class Line(NamedTuple):
         """What tells it from others."""
         return [self.budget, self.scope, self.window, self.measure]
 
-    def row(self) -> list[str]:
-        """The cells under ``HEADER``."""
-        left = max(0, self.cap - self.spent - self.held)
-        figures = [amount(self.measure, value) for value in (self.spent, self.held, left, self.cap)]
-        if self.measure == "seconds":
-            figures[1] = "-"
-        return [*self.names(), *figures]
+    @property
+    def left(self) -> int:
+        """What is neither spent nor held."""
+        return max(0, self.cap - self.spent - self.held)
+
+    @property
+    def share(self) -> float:
+        """How much of the cap is spent or held; 1 where there is no cap."""
+        return (self.spent + self.held) / self.cap if self.cap else 1.0
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Whose it is, by name; nothing where the budget has a name of its own, which does not tell."""
+        names = key_of(self.where)[0]
+        values = [unquote(value) for value in self.where.split("|")[1].split(",")] if self.scope else []
+        return dict(zip(names or [], values, strict=False))
+
+
+def rows_of(lines: Sequence[Line], *columns: str) -> list[list[str]]:
+    """A row for each account: its names, and these of its figures; money has as many digits in all of them."""
+    texts = amounts((line.measure, getattr(line, column)) for line in lines for column in columns)
+    rows = []
+    for line in lines:
+        figures = [next(texts) for _ in columns]
+        if line.measure == "seconds":
+            figures = ["-" if column == "held" else text for column, text in zip(columns, figures, strict=True)]
+        rows.append([*line.names(), *figures])
+    return rows
+
+
+def key_of(where: str) -> tuple[list[str] | None, Any, str]:
+    """What an unnamed budget's key says: the scopes in it, its window and time zone."""
+    names, _, rest = where.partition("|")[0].partition(".")
+    scopes = names.split("+")
+    if not set(scopes) <= set(SCOPES):
+        return None, "", ""
+    window, _, tz = rest.partition(".[")[0].partition("@")
+    return scopes, window if window in _WINDOWS else "", tz or "UTC"
 
 
 def lines_of(accounts: Iterable[tuple[str, Balance]], now: float) -> list[Line]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sqlite3
 import sys
@@ -13,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import rich_click as click
+
 from langchain_costguard.caching import CacheError, Stock, Wanted, open_cache
+from langchain_costguard.cli.screen import show, table
 from langchain_costguard.cli.words import count
-from langchain_costguard.observe.tables import table
 from langchain_costguard.vocabulary.calendar import span
 from langchain_costguard.vocabulary.money import show_all
 from langchain_costguard.vocabulary.urls import place_of
@@ -34,44 +35,74 @@ class Shelf(Protocol):
         """What is held, by feature and model."""
 
 
-def stats(options: argparse.Namespace) -> int:
-    """Show what is remembered; returns the exit status."""
+_store = click.option(
+    "--store",
+    metavar="URL",
+    envvar="COSTGUARD_CACHE",
+    show_envvar=True,
+    help="where answers are kept: sqlite:PATH or redis://HOST:PORT/DB",
+)
+
+
+@click.group()
+def command() -> None:
+    """Show what caches remember, or make them forget it."""
+
+
+@command.command()
+@_store
+def stats(store: str | None) -> None:
+    """Show how many answers are remembered, of which features and models."""
     now = time.time()
     found: dict[tuple[str, str, str], Stock] = {}
-    for kind, shelf in _shelves(options.store):
+    for kind, shelf in _shelves(store):
         for row in _asking(partial(_stocks, shelf, now)):
             before = found.get((kind, row.feature, row.model), row._replace(entries=0, bytes=0, cost=0))
             found[kind, row.feature, row.model] = _together([before, row])
     if not found:
         print("No answer is remembered.")
-        return 0
+        return
     rows = sorted(found.items())
     costs = show_all([row.cost for _, row in rows])
     body = [
         [kind, row.feature or "-", row.model or "-", f"{row.entries:,}", f"{row.bytes:,}", cost]
         for ((kind, _, _), row), cost in zip(rows, costs, strict=True)
     ]
-    print(table(HEADER, body, left=3))
+    show(table(HEADER, body, left=3))
     for kind in KINDS:
         total = _together([row for (of, _, _), row in rows if of == kind])
         if total.entries:
             said = f"{count(total.entries, f'{kind} answer')}, which cost {show_all([total.cost])[0]}"
             print(f"\n{said}: asked for once each, they save as much again.")
-    return 0
 
 
-def clear(options: argparse.Namespace) -> int:
-    """Forget answers; returns the exit status."""
-    before = None if options.older_than is None else time.time() - span(options.older_than, "--older-than")
-    wanted = Wanted(options.tag, options.feature, options.model, _tenant(options.tenant), before)
-    shelves = _shelves(options.store)
-    which = _said(wanted, options.older_than)
-    if not options.yes and not _agrees(f"Forget {which}?"):
+@command.command()
+@click.option("--tag", metavar="TAG", help="of calls with this tag")
+@click.option("--feature", metavar="NAME", help="of this feature")
+@click.option("--model", metavar="MODEL", help="of this model")
+@click.option("--tenant", metavar="user=NAME", help="of this user (or feature=NAME), with whom they are shared")
+@click.option("--older-than", metavar="TIME", help="made before then: 30m, 12h, 7d")
+@click.option("--yes", is_flag=True, help="do not ask")
+@_store
+def clear(
+    tag: str | None,
+    feature: str | None,
+    model: str | None,
+    tenant: str | None,
+    older_than: str | None,
+    yes: bool,
+    store: str | None,
+) -> None:
+    """Forget answers: those of which everything given is true."""
+    before = None if older_than is None else time.time() - span(older_than, "--older-than")
+    wanted = Wanted(tag, feature, model, _tenant(tenant), before)
+    shelves = _shelves(store)
+    which = _said(wanted, older_than)
+    if not yes and not _agrees(f"Forget {which}?"):
         print("Nothing was forgotten.")
-        return 0
+        return
     gone = sum(_asking(partial(shelf.forget, wanted)) for _, shelf in shelves)
     print(f"{count(gone, 'answer')} forgotten.")
-    return 0
 
 
 def _shelves(url: str | None) -> list[tuple[str, Shelf]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+import rich_click as click
 
 from langchain_costguard.cli.closing import table_of
 from langchain_costguard.cli.gauge import Gauge
@@ -38,8 +39,9 @@ _PAGE = " ".join(
 )
 
 
-def demo(options: argparse.Namespace) -> int:
-    """Show it; returns the exit status."""
+@click.command()
+def command() -> int:
+    """Watch a stuck agent being stopped: no key, no network."""
     for package in ("langchain", "langchain_openai"):
         if find_spec(package) is None:
             raise ValueError(f"the demo needs {package}: pip install 'langchain-costguard[agents,openai]'")

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
 
-from langchain_costguard.cli.accounts import NAMES, Line, lines_of
-from langchain_costguard.cli.switch import asking, shared
+import rich_click as click
+
+from langchain_costguard.cli import options
+from langchain_costguard.cli.accounts import NAMES, Line, key_of, lines_of, rows_of
+from langchain_costguard.cli.screen import show, table
+from langchain_costguard.cli.stores import asking, budgets, shared
 from langchain_costguard.cli.tags import parsed
 from langchain_costguard.cli.words import amount, count, unit
 from langchain_costguard.metering.budgets import grants
-from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES
+from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.metering.stores.base import Claim
-from langchain_costguard.observe.tables import table
-from langchain_costguard.vocabulary.calendar import WINDOWS, window_at, zone
+from langchain_costguard.vocabulary.calendar import window_at, zone
 
 
-def grant(options: argparse.Namespace) -> int:
-    """Grant, or list the grants; returns the exit status."""
-    given = {m: text for m in MEASURES if (text := getattr(options, m)) is not None}
-    store, tags, now = shared(options.store), parsed(options.scope), time.time()
-    if not options.budget and (given or tags or options.key):
+@click.command()
+@click.option("--budget", metavar="NAME", help="the name that refusals and status give it", shell_complete=budgets)
+@options.scope("whose account")
+@options.limits
+@click.option("--input-tokens", metavar="N", help="input tokens alone")
+@click.option("--output-tokens", metavar="N", help="output tokens alone")
+@click.option("--key", metavar="TEXT", help="names this grant: given again, it is not applied again")
+@options.store
+def command(
+    budget: str | None, scope: tuple[str, ...], key: str | None, store: str | None, **measures: str | None
+) -> None:
+    """Give a budget more, or list what was granted.
+
+    It is given for one user, session or whoever its account is of; every process on the store has it at its next call.
+    Of a budget by the day (or hour, week, month) it is today's account. With nothing but a store, lists what was
+    granted.
+    """
+    given = {m: text for m in MEASURES if (text := measures.get(m)) is not None}
+    balances, tags, now = shared(store), parsed(scope), time.time()
+    if not budget and (given or tags or key):
         raise ValueError("which budget? give --budget, by the name that costguard status shows")
-    amounts = grants.amounts_of({**given, **_whole(given)}) if options.budget else {}
-    lines = lines_of(asking(lambda: list(store.scan(now=now))), now)
-    if not options.budget:
+    gains = grants.amounts_of({**given, **_whole(given)}) if budget else {}
+    lines = lines_of(asking(lambda: list(balances.scan(now=now))), now)
+    if not budget:
         _list(lines)
-        return 0
-    chosen = _chosen(lines, options.budget, tags, amounts, now)
+        return
+    chosen = _chosen(lines, budget, tags, gains, now)
     gifts = [
         (Claim(line.account, line.cap - line.granted, 0, clock=line.measure == "seconds", ttl=grants.RECORDED), value)
-        for line, value in zip(chosen, amounts.values(), strict=True)
+        for line, value in zip(chosen, gains.values(), strict=True)
     ]
-    applied = asking(lambda: grants.give(store, gifts, key=options.key, now=now))
-    if not applied:
-        print(f"Nothing granted: the grant {options.key!r} has been applied before.")
-        return 0
-    for line, value in zip(chosen, amounts.values(), strict=True):
+    if not asking(lambda: grants.give(balances, gifts, key=key, now=now)):
+        print(f"Nothing granted: the grant {key!r} has been applied before.")
+        return
+    for line, value in zip(chosen, gains.values(), strict=True):
         left = max(0, line.cap + value - line.spent - line.held)
         print(f"Granted {_said(line.measure, value)} to {_who(line)}; left: {_said(line.measure, left)}.")
-    return 0
 
 
 def _list(lines: Sequence[Line]) -> None:
@@ -51,9 +66,10 @@ def _list(lines: Sequence[Line]) -> None:
     if not given:
         print("Nothing has been granted.")
         return
-    rows = [[*line.names(), *(amount(line.measure, n) for n in (line.granted, line.spent, line.cap))] for line in given]
-    print(table([*NAMES, "granted", "spent", "cap"], rows, left=4))
-    print(f"\n{count(len(rows), 'account')}. Caps include what was granted.")
+    show(
+        table([*NAMES, "granted", "spent", "cap"], rows_of(given, "granted", "spent", "cap"), left=4),
+        f"\n{count(len(given), 'account')}. Caps include what was granted.",
+    )
 
 
 def _chosen(
@@ -82,18 +98,16 @@ def _chosen(
 
 def _is_of(line: Line, tags: Mapping[str, str]) -> bool:
     """Whether an account is of whom ``--scope`` says; of a named budget only the values are known."""
-    values = [unquote(value) for value in line.where.split("|")[1].split(",")] if line.scope else []
-    names = _key(line)[0]
-    if names is None:
-        return set(tags.values()) <= set(values)
-    return tags.items() <= dict(zip(names, values, strict=False)).items()
+    if key_of(line.where)[0] is None:
+        return set(tags.values()) <= {unquote(value) for value in line.where.split("|")[1].split(",") if line.scope}
+    return tags.items() <= line.tags.items()
 
 
 def _is_current(line: Line, now: float) -> bool:
     """Whether the account's window is that of now; of a named budget the time zone is not known: it may be any."""
     if not line.window:
         return True
-    _, window, tz = _key(line)
+    _, window, tz = key_of(line.where)
     if window and _is_zone(tz):
         return line.window == window_at(window, tz, now)[0]
     try:
@@ -105,16 +119,6 @@ def _is_current(line: Line, now: float) -> bool:
         }
         return line.window in labels
     return 0 <= now - hour.timestamp() < 3600
-
-
-def _key(line: Line) -> tuple[list[str] | None, Any, str]:
-    """What an unnamed budget's key says: the scopes in it, its window and time zone."""
-    names, _, rest = line.where.partition("|")[0].partition(".")
-    scopes = names.split("+")
-    if not set(scopes) <= set(SCOPES):
-        return None, "", ""
-    window, _, tz = rest.partition(".[")[0].partition("@")
-    return scopes, window if window in WINDOWS else "", tz or "UTC"
 
 
 def _is_zone(tz: str) -> bool:

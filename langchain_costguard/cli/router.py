@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import rich_click as click
+
+from langchain_costguard.cli.screen import show, table
 from langchain_costguard.cli.skipped import tell_skipped
 from langchain_costguard.cli.words import count
-from langchain_costguard.observe.tables import table
 from langchain_costguard.routing.calibration import Point
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
@@ -19,16 +21,50 @@ from langchain_costguard.routing.records import Record, read
 _SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 
 
-def train(options: argparse.Namespace) -> int:
-    """Train a router, write its file, and print what it learnt; returns the exit status."""
-    quality, spend = (_share(name, getattr(options, name)) for name in ("target_quality", "target_spend"))
-    reading = read(options.records, strict=options.strict)
+@click.group()
+def command() -> None:
+    """Learn from records when a cheaper model will do, and see why a prompt goes where it goes."""
+
+
+@command.command()
+@click.argument("records", metavar="RECORDS")
+@click.option("-o", "--output", metavar="FILE", default="router.json", show_default=True, help="the file to write")
+@click.option("--weak", metavar="MODEL", help="the model to save with (default: the cheaper of two)")
+@click.option("--strong", metavar="MODEL", help="the model to measure against (default: the other)")
+@click.option(
+    "--target-quality",
+    metavar="SHARE",
+    help="of the strong or best model's quality (default: 0.95; 0.98 for more than two models)",
+)
+@click.option("--target-spend", metavar="SHARE", help="of the strong or best model's cost")
+@click.option("--strict", is_flag=True, help="refuse a file with a bad line")
+def train(
+    records: str,
+    output: str,
+    weak: str | None,
+    strong: str | None,
+    target_quality: str | None,
+    target_spend: str | None,
+    strict: bool,
+) -> None:
+    """Learn from your own records when the weak model will do.
+
+    Writes a file for ClassifierRouter.load, or where the records have more than two models, for ChoiceRouter.load.
+
+    A record is a line of JSON, {"prompt": ..., "quality": {"model": 0..1 or true, "other": ...}, "cost": {"model":
+    dollars, ...}}, the cost optional; or a line for each answer, {"prompt": ..., "model": ..., "good": ...}, as a
+    RunLog writes them. Bad lines are told and skipped.
+    """
+    if target_quality is not None and target_spend is not None:
+        raise click.UsageError("--target-spend is not allowed with --target-quality", click.get_current_context())
+    quality, spend = _share("target_quality", target_quality), _share("target_spend", target_spend)
+    reading = read(records, strict=strict)
     tell_skipped(reading.skipped)
     if reading.unjudged:
         answers = count(reading.unjudged, "answer")
         print(f"costguard: left out {answers} of which nobody said whether good", file=sys.stderr)
     try:
-        router = _learnt(reading.records, options.weak, options.strong)
+        router = _learnt(reading.records, weak, strong)
     except ImportError as error:
         raise ValueError(str(error)) from None
     if spend is not None:
@@ -36,18 +72,18 @@ def train(options: argparse.Namespace) -> int:
     elif quality is not None:
         router = router.calibrate(target_quality=quality)
     try:
-        router.save(options.output)
+        router.save(output)
     except OSError as error:
-        raise ValueError(f"{options.output}: {error.strerror or error}") from None
-    print(_told(router))
-    print(f"\nWritten to {options.output}; {type(router).__name__}.load() reads it.")
-    return 0
+        raise ValueError(f"{output}: {error.strerror or error}") from None
+    show(*_told(router), f"\nWritten to {output}; {type(router).__name__}.load() reads it.")
 
 
-def explain(options: argparse.Namespace) -> int:
-    """Print where a prompt goes, and the words that mattered; returns the exit status."""
-    print(_loaded(options.router).explain(options.prompt))
-    return 0
+@command.command()
+@click.argument("router", metavar="FILE")
+@click.argument("prompt", metavar="PROMPT")
+def explain(router: str, prompt: str) -> None:
+    """Show where a prompt goes, and why; FILE is as costguard router train writes it."""
+    print(_loaded(router).explain(prompt))
 
 
 def _learnt(records: Sequence[Record], weak: str | None, strong: str | None) -> ClassifierRouter | ChoiceRouter:
@@ -66,7 +102,7 @@ def _loaded(path: str) -> ClassifierRouter | ChoiceRouter:
     return ChoiceRouter.load(path) if choice else ClassifierRouter.load(path)
 
 
-def _told(router: ClassifierRouter | ChoiceRouter) -> str:
+def _told(router: ClassifierRouter | ChoiceRouter) -> list[Any]:
     facts, quality = router.facts, router.facts["quality"]
     learnt = f"Learnt from {count(facts['records'], 'record')}"
     if isinstance(router, ChoiceRouter):
@@ -85,7 +121,7 @@ def _told(router: ClassifierRouter | ChoiceRouter) -> str:
         f"Quality and cost are shares of {best} alone, on records that the scores were not learnt from.{free}\n"
         f"Calibrated to the line marked: {router.point.strong:.1%} of such prompts go to {best}."
     )
-    return "\n\n".join([f"{head}\nAlone they are good in: {good}.", table(header, rows, left=0), foot])
+    return [f"{head}\nAlone they are good in: {good}.\n", table(header, rows, left=0), f"\n{foot}"]
 
 
 def _shown(points: Sequence[Point], marked: Point) -> list[Point]:

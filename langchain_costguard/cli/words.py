@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from langchain_costguard.vocabulary.money import show
+from collections.abc import Iterable, Iterator
+
+from langchain_costguard.vocabulary.money import show, show_all
 
 _UNITS = {
     "tokens": "tokens",
@@ -21,6 +23,14 @@ def amount(measure: str, value: int) -> str:
     if measure == "seconds":
         return f"{value / 1000:,.0f} s" if value >= 10_000 else f"{value / 1000:.1f} s"
     return f"{value:,}"
+
+
+def amounts(figures: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """The amounts of one table by measure: all its money has the same number of digits."""
+    all_of_them = list(figures)
+    money = iter(show_all([value for measure, value in all_of_them if measure == "usd"]))
+    for measure, value in all_of_them:
+        yield next(money) if measure == "usd" else amount(measure, value)
 
 
 def unit(measure: str) -> str:
