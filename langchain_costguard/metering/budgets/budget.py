@@ -166,6 +166,12 @@ class Budget:
         """The field's day-one default: 20,000 tokens, 15 tool calls, 0.50 USD and 120 s per session."""
         return cls(**{"per": "session", "tokens": 20_000, "tool_calls": 15, "usd": "0.50", "seconds": 120, **changes})
 
+    @classmethod
+    def development(cls, **changes: Any) -> Budget:
+        """Ten times the field's default and, at ten times of that, a refusal; alerts come before: a budget that warns."""
+        roomy = {"per": "session", "tokens": 200_000, "tool_calls": 150, "usd": "5.00", "seconds": 1200, "lockout": 10}
+        return cls(**{**roomy, **changes})
+
 
 _init = signature(Budget.__init__)
 # What editors and notebooks show: the fields, not what `__new__` takes.

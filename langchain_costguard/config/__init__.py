@@ -1,0 +1,1 @@
+"""A guard's configuration as a file: ``costguard.toml``, named and never looked for."""
