@@ -190,6 +190,11 @@ class Spend:
             counted[key] = counted.get(key, 0) + 1
         return [(*key, number) for key, number in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
 
+    def first_tokens(self, number: int = 20_000) -> list[tuple[str, int]]:
+        """Of the last streamed calls, the model and the milliseconds until something came."""
+        self._flush()
+        return self._log.ask(asking.first_tokens, self.wanted, number)
+
     def standings(self) -> list[asking.Standing]:
         """The accounts of budgets as they stood when a call settled on them last."""
         self._flush()

@@ -108,6 +108,18 @@ def each(cursor: Cursor, wanted: Wanted, column: str, per: Sequence[str]) -> lis
     ]
 
 
+def first_tokens(cursor: Cursor, wanted: Wanted, limit: int) -> list[tuple[str, int]]:
+    """Of the last streamed calls, the model and the milliseconds until something came."""
+    conditions = _conditions(cursor, wanted)
+    if conditions is None:
+        return []
+    where, values = _where([*conditions, ("first_millis IS NOT NULL", ())], wanted)
+    cursor.execute(f"SELECT model, first_millis FROM spend_entries{where} ORDER BY id DESC LIMIT {limit}", values)
+    rows = cursor.fetchall()
+    known = texts(cursor, {row[0] for row in rows})
+    return [(known[row[0]], int(row[1])) for row in rows]
+
+
 def standings(cursor: Cursor) -> list[Standing]:
     """The accounts of budgets as they stood last: name, spent, cap, and when that was."""
     cursor.execute("SELECT account, spent, cap, at FROM spend_accounts ORDER BY account")

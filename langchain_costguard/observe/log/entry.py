@@ -35,7 +35,7 @@ _RARE = ("cache_write_1h", "input_audio", "output_audio", "output_image", "web_s
 
 
 class Entry(NamedTuple):
-    """One row. Money is nano-USD, times are microseconds; ``extra`` is what few rows have."""
+    """One row. Money is nano-USD, times are milliseconds; ``extra`` is what few rows have."""
 
     at: float
     kind: int
@@ -44,8 +44,8 @@ class Entry(NamedTuple):
     trace: str
     names: tuple[str, ...]
     counts: tuple[int, ...]
-    micros: int
-    first_micros: int | None
+    millis: int
+    first_millis: int | None
     extra: Mapping[str, Any]
     balances: tuple[events.Standing, ...] = ()
 
@@ -80,9 +80,9 @@ def _entry(
 ) -> Entry:
     user, session, agent, step, feature, task, trace, model = event.scope
     names = (user, session, agent, step, feature, task, model, provider, answered, name, status, source)
-    first_micros = None if first is None else int(first * 1e6)
+    first_millis = None if first is None else round(first * 1000)
     return Entry(
-        event.at, kind, run, parent, trace, names, counts, int(seconds * 1e6), first_micros, extra or {}, balances
+        event.at, kind, run, parent, trace, names, counts, round(seconds * 1000), first_millis, extra or {}, balances
     )
 
 
@@ -214,7 +214,7 @@ def to_json(entry: Entry) -> str:
 
 def from_json(line: str | bytes) -> Entry:
     """The row of such a line."""
-    at, kind, run, parent, trace, names, counts, micros, first, extra, balances = json.loads(line)
+    at, kind, run, parent, trace, names, counts, millis, first, extra, balances = json.loads(line)
     above, of = (None if each is None else UUID(hex=each) for each in (parent, run))
     standings = tuple((name, spent, cap) for name, spent, cap in balances)
-    return Entry(at, kind, of, above, trace, tuple(names), tuple(counts), micros, first, extra, standings)
+    return Entry(at, kind, of, above, trace, tuple(names), tuple(counts), millis, first, extra, standings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from langchain_costguard.observe.log.entry import NAMES
+
 _AT_ONCE = 500
 """Values in one statement, of which SQLite takes 999 at the least."""
 
@@ -28,7 +30,9 @@ def named(cursor: Cursor, dim: str, texts: Sequence[str]) -> list[tuple[int, str
     for start in range(0, len(texts), _AT_ONCE):
         part = texts[start : start + _AT_ONCE]
         marks = ", ".join("?" * len(part))
-        cursor.execute(f"SELECT id, text FROM spend_names WHERE dim = ? AND text IN ({marks})", (dim, *part))
+        cursor.execute(
+            f"SELECT id, text FROM spend_names WHERE dim = ? AND text IN ({marks})", (NAMES.index(dim), *part)
+        )
         found += [(int(number), text) for number, text in cursor.fetchall()]
     return found
 

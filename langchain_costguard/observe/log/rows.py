@@ -20,7 +20,7 @@ def packed_row(entry: Entry, names: Sequence[int], key: int) -> tuple[Any, ...]:
     # Most calls' traces are their own, and the parent of many is their trace.
     return (
         key, entry.kind, run, None if parent == trace else parent, None if trace == run else trace, *names,
-        *entry.counts, entry.micros, entry.first_micros, extra,
+        *entry.counts, entry.millis, entry.first_millis, extra,
     )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def unpacked_row(row: Sequence[Any], texts: Mapping[int, str]) -> Entry:
     """The row of such values; ``texts`` are the names by their numbers."""
     key, kind, run, parent, trace, *rest = row
     names = tuple(texts.get(number, "") for number in rest[: len(NAMES)])
-    *counts, micros, first, extra = rest[len(NAMES) :]
+    *counts, millis, first, extra = rest[len(NAMES) :]
     whole = bytes(trace) if trace is not None else bytes(run) if run is not None else b""
     above = bytes(parent) if parent is not None else None
     if parent is None and run is not None and trace is not None and len(whole) == 16:
@@ -41,8 +41,8 @@ def unpacked_row(row: Sequence[Any], texts: Mapping[int, str]) -> Entry:
         trace=unpacked(whole),
         names=names,
         counts=tuple(map(int, counts)),
-        micros=micros,
-        first_micros=first,
+        millis=millis,
+        first_millis=first,
         extra=json.loads(extra) if extra else {},
     )
 

@@ -56,7 +56,7 @@ def columns(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(map(_name, names))
 
 
-ROW = ("id", "kind", "run", "parent", "trace", *NAMES, *COUNTS, "micros", "first_micros", "extra")
+ROW = ("id", "kind", "run", "parent", "trace", *NAMES, *COUNTS, "millis", "first_millis", "extra")
 SLOT_KEY = ("dim", "name", "slot", "action", "about")
 ACTION_OF = [f"CASE WHEN kind = {ACTION} THEN {_name(column)} ELSE 0 END" for column in ("status", "name")]
 """An action's class and what it was about; 0 of all else."""
@@ -81,12 +81,12 @@ _FILL = tuple(
 )
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        "CREATE TABLE spend_names (id INTEGER PRIMARY KEY, dim TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (dim, text))",
+        "CREATE TABLE spend_names (id INTEGER PRIMARY KEY, dim SMALLINT NOT NULL, text TEXT NOT NULL, UNIQUE (dim, text))",
         f"CREATE TABLE spend_entries (id INTEGER PRIMARY KEY, kind SMALLINT NOT NULL, "
         f"run BLOB, parent BLOB, trace BLOB, "
         f"{', '.join(f'{_name(column)} INTEGER NOT NULL' for column in NAMES)}, "
         f"{', '.join(f'{_name(column)} BIGINT NOT NULL' for column in COUNTS)}, "
-        f"micros BIGINT NOT NULL, first_micros BIGINT, extra TEXT)",
+        f"millis BIGINT NOT NULL, first_millis BIGINT, extra TEXT)",
         "CREATE TABLE spend_accounts (account TEXT PRIMARY KEY, spent BIGINT NOT NULL, cap BIGINT NOT NULL, "
         "at DOUBLE PRECISION NOT NULL)",
     ),

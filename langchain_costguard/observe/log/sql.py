@@ -19,6 +19,8 @@ from langchain_costguard.observe.log.schema import SHIFT, sums_of
 P = ParamSpec("P")
 T = TypeVar("T")
 _TRIES = 16
+_KEPT = 200_000
+"""Names whose numbers are remembered."""
 
 
 class LogError(Exception):
@@ -92,12 +94,13 @@ class SQLLog(ABC):
     def _ids_of(self, cursor: Cursor, entries: Iterable[Entry]) -> Mapping[tuple[str, str], int]:
         cursor.execute("SELECT value FROM spend_meta WHERE key = 'epoch'")
         epoch = int(cursor.fetchall()[0][0])
-        if epoch != self._epoch:  # names were forgotten meanwhile
+        if epoch != self._epoch or len(self._ids) > _KEPT:  # names were forgotten meanwhile, or are too many
             self._ids, self._epoch = {}, epoch
         wanted = {(dim, text) for entry in entries for dim, text in zip(NAMES, entry.names, strict=True) if text}
         new = sorted(wanted - self._ids.keys())
         if new:
-            cursor.executemany("INSERT INTO spend_names (dim, text) VALUES (?, ?) ON CONFLICT DO NOTHING", new)
+            numbered = [(NAMES.index(dim), text) for dim, text in new]
+            cursor.executemany("INSERT INTO spend_names (dim, text) VALUES (?, ?) ON CONFLICT DO NOTHING", numbered)
             for dim in NAMES:
                 texts = [text for known, text in new if known == dim]
                 self._ids.update({(dim, text): number for number, text in named(cursor, dim, texts)})
