@@ -181,7 +181,7 @@ class Admission:
     def tell_start(self, call: Call) -> None:
         """Tell of a call that was admitted."""
         if self._voice.sinks:
-            facts = (call.started, call.scope, call.run_id, call.name, call.kind, call.held)
+            facts = (call.started, call.scope, call.run_id, call.name, call.kind, call.held, call.parent)
             self._voice.emit(events.CallStarted(*facts))
 
     def try_admit(self, call: Call, ceiling: int) -> Denial | None:

@@ -31,13 +31,14 @@ class Call:
         terms: those of its model, where it was let in the short way.
         alone: the call is a trace of its own: nothing else counts into its budgets per step and trace.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
+        status: how it ended: ``ok``, ``failed``, ``stopped`` by the guard, or ``cancelled``.
     """
 
     # fmt: off
     __slots__ = (
         "allowed", "alone", "arguments", "asked", "ceiling", "charged", "coarse", "held", "hold", "kind", "name",
-        "parent", "rates", "ref", "run_id", "scope", "started", "state", "step_id", "stream", "strict", "task",
-        "terms", "times", "tokens", "upper", "writes_cache",
+        "parent", "rates", "ref", "run_id", "scope", "started", "state", "status", "step_id", "stream",
+        "strict", "task", "terms", "times", "tokens", "upper", "writes_cache",
     )
     # fmt: on
 
@@ -53,6 +54,7 @@ class Call:
         self.started = started
         self.hold: Hold | None = None
         self.state = OPEN
+        self.status = "ok"
         self.stream: Stream | None = None
         self.strict = False
         self.task = 0

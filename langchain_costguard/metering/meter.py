@@ -21,8 +21,10 @@ from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.metering.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.metering.refusals import over_budget, store_down
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.telling import settled
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
@@ -214,7 +216,7 @@ class Meter:
         rates = call.rates if ref is call.ref and usage.tier is None else book.quote(ref, call.started, usage.tier)
         charge = rates.charge(usage)
         saved = rates.saved_by_cache(usage) if usage.cache_read else 0
-        self._pay(call, usage, charge, saved, estimated=estimated)
+        self._pay(call, usage, charge, saved, estimated=estimated, rates=rates, reported=reported)
         voice = self._voice
         if voice.sinks and rates.estimated and book.unpriced == "estimate":
             voice.emit(events.Unpriced(self.clock(), call.scope, ref, rates.source))
@@ -236,12 +238,16 @@ class Meter:
     def settle_tool(self, call: Call, fee: int, *, failed: bool) -> None:
         """Settle a tool call at its fee (nano-USD)."""
         now, before = self.clock(), call.charged
-        self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
+        balances = self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
         spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
         self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0, 0))
         if self._voice.sinks:
+            told = None if before is None else before[USD]
+            seconds = now - call.started
             self._voice.emit(
-                events.ToolSettled(now, call.scope, call.run_id, call.name, fee, now - call.started, failed)
+                events.ToolSettled(
+                    now, call.scope, call.run_id, call.name, fee, seconds, failed, call.parent, balances, told
+                )
             )
 
     def hit(self, call: Call, usage: Usage | None) -> None:
@@ -251,11 +257,19 @@ class Meter:
         self._release(call, NONE, now)
         self.tallies.count(call.scope, (0, 0, 0, 0, 0, 0, 0, 0, saved, 0, 0, 0, 0))
         if self._voice.sinks:
-            self._voice.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, usage or Usage(), saved))
+            used, seconds = usage or Usage(), now - call.started
+            self._voice.emit(events.CacheHit(now, call.scope, call.run_id, call.ref, used, saved, call.parent, seconds))
 
-    def void(self, call: Call) -> None:
-        """Release the hold: nothing was spent."""
-        self._release(call, NONE, self.clock())
+    def void(self, call: Call, *, failed: bool = False) -> None:
+        """Release the hold: nothing was spent. A call that was made, and ``failed``, is told of."""
+        now = self.clock()
+        self._release(call, NONE, now)
+        if failed and self._voice.sinks:
+            self._voice.emit(
+                events.CallVoided(
+                    now, call.scope, call.run_id, call.name, call.kind, call.held, now - call.started, call.parent
+                )
+            )
 
     def _orphaned(self, calls: Iterable[Call]) -> None:
         """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
@@ -265,7 +279,7 @@ class Meter:
             self._provisional.append(call)
             if len(self._provisional) > _MAX_PROVISIONAL:
                 self.books.take(self._provisional.popleft().run_id)
-            call.state = PROVISIONAL
+            call.state, call.status = PROVISIONAL, "cancelled"
             if call.kind == "tool":
                 self.settle_tool(call, call.held, failed=True)
                 call.charged = (call.held, 0, 0, 0, 0, 1, 0, 0)
@@ -288,11 +302,21 @@ class Meter:
         usage = Usage(input_tokens=call.upper, output_tokens=held)
         return usage, max(call.held, call.rates.charge(usage))
 
-    def _pay(self, call: Call, usage: Usage, charge: int, saved: int, *, estimated: bool) -> Amounts:
+    def _pay(
+        self,
+        call: Call,
+        usage: Usage,
+        charge: int,
+        saved: int,
+        *,
+        estimated: bool,
+        rates: Rates | None = None,
+        reported: str | None = None,
+    ) -> Amounts:
         now, before = self.clock(), call.charged
         tokens, output = usage.input_tokens, usage.output_tokens
         actual = (charge, tokens + output, tokens, output, 1, 0, 0 if call.scope.step else 1, 0)
-        self._release(call, actual, now)
+        balances = self._release(call, actual, now)
         session, dearest = call.scope.session, self.dearest
         took = call.held if call.held > charge and call.asked is not None and not call.strict else charge
         if took > dearest.get(session, 0):
@@ -307,28 +331,19 @@ class Meter:
             counts = (0, 0, tokens, read, write, output, thought, spent, saved, 0, int(estimated) - 1, 0, cacheable)
         self.tallies.count(call.scope, counts)
         if self._voice.sinks:
-            first = call.stream.first_at - call.started if call.stream else None
             self._voice.emit(
-                events.CallSettled(
-                    at=now,
-                    scope=call.scope,
-                    run_id=call.run_id,
-                    model=call.ref,
-                    usage=usage,
-                    charge=charge,
-                    held=call.held,
-                    saved=saved,
-                    estimated=estimated,
-                    seconds=now - call.started,
-                    first_token_seconds=first,
+                settled(
+                    call, usage, now, charge, saved, estimated=estimated, rates=rates, reported=reported,
+                    cacheable=cacheable, balances=balances,
                 )
-            )
+            )  # fmt: skip
         return actual
 
-    def _release(self, call: Call, actual: Amounts, now: float) -> None:
+    def _release(self, call: Call, actual: Amounts, now: float) -> tuple[events.Standing, ...]:
+        """Settle the hold; returns its accounts as they stand then, where there is somebody to be told."""
         hold = call.hold
         if hold is None:
-            return
+            return ()
         if call.charged is not None:
             actual = [new - old for new, old in zip(actual, call.charged, strict=True)]
         totals = self.ledger.settle(hold, actual, now)
@@ -340,6 +355,9 @@ class Meter:
         """Something settled: whoever waits for one of its accounts may try again."""
         if self._lines:
             self._lines.wake([account.name for account in hold.accounts])
+        if not self._voice.sinks:
+            return ()
+        return tuple([(a.name, total, a.base) for a, total in zip(hold.accounts, totals, strict=True)])
 
     def note_dearest(self, session: str, took: int) -> None:
         """No call of the session took as much before."""

@@ -79,6 +79,7 @@ class Settlement:
 
     def end_model(self, call: Call, response: Any) -> None:
         """Settle a model call by its reply."""
+        call.status = "ok"
         paid = _paid.get()
         if paid is not None and not is_cache_hit(response):
             paid.append(call.name)
@@ -100,6 +101,7 @@ class Settlement:
         """Settle a model call that ended in an error by what came of it."""
         usage = usage_of(response) if response is not None else None
         stream = call.stream
+        call.status = "stopped" if stream is not None and stream.stopped else "failed"
         if usage is not None:
             self._meter.settle(call, usage, reported_model(response), estimated=stream is None or not stream.stopped)
         elif stream is not None and stream.chunks:
@@ -107,7 +109,7 @@ class Settlement:
         else:
             what = fate(error)
             if what is Fate.UNBILLED:
-                self._meter.void(call)
+                self._meter.void(call, failed=True)
             else:
                 self._meter.settle_partly(call, None if what is Fate.UNKNOWN else 0)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from langchain_costguard import events
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.metering.telling import refused
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
 
@@ -40,17 +41,24 @@ class Voice:
 
     def refused(self, call: Call, error: CostGuardError, *, midway: bool = False) -> CostGuardError:
         """Count a refusal and tell of it; returns the error to raise."""
-        return self.refused_run(call.kind, call.name, call.run_id, call.scope, error, midway=midway)
+        return self.refused_run(call.kind, call.name, call.run_id, call.scope, error, midway=midway, parent=call.parent)
 
     def refused_run(
-        self, kind: str, name: str, run_id: UUID, scope: Scope, error: CostGuardError, *, midway: bool = False
+        self,
+        kind: str,
+        name: str,
+        run_id: UUID,
+        scope: Scope,
+        error: CostGuardError,
+        *,
+        midway: bool = False,
+        parent: UUID | None = None,
     ) -> CostGuardError:
         """The same, of a run that never became a call."""
         error.facts.setdefault("kind", kind)
         self._tallies.count(scope, _REFUSED)
         if self.sinks:
-            told = (kind, name, type(error).__name__, str(error), midway)
-            self.emit(events.Refused(self.now(), scope, run_id, *told))
+            self.emit(refused(self.now(), scope, run_id, kind, name, error, midway=midway, parent=parent))
         return error
 
     def tell(self, event: Steered) -> None:

@@ -319,6 +319,7 @@ def _settling(guard: Host, call: Call, reply: _Reply | None = None) -> Iterator[
     except BaseException as error:
         if guard.meter.books.take(call.run_id) is not None:
             if reply is None and isinstance(error, _INTERRUPTED):
+                call.status = "cancelled"
                 guard.voice.safely(guard.meter.settle_partly, call, None)
             else:
                 seen = reply.result() if reply is not None and reply.usage else None

@@ -81,7 +81,8 @@ _FILL = tuple(
 )
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        "CREATE TABLE spend_names (id INTEGER PRIMARY KEY, dim SMALLINT NOT NULL, text TEXT NOT NULL, UNIQUE (dim, text))",
+        "CREATE TABLE spend_names (id INTEGER PRIMARY KEY, dim SMALLINT NOT NULL, text TEXT NOT NULL, "
+        "UNIQUE (dim, text))",
         f"CREATE TABLE spend_entries (id INTEGER PRIMARY KEY, kind SMALLINT NOT NULL, "
         f"run BLOB, parent BLOB, trace BLOB, "
         f"{', '.join(f'{_name(column)} INTEGER NOT NULL' for column in NAMES)}, "

@@ -20,6 +20,8 @@ SERIES = 8
 """Names that are told apart in a chart; the rest are one."""
 ROWS = 12
 _DAY = 86_400
+_UNITS = (("hour", 2), ("day", 92), ("week", 730))
+"""How fine time is shown, up to how many days."""
 _TOKENS = ("fresh input", "from cache", "to cache", "output", "reasoning")
 
 
@@ -45,7 +47,7 @@ def facts(spend: Spend) -> dict[str, Any]:
         "first_token": _first_tokens(spend),
         "tables": {dim: _table(timed[dim].by(dim)) for dim in timed} | {"user": _table(spend.by("user"))},
         "traces": [
-            {"tree": tree_of(trace.id, trace.rows).as_dict(), "at": _said(trace.rows[0].at, spend.tz), "usd": show(trace.spent)}
+            {"tree": tree_of(trace.id, trace.rows).as_dict(), "at": _said(trace.rows[0].at, spend.tz)}
             for trace in spend.traces()
             if trace.rows and trace.spent
         ],
@@ -55,9 +57,7 @@ def facts(spend: Spend) -> dict[str, Any]:
 
 def _unit(period: tuple[float, float] | None) -> str:
     length = 0.0 if period is None else period[1] - period[0]
-    return (
-        "hour" if length <= 2 * _DAY else "day" if length <= 92 * _DAY else "week" if length <= 730 * _DAY else "month"
-    )
+    return next((unit for unit, days in _UNITS if length <= days * _DAY), "month")
 
 
 def _said(at: float, tz: str) -> str:
@@ -123,7 +123,7 @@ def _refused(spend: Spend, report: Report) -> dict[str, Any]:
 
 def _budgets(spend: Spend) -> list[dict[str, Any]]:
     """The fullest accounts, as they stood last."""
-    found = []
+    found: list[dict[str, Any]] = []
     for standing in spend.standings():
         key, *middle, measure = standing.account.split("|")
         if not standing.cap or measure == "seconds":
@@ -145,23 +145,21 @@ def _savings(report: Report, total: Tally, spend: Spend) -> list[dict[str, Any]]
     for key, times, saved in report.actions.rows:
         before = found.setdefault(key[-2], [0, 0])
         before[0], before[1] = before[0] + times, before[1] + saved
-    rows = [{"policy": name, "times": times, "saved": saved} for name, (times, saved) in found.items()]
-    rows += [{"policy": "Caches of providers and LangChain", "times": spend.hits(), "saved": total.saved}] * bool(
-        total.saved
-    )
-    rows.sort(key=lambda row: (-int(row["saved"]), str(row["policy"])))
-    return [{**row, "usd": show(int(row["saved"]))} for row in rows]
+    if total.saved:
+        found["caches of providers and LangChain"] = [spend.hits(), total.saved]
+    ranked = sorted(found.items(), key=lambda item: (-item[1][1], item[0]))
+    return [{"policy": name, "times": times, "usd": show(saved)} for name, (times, saved) in ranked]
 
 
 def _first_tokens(spend: Spend) -> list[dict[str, Any]]:
     found: dict[str, list[int]] = {}
     for model, millis in spend.first_tokens():
         found.setdefault(model, []).append(millis)
-    rows = [
-        {"model": model, "calls": len(all_), "p50": _at(all_, 0.5), "p95": _at(all_, 0.95)}
-        for model, all_ in ((model, sorted(each)) for model, each in found.items())
+    ranked = sorted(((model, sorted(each)) for model, each in found.items()), key=lambda item: -len(item[1]))
+    return [
+        {"model": model, "calls": len(each), "p50": _at(each, 0.5), "p95": _at(each, 0.95)}
+        for model, each in ranked[:SERIES]
     ]
-    return sorted(rows, key=lambda row: -int(row["calls"]))[:SERIES]
 
 
 def _at(ordered: Sequence[int], share: float) -> float:

@@ -39,8 +39,8 @@ class Node:
 def tree_of(trace: str, rows: Sequence[Entry]) -> Node:
     """The tree of a trace's rows, which come in time's order.
 
-    A call inside a tool that is itself a row is inside it; the runs of chains between have no rows of their own, and are
-    known by their agent and step.
+    A call inside a tool that is itself a row is inside it; the runs of chains between have no rows of their own, and
+    are known by their agent and step.
     """
     runs = {row.run for row in rows}
     below: dict[Any, list[Entry]] = {}
@@ -54,8 +54,8 @@ def tree_of(trace: str, rows: Sequence[Entry]) -> Node:
         steps.setdefault(step, Node(step or "no step", "step")).add(_leaf(row, below))
     for agent, steps in agents.items():
         node = Node(agent, "agent")
-        for step in steps.values():
-            node.add(step)
+        for inner in steps.values():
+            node.add(inner)
         root.add(node)
     return root
 
