@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_costguard.metering.stores.redis import RedisStore as RedisStore
     from langchain_costguard.metering.stores.sqlite import SQLiteStore as SQLiteStore
     from langchain_costguard.observe.report import Report as Report
+    from langchain_costguard.observe.spend import Spend as Spend
     from langchain_costguard.vocabulary.errors import AgentHaltedError as AgentHaltedError
     from langchain_costguard.vocabulary.errors import BudgetExceededError as BudgetExceededError
     from langchain_costguard.vocabulary.errors import CostGuardError as CostGuardError
@@ -48,6 +49,7 @@ _HOMES = {
     "Report": "observe.report",
     "SQLiteStore": "metering.stores.sqlite",
     "Scope": "vocabulary.scope",
+    "Spend": "observe.spend",
     "StoreUnavailableError": "vocabulary.errors",
     "UnpricedModelError": "vocabulary.errors",
     "Usage": "vocabulary.usage",

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
@@ -16,6 +17,7 @@ from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.budgets.ledger import Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.budgets.switch import KillSwitch
+from langchain_costguard.metering.config.arguments import configured
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
@@ -25,7 +27,7 @@ from langchain_costguard.metering.pricing.prices import Price, PriceBook
 from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import Callbacks
 from langchain_costguard.metering.seams.waiting import Waiting
-from langchain_costguard.metering.settings import Settings
+from langchain_costguard.metering.settings import Settings, check_budgets, check_fees
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from langchain_costguard.events.metered import Sink
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
+    from langchain_costguard.observe.log.sink import SpendLog
     from langchain_costguard.observe.report import Report
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
@@ -69,12 +72,20 @@ class CostGuard(Callbacks):
         hold_seconds: How long a hold lasts that nobody settles, because its process died or its call was cancelled.
         wait: Seconds ``guard.wrap(model)`` waits for holds of other calls to settle before it refuses.
         token_counter: Your own counter of input tokens; it is believed as it is.
+        log: The spend log: a path, ``sqlite:PATH``, ``redis://…`` or ``postgresql://…``; or a ``SpendLog``. Default:
+            ``COSTGUARD_LOG``, or none.
+        config: A file of budgets and of these arguments, followed while the program runs. Its budgets come before those
+            given here, and one given here takes the place of one of its label. Default: ``COSTGUARD_CONFIG``, or none.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
         ValueError: names the field and the value.
     """
 
+    log: SpendLog | None = None
+    """The spend log, where there is one: ``Spend(guard.log)`` reads it."""
+
+    @configured
     def __init__(
         self,
         *budgets: Budget,
@@ -91,6 +102,8 @@ class CostGuard(Callbacks):
         hold_seconds: float = 600.0,
         wait: float = 10.0,
         token_counter: TokenCounter | None = None,
+        log: str | Path | SpendLog | None = None,
+        config: str | Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Takes most of a second without a graph: now rather than at a refusal.
@@ -130,6 +143,9 @@ class CostGuard(Callbacks):
         )  # fmt: skip
         settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick)
         self.fees = fees
+        if log is not None and not _extra_budgets:
+            self.log = _spend_log(log)
+            voice.sinks.append(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
         )
@@ -137,6 +153,41 @@ class CostGuard(Callbacks):
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
             deferrals=deferrals,
         )  # fmt: skip
+
+    @classmethod
+    def from_file(cls, path: str | Path, *budgets: Budget, **arguments: Any) -> CostGuard:
+        """A guard of a ``costguard.toml``, and of what is given besides; what is given wins over the file.
+
+        Raises:
+            ValueError: names the file, the line, the field and the value.
+        """
+        return cls(*budgets, config=path, **arguments)
+
+    def change(
+        self,
+        budgets: Sequence[Budget],
+        *,
+        prices: Mapping[str, Price] | None = None,
+        tool_prices: Mapping[str, ToolPrice] | None = None,
+        alerts: Sequence[float] | None = None,
+    ) -> None:
+        """Put other budgets (and prices, fees, alerts) in the place of those there are, whole or not at all.
+
+        They are for calls that start from then on; calls under way settle as they were admitted. An account's balance
+        stays with the store: a budget of the same label goes on from it.
+
+        Raises:
+            ValueError: names the field and the value.
+        """
+        check_budgets(budgets)
+        check_fees(tool_prices or {})
+        meter = self.meter
+        ledger = meter.ledger.with_budgets(budgets)
+        book = meter.book if prices is None else PriceBook(prices, unpriced=meter.book.unpriced)
+        shares = None if alerts is None else thresholds.checked(alerts)
+        if tool_prices is not None:
+            self.fees.change(tool_prices)
+        meter.use(ledger, book, shares)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -307,6 +358,12 @@ def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice
     from langchain_costguard.metering.stores.failover import FailoverStore
 
     return FailoverStore(store, policy, voice.store_failed)
+
+
+def _spend_log(log: str | Path | SpendLog) -> SpendLog:
+    from langchain_costguard.observe.log.sink import SpendLog
+
+    return log if isinstance(log, SpendLog) else SpendLog(log)
 
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:

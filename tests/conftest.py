@@ -31,7 +31,7 @@ ssl.create_default_context = functools.cache(ssl.create_default_context)
 def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No tracing, no cache, and no warning a refusal from LangChain's manager, which logs each one."""
     monkeypatch.setenv("COSTGUARD_TIKTOKEN_DOWNLOAD", "0")
-    for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "COSTGUARD_STORE"):
+    for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "COSTGUARD_STORE", "COSTGUARD_LOG", "COSTGUARD_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)
     yield

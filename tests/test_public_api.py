@@ -30,6 +30,7 @@ FRONT = [
     "Report",
     "SQLiteStore",
     "Scope",
+    "Spend",
     "StoreUnavailableError",
     "UnpricedModelError",
     "Usage",

@@ -24,6 +24,10 @@ class Fees:
         self._prices = prices
         self._voice = voice
 
+    def change(self, prices: Mapping[str, ToolPrice]) -> None:
+        """Put other prices in the place of these."""
+        self._prices = prices
+
     def before(self, tool: str, arguments: Any) -> int | None:
         """What a call costs (nano-USD), as far as is known before it; None where its price cannot be computed: no
         reason to lose the tool."""

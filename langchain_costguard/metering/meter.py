@@ -75,6 +75,13 @@ class Meter:
         self._alerts = alerts
         self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
 
+    def use(self, ledger: Ledger, book: PriceBook, alerts: Sequence[float] | None) -> None:
+        """Go on with another ledger of the same store, other prices and alerts, from the next call on."""
+        self.ledger, self.book = ledger, book
+        if alerts is not None:
+            self._alerts = alerts
+            self._lowest_alert = alerts[0] * (1 - 1e-9) if alerts else float("inf")
+
     # Start
 
     def admit(self, call: Call, *, units: int | None = None, last: bool = False) -> Denial | None:

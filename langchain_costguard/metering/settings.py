@@ -36,7 +36,7 @@ class Settings:
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
-        _check_budgets(self.budgets)
+        check_budgets(self.budgets)
         _check_store(self.store)
         _check_whole("assume_output_tokens", self.assume_output_tokens)
         _check_seconds("hold_seconds", self.hold_seconds, least=1)
@@ -48,10 +48,11 @@ class Settings:
         _check_callable("clock", self.clock)
         if self.on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
-        _check_fees(self.tool_prices)
+        check_fees(self.tool_prices)
 
 
-def _check_budgets(budgets: Sequence[Any]) -> None:
+def check_budgets(budgets: Sequence[Any]) -> None:
+    """Raise where one is no budget."""
     for budget in budgets:
         if not isinstance(budget, Budget):
             hint = "; pass each on its own: CostGuard(*budgets)" if isinstance(budget, (list, tuple)) else ""
@@ -95,7 +96,8 @@ def _check_callable(field: str, value: Any, *, optional: bool = False) -> None:
         raise ValueError(f"{field}: {value!r} must be callable")
 
 
-def _check_fees(fees: Any) -> None:
+def check_fees(fees: Any) -> None:
+    """Raise where one is no fee."""
     if not isinstance(fees, Mapping):
         raise ValueError(f'tool_prices: {fees!r} must be a mapping such as {{"web_search": "0.01"}}')
     for name, price in fees.items():

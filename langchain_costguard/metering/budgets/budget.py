@@ -168,7 +168,7 @@ class Budget:
 
     @classmethod
     def development(cls, **changes: Any) -> Budget:
-        """Ten times the field's default and, at ten times of that, a refusal; alerts come before: a budget that warns."""
+        """Ten times the field's default, and a refusal at ten times of that only: a budget that warns."""
         roomy = {"per": "session", "tokens": 200_000, "tool_calls": 150, "usd": "5.00", "seconds": 1200, "lockout": 10}
         return cls(**{**roomy, **changes})
 

@@ -74,6 +74,16 @@ class Ledger:
         """The second in which a hold made now expires."""
         return (int(now + self.hold_seconds) // self._grain + 1) * self._grain
 
+    def with_budgets(self, budgets: Sequence[Budget]) -> Ledger:
+        """One of other budgets, on the same store; what traces under way have counted goes over to it.
+
+        Raises:
+            ValueError: two budgets would count into one account.
+        """
+        other = Ledger(budgets, self.store, hold_seconds=self.hold_seconds)
+        other._of_trace = self._of_trace
+        return other
+
     @property
     def plans(self) -> Sequence[Plan]:
         """The budgets, each ready to name its accounts."""

@@ -23,11 +23,11 @@ def drop(cursor: Cursor, before: float) -> int:
     slot = int(before // SLOT)
     cursor.execute("DELETE FROM spend_slots WHERE slot < ?", (slot,))
     cursor.execute("DELETE FROM spend_accounts WHERE at < ?", (slot * SLOT,))
-    gone = cursor.execute("DELETE FROM spend_entries WHERE id < ?", ((slot * SLOT * 1_000_000) << SHIFT,))
+    gone: int = cursor.execute("DELETE FROM spend_entries WHERE id < ?", ((slot * SLOT * 1_000_000) << SHIFT,)).rowcount
     used = " UNION ".join(f"SELECT {columns([name])} FROM spend_entries" for name in NAMES)
     cursor.execute(f"DELETE FROM spend_names WHERE id NOT IN ({used} UNION SELECT action FROM spend_slots)")
     _new_epoch(cursor)
-    return int(gone.rowcount)
+    return gone
 
 
 def forget(cursor: Cursor, dim: str, name: str, key: bytes) -> int:

@@ -19,6 +19,8 @@ from langchain_costguard.vocabulary.money import show
 SERIES = 8
 """Names that are told apart in a chart; the rest are one."""
 ROWS = 12
+_ACCOUNTS = 4
+"""Accounts of one budget that are shown: the fullest."""
 _DAY = 86_400
 _UNITS = (("hour", 2), ("day", 92), ("week", 730))
 """How fine time is shown, up to how many days."""
@@ -133,7 +135,11 @@ def _budgets(spend: Spend) -> list[dict[str, Any]]:
             "share": standing.spent / standing.cap, "spent": _amount(measure, standing.spent),
             "cap": _amount(measure, standing.cap), "at": _said(standing.at, spend.tz),
         })  # fmt: skip
-    return sorted(found, key=lambda row: -row["share"])[:ROWS]
+    shown: list[dict[str, Any]] = []
+    for row in sorted(found, key=lambda row: -row["share"]):
+        if sum(other["budget"] == row["budget"] for other in shown) < _ACCOUNTS:
+            shown.append(row)
+    return shown[:ROWS]
 
 
 def _amount(measure: str, value: int) -> str:

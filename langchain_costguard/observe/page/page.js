@@ -24,7 +24,7 @@ function usd(nano) {
   const value = nano / 1e9;
   const size = Math.abs(value);
   const digits = size >= 1 || value === 0 ? 2 : size >= 0.01 ? 4 : 7;
-  return `${value < 0 ? "-" : ""}$${size.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits })}`;
+  return `${value < 0 ? "-" : ""}$${size.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 function put(id, ...inside) {
   const place = document.getElementById(id);
@@ -84,7 +84,7 @@ function tile(name, value, note, kind = "") {
 }
 function against(now, before) {
   if (before === undefined || before === null) return ["", ""];
-  if (!before) return [now ? "nothing in the time before" : "", ""];
+  if (!before) return ["", ""];
   const change = (now - before) / before;
   return [`${change >= 0 ? "+" : "−"}${Math.abs(change * 100).toFixed(0)}% against the time before`, change > 0 ? "up" : "down"];
 }
@@ -113,8 +113,8 @@ function who() {
   const rows = facts.tables[shown] || [];
   const columns = [
     [shown, (row) => row.name, "name"], ["spent", (row) => row.usd], ["calls", (row) => row.calls.toLocaleString("en")],
-    ["tools", (row) => row.tools.toLocaleString("en")], ["input", (row) => short(row.input)], ["output", (row) => short(row.output)],
-    ["cached", (row) => percent(row.hit_rate)], ["refused", (row) => row.refused || "–"], ["saved", (row) => row.saved_usd || "–"],
+    ["tools", (row) => row.tools.toLocaleString("en"), "wide"], ["input", (row) => short(row.input), "wide"], ["output", (row) => short(row.output), "wide"],
+    ["cached", (row) => percent(row.hit_rate), "wide"], ["refused", (row) => row.refused || "–"], ["saved", (row) => row.saved_usd || "–", "wide"],
   ];
   put("who", table(columns, rows));
   chart("time", facts.over_time[shown] || facts.over_time.model, { money: true });
@@ -143,7 +143,9 @@ function node(each, open) {
   return box;
 }
 function trace(each) {
-  const box = node({ ...each.tree, name: `${each.at} · ${each.tree.name}` }, false);
+  const agents = each.tree.inside.map((inner) => inner.name).join(", ");
+  const box = node({ ...each.tree, name: `${each.at} · ${agents}` }, false);
+  box.title = each.tree.name;
   return box;
 }
 
@@ -158,11 +160,11 @@ function draw() {
   chart("refused", facts.refused);
   put("why", table([["refused by", (row) => row.budget || row.error, "name"], ["why", (row) => (row.budget ? "over budget" : row.error), "text"], ["times", (row) => row.times.toLocaleString("en")]], facts.refused.why));
   put("budgets", ...(facts.budgets.length ? facts.budgets.map(budget) : [nothing("No budget has been settled on.")]));
-  put("savings", table([["what", (row) => row.policy, "name"], ["times", (row) => row.times.toLocaleString("en")], ["saved", (row) => row.usd]], facts.savings));
+  put("savings", table([["what", (row) => row.policy, "name"], ["times", (row) => (row.times ? row.times.toLocaleString("en") : "–")], ["saved", (row) => row.usd]], facts.savings));
   const firsts = facts.first_token;
   chart("first", { labels: firsts.map((row) => row.model), series: [{ name: "half of the calls within", values: firsts.map((row) => row.p50) }, { name: "95% within", values: firsts.map((row) => row.p95) }] }, { horizontal: true, unit: " s" });
   put("traces", ...(facts.traces.length ? facts.traces.map(trace) : [nothing("Nothing in this time.")]));
-  put("calls", table([["when", (row) => row.at, "text"], ["what", (row) => row.what, "name"], ["agent", (row) => row.agent || "–", "text"], ["feature", (row) => row.feature || "–", "text"], ["input", (row) => short(row.input)], ["output", (row) => short(row.output)], ["seconds", (row) => row.seconds.toFixed(1)], ["spent", (row) => row.usd]], facts.calls));
+  put("calls", table([["what", (row) => row.what, "name"], ["when", (row) => row.at, "text wide"], ["agent", (row) => row.agent || "–", "text"], ["feature", (row) => row.feature || "–", "text wide"], ["input", (row) => short(row.input), "wide"], ["output", (row) => short(row.output), "wide"], ["seconds", (row) => row.seconds.toFixed(1), "wide"], ["spent", (row) => row.usd]], facts.calls));
 }
 
 for (const name of ["feature", "agent", "model", "user"]) {

@@ -62,7 +62,13 @@ def tree_of(trace: str, rows: Sequence[Entry]) -> Node:
 
 def _leaf(row: Entry, below: dict[Any, list[Entry]]) -> Node:
     name = _name(row, "name") if row.kind in (TOOL, REFUSED) else _name(row, "model")
-    node = Node(name or "unknown", KINDS[row.kind], row.counts[CHARGE], row.counts[CALLS], _note(row))
+    node = Node(
+        name or "unknown",
+        KINDS[row.kind],
+        row.counts[CHARGE],
+        0 if row.kind == REFUSED else row.counts[CALLS],
+        _note(row),
+    )
     for inner in below.get(row.run, ()):
         node.add(_leaf(inner, below))
     return node

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from weakref import WeakMethod, WeakSet
+from typing import Protocol
+from weakref import WeakSet
 
-from langchain_costguard.config.file import Configuration, load
+from langchain_costguard.metering.config.file import Configuration, load
 
 log = logging.getLogger("langchain_costguard")
 EVERY = 1.0
@@ -17,18 +17,28 @@ EVERY = 1.0
 Stamp = tuple[int, int, int]
 
 
+class Change(Protocol):
+    """What hears of a change."""
+
+    def __call__(self, configuration: Configuration) -> bool:
+        """Take over what the file says now; false where there is nobody any more to do it for."""
+
+    def over(self) -> bool:
+        """Whether there is nobody any more."""
+
+
 class Follower:
     """Looks at a file on a thread of its own, for as long as somebody wants to hear of it.
 
     Args:
         path: The file.
-        apply: A method that takes what the file says now. Where it raises a ``ValueError``, what was stands.
+        change: Takes what the file says now. Where it raises a ``ValueError``, what was stands.
         stamp: That of the file when it was read.
     """
 
-    def __init__(self, path: str, apply: Callable[[Configuration], None], stamp: Stamp | None) -> None:
+    def __init__(self, path: str, change: Change, stamp: Stamp | None) -> None:
         self._path = path
-        self._apply = WeakMethod(apply)
+        self._change = change
         self._stamp = stamp
         self._begin()
         _followers.add(self)
@@ -39,19 +49,18 @@ class Follower:
 
     def _run(self, over: threading.Event) -> None:
         while not over.wait(EVERY):
-            if self._apply() is None:
+            if self._change.over():
                 return
             self.look()
 
     def look(self) -> None:
         """Take the file over, if it is not as it was."""
         stamp = stamp_of(self._path)
-        apply = self._apply()
-        if stamp == self._stamp or apply is None:
+        if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
-            apply(load(self._path))
+            self._change(load(self._path))
         except ValueError as error:
             log.error("%s; what it said before stands", error)
         else:

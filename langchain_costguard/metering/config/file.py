@@ -10,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from langchain_costguard.config.places import line_of
 from langchain_costguard.metering.budgets.accounts import refuse_shared_accounts
 from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.config.places import line_of
 from langchain_costguard.metering.pricing.prices import Price
 
 CHANGEABLE = ("budgets", "prices", "aliases", "tool_prices", "alerts")
@@ -57,7 +57,7 @@ def parse(text: str, name: str) -> Configuration:
     """What the text of a file says; ``name`` is what to call it."""
     from pydantic import ValidationError
 
-    from langchain_costguard.config.model import File
+    from langchain_costguard.metering.config.model import File
 
     try:
         raw = tomllib.loads(text, parse_float=Decimal)  # a tenth is exactly a tenth
@@ -173,7 +173,7 @@ def _real(loc: Sequence[Any], raw: Any) -> tuple[list[Any], Any]:
 def _meant(path: Sequence[Any]) -> str:
     from difflib import get_close_matches
 
-    from langchain_costguard.config import model
+    from langchain_costguard.metering.config import model
 
     kinds = {"budgets": model.BudgetEntry, "agents": model.AgentEntry, "prices": model.PriceEntry}
     kind: Any = kinds.get(path[0], model.File) if len(path) > 1 else model.File
