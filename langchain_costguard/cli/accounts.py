@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from langchain_costguard.cli.words import amounts
+from langchain_costguard.metering.budgets import grants
 from langchain_costguard.metering.budgets.accounts import GRANTED
 from langchain_costguard.metering.budgets.budget import MEASURES, SCOPES
 from langchain_costguard.metering.budgets.grants import KEYS
-from langchain_costguard.metering.stores.base import Balance
+from langchain_costguard.metering.stores.base import Balance, Claim
 
 NAMES = ["budget", "scope", "window", "measure"]
 HEADER = [*NAMES, "spent", "held", "left", "cap"]
@@ -59,6 +60,12 @@ class Line(NamedTuple):
         names = key_of(self.where)[0]
         values = [unquote(value) for value in self.where.split("|")[1].split(",")] if self.scope else []
         return dict(zip(names or [], values, strict=False))
+
+
+def gift_of(line: Line, value: int) -> tuple[Claim, int]:
+    """What an account is given, as ``grants.give`` takes it."""
+    clock = line.measure == "seconds"
+    return Claim(line.account, line.cap - line.granted, 0, clock=clock, ttl=grants.RECORDED), value
 
 
 def rows_of(lines: Sequence[Line], *columns: str) -> list[list[str]]:

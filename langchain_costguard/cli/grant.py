@@ -11,14 +11,13 @@ from urllib.parse import unquote
 import rich_click as click
 
 from langchain_costguard.cli import options
-from langchain_costguard.cli.accounts import NAMES, Line, key_of, lines_of, rows_of
+from langchain_costguard.cli.accounts import NAMES, Line, gift_of, key_of, lines_of, rows_of
 from langchain_costguard.cli.screen import show, table
 from langchain_costguard.cli.stores import asking, budgets, shared
 from langchain_costguard.cli.tags import parsed
 from langchain_costguard.cli.words import amount, count, unit
 from langchain_costguard.metering.budgets import grants
 from langchain_costguard.metering.budgets.budget import MEASURES
-from langchain_costguard.metering.stores.base import Claim
 from langchain_costguard.vocabulary.calendar import window_at, zone
 
 
@@ -49,10 +48,7 @@ def command(
         _list(lines)
         return
     chosen = _chosen(lines, budget, tags, gains, now)
-    gifts = [
-        (Claim(line.account, line.cap - line.granted, 0, clock=line.measure == "seconds", ttl=grants.RECORDED), value)
-        for line, value in zip(chosen, gains.values(), strict=True)
-    ]
+    gifts = [gift_of(line, value) for line, value in zip(chosen, gains.values(), strict=True)]
     if not asking(lambda: grants.give(balances, gifts, key=key, now=now)):
         print(f"Nothing granted: the grant {key!r} has been applied before.")
         return

@@ -41,6 +41,7 @@ def forget(whose: str, log: str | None) -> None:
     ((dimension, name),) = logs.whose(whose, "forget").items()
     opened = _open(log)
     rows = logs.asking(lambda: opened.forget(dimension, name, new_key()))
+    logs.asking(opened.shrink)  # so that the name is not left in the gaps of a file
     print(
         f"{dimension} {name!r} is forgotten in {count(rows, 'row')}." if rows else f"No row has {dimension} {name!r}."
     )

@@ -73,6 +73,21 @@ class Granted(Steered):
     measure: str = ""
     account: str = ""
     amount: int = 0
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed(Steered):
+    """An operator stopped the agent ``name``, or all agents."""
+
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Revived(Steered):
+    """An operator took a stop back."""
+
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

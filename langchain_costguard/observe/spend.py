@@ -86,7 +86,7 @@ class Spend:
         chosen = dict(self.wanted.names)
         for name, value in names.items():
             _known(name, "where")
-            members = frozenset([value] if isinstance(value, str) else value)
+            members = frozenset([value] if isinstance(value, str) or not isinstance(value, Collection) else value)
             if not all(isinstance(member, str) for member in members):
                 raise ValueError(f"where: {name}={value!r} must be a text, or a collection of texts")
             column = _COLUMNS.get(name, name)

@@ -1,0 +1,1 @@
+"""The page of a spend log, served: live, with filters and the brake."""
