@@ -97,9 +97,10 @@ def comparable(text: str) -> str:
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the README's agent and the records of its router, and a provider that costs nothing."""
-    for note, _, body in README.blocks:
-        if note.startswith("file: "):
-            (tmp_path / note.removeprefix("file: ")).write_text(body, "utf-8")
+    for page in PAGES:
+        for note, _, body in page.blocks:
+            if note.startswith("file: "):
+                (tmp_path / note.removeprefix("file: ")).write_text(body, "utf-8")
     (tmp_path / "runs.jsonl").write_text(runs(), "utf-8")
     (tmp_path / "requests.jsonl").write_text(requests(), "utf-8")
     (tmp_path / "tests").symlink_to(ROOT / "tests")
@@ -135,6 +136,12 @@ def test_every_command_runs(page: Page, command: str, newcomer: Path, monkeypatc
         shared = CostGuard(Budget(per="user", usd="1.00", window="day"), store=SQLiteStore("budgets.db"))
         with shared.scope(user="u1"):
             ScriptedChatModel().invoke("hello", config={"callbacks": [shared]})
+    if "spend.db" in command:  # of what the page's first block has spent
+        logged = CostGuard(log="spend.db", session="s1")
+        with logged.scope(user="u1", agent="research"):
+            ScriptedChatModel(usage=(1000, 500)).invoke("hello", config={"callbacks": [logged]})
+        assert logged.log is not None
+        logged.log.close()
     with FakeProvider(answer) as provider:
         monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
         if "cache" in command:

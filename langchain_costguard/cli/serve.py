@@ -52,4 +52,4 @@ def command(log: str | None, store: str | None, port: int, host: str, since: str
     hosts = [*_LOOPBACK, "[::1]"] if host in _LOOPBACK else ["*"]
     print(f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}", flush=True)
     print("Whoever has this address can see everything" + (" and stop agents." if acts else "."), flush=True)
-    uvicorn.run(app(spend, acts, token=token, hosts=hosts), host=host, port=port, log_level="warning")
+    uvicorn.run(app(spend, acts, since=since, token=token, hosts=hosts), host=host, port=port, log_level="warning")

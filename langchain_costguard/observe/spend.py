@@ -200,18 +200,15 @@ class Spend:
         self._flush()
         return self._log.ask(asking.standings)
 
-    def each(self, measure: str, *per: str) -> list[tuple[tuple[str, ...], int]]:
-        """A count of a ``Tally`` for each combination of these names: ``each("spent", "session", "agent")``.
+    def course(self, dimension: str) -> list[tuple[str, str, int, int]]:
+        """Each call and tool call in time's order: a name, the session, what was held and what was charged (nano-USD).
 
         Raises:
-            ValueError: names what there is not.
+            ValueError: there is no such dimension.
         """
-        if measure not in TALLY:
-            raise ValueError(f"each: {measure!r} is not one of {', '.join(TALLY)}")
-        for name in per:
-            _known(name, "each")
+        _known(dimension, "course")
         self._flush()
-        return self._log.ask(asking.each, self.wanted, measure, [_COLUMNS.get(name, name) for name in per])
+        return self._log.ask(asking.course, self.wanted, _COLUMNS.get(dimension, dimension))
 
     @property
     def period(self) -> tuple[float, float] | None:

@@ -1,4 +1,8 @@
-"""Caps from what was really spent: by agent and by feature, what a session took, and whom a cap would have stopped."""
+"""Caps from what was really spent: by agent and by feature, what a session took, and whom a cap would have stopped.
+
+A budget must have room for the most that the next call can cost, which is held before it is made. So a session
+*needed*, at some moment, what it had spent and what was held on top: caps are made from that, and judged by it.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +29,9 @@ class Suggestion:
         dimension, name: what it caps.
         sessions: how many spent something there.
         p50, p95, p99, worst: what they spent.
-        cap: the 99th percentile (of few sessions: the worst) and the margin, rounded up to two digits.
-        stopped: how many of them it would have stopped.
+        needed: what all but one in a hundred needed at the most (of few sessions: all), holds included.
+        cap: that and the margin, rounded up to two digits.
+        stopped: how many of the sessions it would have stopped.
     """
 
     dimension: str
@@ -36,6 +41,7 @@ class Suggestion:
     p95: int
     p99: int
     worst: int
+    needed: int
     cap: int
     stopped: int
 
@@ -51,11 +57,16 @@ def suggest(spend: Spend, *, margin: float = MARGIN) -> list[Suggestion]:
         raise ValueError(f"margin: {margin!r} must be a share such as 0.25")
     found = []
     for dimension in _BY:
-        spent: dict[str, list[int]] = {}
-        for (name, session), amount in spend.each("spent", dimension, "session"):
-            if name and session and amount > 0:
-                spent.setdefault(name, []).append(amount)
-        made = [_suggestion(dimension, name, sorted(amounts), margin) for name, amounts in spent.items()]
+        sessions: dict[tuple[str, str], tuple[int, int]] = {}
+        for name, session, held, charge in spend.course(dimension):
+            if name and session:
+                spent, needed = sessions.get((name, session), (0, 0))
+                sessions[name, session] = spent + charge, max(needed, spent + max(held, charge))
+        by_name: dict[str, list[tuple[int, int]]] = {}
+        for (name, _), took in sessions.items():
+            if took[0] > 0:
+                by_name.setdefault(name, []).append(took)
+        made = [_suggestion(dimension, name, took, margin) for name, took in by_name.items()]
         found += sorted(made, key=lambda each: (-each.cap, each.name))
     return found
 
@@ -63,19 +74,19 @@ def suggest(spend: Spend, *, margin: float = MARGIN) -> list[Suggestion]:
 def to_toml(suggestions: Sequence[Suggestion], *, margin: float = MARGIN, of: str = "") -> str:
     """A file of budgets, ready to use; what each cap is from stands above it."""
     lines = [
-        f"# Budgets from what was spent{of}: the 99th percentile of a session, and {margin:.0%} more",
-        f"# (of fewer than {ENOUGH} sessions: the worst of them, and {margin:.0%} more).",
+        f"# Budgets from what was spent{of}: what all but one session in a hundred needed, and {margin:.0%} more",
+        f"# (of fewer than {ENOUGH} sessions: what all of them needed). Needed is what was spent and, on top, held.",
         "# Check it with: costguard config check FILE; use it with CostGuard.from_file(FILE) or COSTGUARD_CONFIG=FILE.",
     ]
     for each in suggestions:
-        half, most, nearly, worst = show_all([each.p50, each.p95, each.p99, each.worst])
+        half, most, nearly, worst, needed = show_all([each.p50, each.p95, each.p99, each.worst, each.needed])
         sessions = f"{each.sessions:,} session{'' if each.sessions == 1 else 's'}"
         name = json.dumps(each.name, ensure_ascii=False)
         label = json.dumps(f"{each.dimension} {each.name}", ensure_ascii=False)
         lines += [
             "",
-            f"# {sessions}: p50 {half}, p95 {most}, p99 {nearly}, the worst {worst}; "
-            f"it would have stopped {each.stopped:,}.",
+            f"# {sessions} spent: p50 {half}, p95 {most}, p99 {nearly}, the worst {worst}; needed {needed}.",
+            f"# This cap would have stopped {each.stopped:,} of them.",
             "[[budgets]]",
             f"name = {label}",
             f'per = ["session", "{each.dimension}"]',
@@ -85,14 +96,15 @@ def to_toml(suggestions: Sequence[Suggestion], *, margin: float = MARGIN, of: st
     return "\n".join(lines) + "\n"
 
 
-def _suggestion(dimension: str, name: str, amounts: Sequence[int], margin: float) -> Suggestion:
-    """Of what each session spent, the smallest first."""
+def _suggestion(dimension: str, name: str, took: Sequence[tuple[int, int]], margin: float) -> Suggestion:
+    """Of what each session spent, and needed."""
+    amounts, needs = sorted(spent for spent, _ in took), sorted(needed for _, needed in took)
+    needed = _at(needs, 0.99) if len(needs) >= ENOUGH else needs[-1]
+    cap = _rounded_up(int(needed * (1 + Decimal(str(margin)))))
+    stopped = sum(need > cap for need in needs)
     p99, worst = _at(amounts, 0.99), amounts[-1]
-    base = p99 if len(amounts) >= ENOUGH else worst
-    cap = _rounded_up(int(base * (1 + Decimal(str(margin)))))
-    stopped = sum(amount > cap for amount in amounts)
     return Suggestion(
-        dimension, name, len(amounts), _at(amounts, 0.5), _at(amounts, 0.95), p99, worst, cap, stopped
+        dimension, name, len(amounts), _at(amounts, 0.5), _at(amounts, 0.95), p99, worst, needed, cap, stopped
     )  # fmt: skip
 
 

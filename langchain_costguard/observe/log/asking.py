@@ -9,7 +9,7 @@ from operator import add
 from typing import Any, NamedTuple
 
 from langchain_costguard.observe.log import schema
-from langchain_costguard.observe.log.entry import NAMES, Entry
+from langchain_costguard.observe.log.entry import MODEL, NAMES, TOOL, Entry
 from langchain_costguard.observe.log.names import Cursor, named, texts
 from langchain_costguard.observe.log.rows import packed, unpacked, unpacked_row
 from langchain_costguard.observe.log.schema import DIMENSIONS, SHIFT, SLOT, SUMS, columns, sum_of
@@ -88,24 +88,17 @@ def traces(cursor: Cursor, wanted: Wanted, limit: int) -> list[tuple[str, int, i
     return [(unpacked(row[0]), int(row[1]), int(row[2])) for row in cursor.fetchall()]
 
 
-def each(cursor: Cursor, wanted: Wanted, column: str, per: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
-    """A column's sum by these names (``trace`` among them, if need be), each combination of which is one."""
+def course(cursor: Cursor, wanted: Wanted, dim: str) -> list[tuple[str, str, int, int]]:
+    """Each call and tool call in time's order: a name, the session, what was held and what was charged (nano-USD)."""
     conditions = _conditions(cursor, wanted)
     if conditions is None:
         return []
-    where, values = _where(conditions, wanted)
-    keys = ", ".join("COALESCE(trace, run)" if name == "trace" else columns([name]) for name in per)
-    groups = ", ".join(str(i + 1) for i in range(len(per)))
-    cursor.execute(f"SELECT {keys}, {sum_of(column)} FROM spend_entries{where} GROUP BY {groups}", values)
+    where, values = _where([*conditions, (f"kind IN ({MODEL}, {TOOL})", ())], wanted)
+    sql = f"SELECT {columns([dim])}, session, held, charge FROM spend_entries{where} ORDER BY id"
+    cursor.execute(sql, values)
     rows = cursor.fetchall()
-    known = texts(cursor, {row[i] for row in rows for i, name in enumerate(per) if name != "trace"})
-    return [
-        (
-            tuple(unpacked(row[i]) if name == "trace" else known.get(row[i], "") for i, name in enumerate(per)),
-            int(row[len(per)]),
-        )
-        for row in rows
-    ]
+    known = texts(cursor, {number for row in rows for number in row[:2]})
+    return [(known[name], known[session], int(held), int(charge)) for name, session, held, charge in rows]
 
 
 def first_tokens(cursor: Cursor, wanted: Wanted, limit: int) -> list[tuple[str, int]]:

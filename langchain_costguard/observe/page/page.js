@@ -45,9 +45,10 @@ function chart(id, data, { money = false, type = "bar", horizontal = false, unit
   place.style.height = "";
   const canvas = make("canvas", { role: "img", "aria-label": place.dataset.label });
   place.replaceChildren(canvas);
+  const tick = (value) => (money && Math.abs(value) >= 0.1e9 ? `$${(value / 1e9).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}` : told(value));
   const told = (value) => (money ? usd(value) : `${short(value)}${unit}`);
   const axis = { ticks: { color: css("--soft"), maxRotation: 0, autoSkipPadding: 14, font: { size: 11 } }, grid: { color: css("--line") }, border: { display: false } };
-  const amounts = { ...axis, stacked: !horizontal, beginAtZero: true, ticks: { ...axis.ticks, callback: told } };
+  const amounts = { ...axis, stacked: !horizontal, beginAtZero: true, ticks: { ...axis.ticks, callback: tick } };
   const names = { ...axis, stacked: !horizontal, grid: { display: false } };
   charts[id] = new Chart(canvas, {
     type,

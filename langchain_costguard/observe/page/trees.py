@@ -69,7 +69,7 @@ def _leaf(row: Entry, below: dict[Any, list[Entry]]) -> Node:
         0 if row.kind == REFUSED else row.counts[CALLS],
         _note(row),
     )
-    for inner in below.get(row.run, ()):
+    for inner in below.get(row.run, ()) if row.run is not None else ():
         node.add(_leaf(inner, below))
     return node
 

@@ -223,9 +223,22 @@ def test_suggested_budgets_are_a_file_that_a_guard_takes(tmp_path: Path, capsys:
     assert suggest(Spend(place), margin=0)[0].stopped == 1
     assert main(["budgets", "suggest", place]) == 0
     text = capsys.readouterr().out
-    assert "100 sessions: p50 $0.050, p95 $0.095, p99 $0.099, the worst $0.100; it would have stopped 0." in text
+    assert "100 sessions spent: p50 $0.050, p95 $0.095, p99 $0.099, the worst $0.100; needed $0.099." in text
     (budget,) = parse(text, "suggested.toml").budgets
     assert (budget.label, budget.caps()) == ('agent re"search', {"usd": 130_000_000})
+
+
+def test_a_suggested_cap_has_room_for_what_is_held_before_a_call(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from langchain_costguard.observe.suggest import suggest
+    from tests.observe.test_spend_log import MONDAY, settled, write
+
+    place = str(tmp_path / "spend.db")
+    first, second = (replace(settled(MONDAY + n, 1_000_000, session="s"), held=5_000_000) for n in (1, 2))
+    write(place, first, second)
+    (found,) = suggest(Spend(place), margin=0)
+    assert (found.worst, found.needed, found.cap, found.stopped) == (2_000_000, 6_000_000, 6_000_000, 0)
 
 
 def test_a_store_of_a_file_is_shared_by_who_reads_it(file: Path) -> None:
