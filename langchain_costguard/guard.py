@@ -74,8 +74,8 @@ class CostGuard(Callbacks):
         token_counter: Your own counter of input tokens; it is believed as it is.
         log: The spend log: a path, ``sqlite:PATH``, ``redis://…`` or ``postgresql://…``; or a ``SpendLog``. Default:
             ``COSTGUARD_LOG``, or none.
-        config: A file of budgets and of these arguments, followed while the program runs. Its budgets come before those
-            given here, and one given here takes the place of one of its label. Default: ``COSTGUARD_CONFIG``, or none.
+        config: A file of budgets and of these arguments, followed while the program runs. A budget given here takes the
+            place of one of its label there. Default: ``COSTGUARD_CONFIG``, or none.
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -142,9 +142,11 @@ class CostGuard(Callbacks):
             key=self.key,
         )  # fmt: skip
         settlement = Settlement(meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick)
-        self.fees = fees
+        self.fees, self.quick = fees, quick
         if log is not None and not _extra_budgets:
-            self.log = _spend_log(log)
+            from langchain_costguard.observe.log.sink import SpendLog
+
+            self.log = SpendLog.of(log)
             voice.sinks.append(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -171,10 +173,8 @@ class CostGuard(Callbacks):
         tool_prices: Mapping[str, ToolPrice] | None = None,
         alerts: Sequence[float] | None = None,
     ) -> None:
-        """Put other budgets (and prices, fees, alerts) in the place of those there are, whole or not at all.
-
-        They are for calls that start from then on; calls under way settle as they were admitted. An account's balance
-        stays with the store: a budget of the same label goes on from it.
+        """Put other budgets (and prices, fees, alerts) in the place of those there are, for calls that start from then
+        on, whole or not at all. Balances stay with the store: a budget of the same label goes on from them.
 
         Raises:
             ValueError: names the field and the value.
@@ -182,12 +182,12 @@ class CostGuard(Callbacks):
         check_budgets(budgets)
         check_fees(tool_prices or {})
         meter = self.meter
-        ledger = meter.ledger.with_budgets(budgets)
+        ledger, shares = meter.ledger.with_budgets(budgets), None if alerts is None else thresholds.checked(alerts)
         book = meter.book if prices is None else PriceBook(prices, unpriced=meter.book.unpriced)
-        shares = None if alerts is None else thresholds.checked(alerts)
         if tool_prices is not None:
             self.fees.change(tool_prices)
         meter.use(ledger, book, shares)
+        self.quick.renew()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of a guard is the guard: it is what is spent, and there is one of it."""
@@ -358,12 +358,6 @@ def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice
     from langchain_costguard.metering.stores.failover import FailoverStore
 
     return FailoverStore(store, policy, voice.store_failed)
-
-
-def _spend_log(log: str | Path | SpendLog) -> SpendLog:
-    from langchain_costguard.observe.log.sink import SpendLog
-
-    return log if isinstance(log, SpendLog) else SpendLog(log)
 
 
 def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:

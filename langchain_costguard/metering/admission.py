@@ -15,10 +15,10 @@ from langchain_costguard.metering.calls import Call, asked, listeners
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.fees import Fees
 from langchain_costguard.metering.lineage import Lineage, is_step, step_id
-from langchain_costguard.metering.meter import Meter, affordable
+from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.cache_writes import may_write_cache
 from langchain_costguard.metering.quick import CEILINGS, Quick
-from langchain_costguard.metering.refusals import unpriced
+from langchain_costguard.metering.refusals import affordable, unpriced
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.terms import TermsBook
 from langchain_costguard.metering.voice import Voice

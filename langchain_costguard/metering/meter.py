@@ -24,7 +24,7 @@ from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.metering.refusals import over_budget, store_down
 from langchain_costguard.metering.stores.base import StoreError
-from langchain_costguard.metering.telling import settled
+from langchain_costguard.metering.telling import settled, voided
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.vocabulary.scope import Scope
@@ -272,11 +272,7 @@ class Meter:
         now = self.clock()
         self._release(call, NONE, now)
         if failed and self._voice.sinks:
-            self._voice.emit(
-                events.CallVoided(
-                    now, call.scope, call.run_id, call.name, call.kind, call.held, now - call.started, call.parent
-                )
-            )
+            self._voice.emit(voided(call, now))
 
     def _orphaned(self, calls: Iterable[Call]) -> None:
         """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
@@ -357,14 +353,14 @@ class Meter:
         if self._voice.sinks:
             self._alert(call.scope, hold.accounts, actual, totals, now)
         self.wake(hold)
+        if not self._voice.sinks:
+            return ()
+        return tuple([(a.name, total, a.base) for a, total in zip(hold.accounts, totals, strict=True)])
 
     def wake(self, hold: Hold) -> None:
         """Something settled: whoever waits for one of its accounts may try again."""
         if self._lines:
             self._lines.wake([account.name for account in hold.accounts])
-        if not self._voice.sinks:
-            return ()
-        return tuple([(a.name, total, a.base) for a, total in zip(hold.accounts, totals, strict=True)])
 
     def note_dearest(self, session: str, took: int) -> None:
         """No call of the session took as much before."""
@@ -393,22 +389,6 @@ def _amounts(call: Call, output: int) -> tuple[Amounts, Amounts]:
     usd = call.rates.ceiling(upper, made, cache_write=call.writes_cache)
     fixed = (usd, upper + made, upper, made, 1, 0, 0 if call.scope.step else 1, 0)
     return fixed, (rate * n, n, 0, n, 0, 0, 0, 0)
-
-
-def affordable(call: Call, denial: Denial) -> int:
-    """Output tokens the refusing account could pay for if nothing were held."""
-    account, refusal, times = denial.account, denial.refusal, call.times
-    left = account.cap - account.reserve - refusal.spent
-    rate = call.rates.output_rate(call.upper)
-    measure = MEASURES[account.measure]
-    if measure == "usd":
-        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
-        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
-    if measure == "tokens":
-        return (left - call.upper) // times
-    if measure == "output_tokens":
-        return left // times
-    return call.ceiling if refusal.by_holds else -1
 
 
 def _cacheable(call: Call, tokens: int) -> int:

@@ -58,6 +58,11 @@ class Quick:
         self._memory = meter.ledger.memory
         self._on = self._memory is not None and not meter.estimator.own
 
+    def renew(self) -> None:
+        """The meter has another ledger, or other prices: what was known of them is not so any more."""
+        self._ledger = self._meter.ledger
+        self._terms.forget()
+
     def start(
         self,
         run_id: UUID,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_costguard.metering.budgets.budget import MEASURES, Budget
 from langchain_costguard.metering.budgets.ledger import SECONDS, USD, Account, Denial
+from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.stores.base import Refusal
 from langchain_costguard.vocabulary.money import show, usd
 from langchain_costguard.vocabulary.scope import Scope
@@ -104,3 +105,19 @@ def whose(budget: Budget, scope: Scope) -> str:
     """Whose account it is, in brackets: `` (session=s1)``; empty for a budget that all share."""
     parts = [f"{d}={getattr(scope, d) or 'unnamed'}" for d in budget.dimensions() if d not in ("all", "call")]
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def affordable(call: Call, denial: Denial) -> int:
+    """Output tokens the refusing account could pay for if nothing were held."""
+    account, refusal, times = denial.account, denial.refusal, call.times
+    left = account.cap - account.reserve - refusal.spent
+    rate = call.rates.output_rate(call.upper)
+    measure = MEASURES[account.measure]
+    if measure == "usd":
+        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache)
+        return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
+    if measure == "tokens":
+        return (left - call.upper) // times
+    if measure == "output_tokens":
+        return left // times
+    return call.ceiling if refusal.by_holds else -1

@@ -43,6 +43,12 @@ def settled(
     )  # fmt: skip
 
 
+def voided(call: Call, now: float) -> events.CallVoided:
+    """A call that failed, and is not billed."""
+    seconds = now - call.started
+    return events.CallVoided(now, call.scope, call.run_id, call.name, call.kind, call.held, seconds, call.parent)
+
+
 def refused(
     now: float,
     scope: Scope,

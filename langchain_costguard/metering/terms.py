@@ -93,6 +93,10 @@ class TermsBook:
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], Terms] = {}
 
+    def forget(self) -> None:
+        """Look everything up anew."""
+        self._known.clear()
+
     def of(self, provider: str, name: str) -> Terms:
         """The model's terms."""
         found = self.known.get((provider, name))

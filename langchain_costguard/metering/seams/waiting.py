@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from langchain_costguard.metering.admission import Admission
 from langchain_costguard.metering.brake import Brake
 from langchain_costguard.metering.budgets.line import Line, Lines, Ticket
-from langchain_costguard.metering.meter import Meter, affordable
+from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.refusals import affordable
 from langchain_costguard.metering.voice import Voice
 
 if TYPE_CHECKING:

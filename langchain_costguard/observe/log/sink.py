@@ -56,6 +56,11 @@ class SpendLog:
             self._deliver, name="spend-log", capacity=capacity, batch=BATCH, gather=GATHER
         )
 
+    @classmethod
+    def of(cls, log: str | Path | SpendLog) -> SpendLog:
+        """The log itself, or that of a place."""
+        return log if isinstance(log, SpendLog) else cls(log)
+
     def __call__(self, event: Event) -> None:
         """Note an event; it is written soon."""
         if not self._writer.put(event) and not self._said:
