@@ -52,6 +52,8 @@ class Entry(NamedTuple):
 
 def entry_of(event: events.Event) -> Entry | None:
     """The row of an event; None of one that adds nothing to those of others."""
+    if type(event) in SILENT:
+        return None
     known = _READERS.get(type(event))
     if known is not None:
         return known(event)
@@ -173,10 +175,6 @@ def _voided(event: events.CallVoided) -> Entry:
     )  # fmt: skip
 
 
-def _nothing(event: events.Event) -> None:
-    """Its facts are in the row of the call that it is about."""
-
-
 def _counts(**given: int) -> tuple[int, ...]:
     return tuple(given.get(name, 0) for name in COUNTS)
 
@@ -189,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 
 _KNOWN = {"at", "scope", "run_id", "saved", "name"}
-_READERS: dict[type[events.Event], Callable[[Any], Entry | None]] = {
+_READERS: dict[type[events.Event], Callable[[Any], Entry]] = {
     events.CallSettled: _settled,
     events.ToolSettled: _tool,
     events.CacheHit: _hit,
@@ -197,11 +195,9 @@ _READERS: dict[type[events.Event], Callable[[Any], Entry | None]] = {
     events.Alert: _alert,
     events.HoldExpired: _expired,
     events.CallVoided: _voided,
-    events.CallStarted: _nothing,
-    events.Overrun: _nothing,
-    events.UsageMissing: _nothing,
-    events.Unpriced: _nothing,
 }
+SILENT = frozenset([events.CallStarted, events.Overrun, events.UsageMissing, events.Unpriced])
+"""What has no row: its facts are in that of the call that it is about."""
 
 
 def to_json(entry: Entry) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_costguard.events.metered import Event
 from langchain_costguard.observe.background import Writer
 from langchain_costguard.observe.log import Log, open_log
-from langchain_costguard.observe.log.entry import COUNTS, NAMES, NOTE, Entry, entry_of
+from langchain_costguard.observe.log.entry import COUNTS, NAMES, NOTE, SILENT, Entry, entry_of
 from langchain_costguard.observe.log.sql import LogError
 from langchain_costguard.vocabulary.urls import place_of, shown
 
@@ -63,6 +63,8 @@ class SpendLog:
 
     def __call__(self, event: Event) -> None:
         """Note an event; it is written soon."""
+        if type(event) in SILENT:
+            return
         if not self._writer.put(event) and not self._said:
             self._said = 1
             log.warning("the spend log %s is not written fast enough: rows are lost (said once)", shown(self.place))
