@@ -72,8 +72,7 @@ class CostGuard(Callbacks):
         hold_seconds: How long a hold lasts that nobody settles, because its process died or its call was cancelled.
         wait: Seconds ``guard.wrap(model)`` waits for holds of other calls to settle before it refuses.
         token_counter: Your own counter of input tokens; it is believed as it is.
-        log: The spend log: a path, ``sqlite:PATH``, ``redis://…`` or ``postgresql://…``; or a ``SpendLog``. Default:
-            ``COSTGUARD_LOG``, or none.
+        log: The spend log: a path, a URL as of a store, or a ``SpendLog``. Default: ``COSTGUARD_LOG``, or none.
         config: A file of budgets and of these arguments, followed while the program runs. A budget given here takes the
             place of one of its label there. Default: ``COSTGUARD_CONFIG``, or none.
         clock: Epoch seconds; a test passes its own.
@@ -83,7 +82,6 @@ class CostGuard(Callbacks):
     """
 
     log: SpendLog | None = None
-    """The spend log, where there is one: ``Spend(guard.log)`` reads it."""
 
     @configured
     def __init__(
@@ -158,11 +156,7 @@ class CostGuard(Callbacks):
 
     @classmethod
     def from_file(cls, path: str | Path, *budgets: Budget, **arguments: Any) -> CostGuard:
-        """A guard of a ``costguard.toml``, and of what is given besides; what is given wins over the file.
-
-        Raises:
-            ValueError: names the file, the line, the field and the value.
-        """
+        """A guard of a ``costguard.toml`` and of what is given besides, which wins. A ``ValueError`` names the line."""
         return cls(*budgets, config=path, **arguments)
 
     def change(

@@ -95,7 +95,7 @@ class TermsBook:
 
     def forget(self) -> None:
         """Look everything up anew."""
-        self._known.clear()
+        self.known.clear()
 
     def of(self, provider: str, name: str) -> Terms:
         """The model's terms."""
