@@ -19,6 +19,7 @@ from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.config.arguments import configured
 from langchain_costguard.metering.deferrals import Deferrals
+from langchain_costguard.metering.desk import asked_for, show
 from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.metering.budgets.headroom import Headroom
     from langchain_costguard.observe.log.sink import SpendLog
+    from langchain_costguard.observe.notify import Notify
     from langchain_costguard.observe.report import Report
+    from langchain_costguard.observe.telemetry import Telemetry
     from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
 
 T = TypeVar("T")
@@ -75,6 +78,9 @@ class CostGuard(Callbacks):
         log: The spend log: a path, a URL as of a store, or a ``SpendLog``. Default: ``COSTGUARD_LOG``, or none.
         config: A file of budgets and of these arguments, followed while the program runs. A budget given here takes the
             place of one of its label there. Default: ``COSTGUARD_CONFIG``, or none.
+        telemetry: Spans and metrics of every call: ``Telemetry()`` (``langchain_costguard.observe.telemetry``).
+            Default: what ``COSTGUARD_OTEL``, ``COSTGUARD_OTLP`` and ``COSTGUARD_PROMETHEUS`` ask for, or none.
+        notify: Who is told of which alert: ``Notify({0.7: Slack(url)})`` (``langchain_costguard.observe.notify``).
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -102,6 +108,8 @@ class CostGuard(Callbacks):
         token_counter: TokenCounter | None = None,
         log: str | Path | SpendLog | None = None,
         config: str | Path | None = None,
+        telemetry: Telemetry | None = None,
+        notify: Notify | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Takes most of a second without a graph: now rather than at a refusal.
@@ -116,7 +124,8 @@ class CostGuard(Callbacks):
         self.key = uuid.uuid4().hex
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
-        voice = Voice([*sinks, *_extra_sinks], tallies, clock, on_store_failure)
+        given = [*sinks, *asked_for(telemetry, notify), *_extra_sinks]
+        voice = Voice(given, tallies, clock, on_store_failure)
         inner = store if store is not None and not _extra_budgets else MemoryStore()  # a drill books nothing
         self.store = _failing_over(inner, on_store_failure, voice) if inner.shared else inner
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
@@ -131,7 +140,8 @@ class CostGuard(Callbacks):
             PriceBook(prices, unpriced=unpriced),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
-            alerts=thresholds.checked(alerts), floor=assume_output_tokens,
+            alerts=thresholds.checked(alerts if notify is None else [*alerts, *notify.shares]),
+            floor=assume_output_tokens,
         )  # fmt: skip
         terms = TermsBook()
         quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
@@ -145,7 +155,7 @@ class CostGuard(Callbacks):
             from langchain_costguard.observe.log.sink import SpendLog
 
             self.log = SpendLog.of(log)
-            voice.sinks.append(self.log)
+            voice.add(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
         )
@@ -153,6 +163,7 @@ class CostGuard(Callbacks):
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
             deferrals=deferrals,
         )  # fmt: skip
+        show(voice.sinks, meter)
 
     @classmethod
     def from_file(cls, path: str | Path, *budgets: Budget, **arguments: Any) -> CostGuard:
@@ -254,7 +265,7 @@ class CostGuard(Callbacks):
             "model_calls": model_calls, "tool_calls": tool_calls, "steps": steps, "seconds": seconds,
         }  # fmt: skip
         amounts, here, now = grants.amounts_of(given), scope or self.whose(), self.now()
-        label, account = _granted_to(what, scope)
+        label, account = grants.granted_to(what, scope)
         gifts = grants.gifts(self.meter.ledger, label, account, here, amounts, now)
         try:
             if not grants.give(self.store, gifts, key=key, now=now):
@@ -309,8 +320,9 @@ class CostGuard(Callbacks):
         self.brake.revive(agent)
 
     def add_sink(self, sink: Sink) -> None:
-        """Send every event from now on to ``sink``, too."""
-        self.voice.sinks.append(sink)
+        """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``)."""
+        self.voice.add(sink)
+        show([sink], self.meter)
 
     # What steering calls
 
@@ -352,18 +364,6 @@ def _failing_over(store: Store, policy: Literal["refuse", "local"], voice: Voice
     from langchain_costguard.metering.stores.failover import FailoverStore
 
     return FailoverStore(store, policy, voice.store_failed)
-
-
-def _granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
-    """The label of the budget that is given something, and, of a refusal, the account that refused."""
-    if isinstance(what, (Budget, str)):
-        return (what if isinstance(what, str) else what.label), None
-    facts = getattr(what, "facts", {})
-    if "budget" not in facts:
-        raise ValueError(f"grant: {what!r} is no refusal by a budget, nor a budget or its label")
-    if scope is not None:
-        raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
-    return facts["budget"], facts.get("account", "")
 
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()

@@ -86,7 +86,9 @@ ONLY_IN = {
     ],
     "langsmith": ["steering/seams/middleware.py"],
     "requests": [],
-    "httpx": ["cli/*"],
+    "opentelemetry": ["observe/telemetry/*"],
+    "standardwebhooks": ["observe/notify/targets.py"],
+    "httpx": ["observe/exports/sending.py", "observe/notify/targets.py", "cli/*"],
 }
 """The only places that know of these packages."""
 

@@ -135,7 +135,7 @@ def _generate(original: Any) -> Any:
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
-            with _entered(model, call):
+            with _entered(model, call, guard):
                 result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
             return result
@@ -154,7 +154,7 @@ def _agenerate(original: Any) -> Any:
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = _clamped(self, call, kwargs)
-            with _entered(model, call):
+            with _entered(model, call, guard):
                 result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
             return result
@@ -177,7 +177,9 @@ def _stream(original: Any) -> Any:
             model, kwargs = _clamped(self, call, kwargs)
             with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
-                    with _entered(model, call):  # not while the caller has the chunk: it may call the model itself
+                    with _entered(
+                        model, call, guard
+                    ):  # not while the caller has the chunk: it may call the model itself
                         chunk = next(chunks, None)
                     if chunk is None:
                         break
@@ -204,7 +206,7 @@ def _astream(original: Any) -> Any:
             model, kwargs = _clamped(self, call, kwargs)
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
-                    with _entered(model, call):
+                    with _entered(model, call, guard):
                         chunk = await anext(chunks, None)
                     if chunk is None:
                         break
@@ -260,6 +262,10 @@ def _is_inside(model: Any, run_manager: Any) -> bool:
 def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str, Any]) -> tuple[Host, Call]:
     """The call that the callback opened for this request; a new one where something calls the model directly."""
     guard: Host = model.__dict__[_GUARD]
+    if guard.voice.witnesses and run_manager is not None:
+        # What is told of the end reaches us before tracers that the enclosing run brought along: they may add to it.
+        run_manager.handlers.sort(key=lambda handler: handler is not guard)
+        guard.voice.beside(run_manager.run_id, run_manager.handlers)
     books = guard.meter.open_calls
     call = books.get(run_manager.run_id.int) if run_manager is not None else started.get()
     if call is not None and books.get(call.run_id.int) is call:
@@ -290,10 +296,14 @@ def _clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[
 
 
 @contextmanager
-def _entered(model: Any, call: Call) -> Iterator[None]:
+def _entered(model: Any, call: Call, guard: Host) -> Iterator[None]:
     token = _inside.set((model, call.run_id))
     try:
-        yield
+        if guard.voice.witnesses:
+            with guard.voice.within("model", call.run_id, call.name):
+                yield
+        else:
+            yield
     finally:
         _inside.reset(token)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.metering.seams.watching import attached
@@ -20,7 +20,7 @@ def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any]) 
     """One tool call, steered; for ``wrap_tool_call`` of an agent's middleware and of a ``ToolNode``."""
 
     def call(wanted: Call) -> Any:
-        with attached(steering.guard):
+        with attached(steering.guard), _framed(steering, wanted.request):
             return handler(wanted.request)
 
     return drive(steering.tool_flow(request), call)
@@ -30,10 +30,18 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
     """One tool call, steered; for ``awrap_tool_call``."""
 
     async def call(wanted: Call) -> Any:
-        with attached(steering.guard):
+        with attached(steering.guard), _framed(steering, wanted.request):
             return await handler(wanted.request)
 
     return await adrive(steering.tool_flow(request), call)
+
+
+def _framed(steering: Steering, request: Any) -> AbstractContextManager[None]:
+    """The frame in which a tool runs, for those who trace it."""
+    if not steering.guard.voice.witnesses:
+        return nullcontext()
+    manager = (getattr(request.runtime, "config", None) or {}).get("callbacks")
+    return steering.guard.voice.within("tool", getattr(manager, "parent_run_id", None), request.tool_call["name"])
 
 
 def ask_leave_first(node: Any, steering: Steering) -> Any:
