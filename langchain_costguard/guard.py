@@ -23,6 +23,7 @@ from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.config.arguments import configured
 from langchain_costguard.metering.config.changing import Changing
 from langchain_costguard.metering.deferrals import Deferrals
+from langchain_costguard.metering.desk import asked_for, show
 from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from langchain_costguard.metering.quotes import Quote
     from langchain_costguard.metering.seams.watching import watching
     from langchain_costguard.observe.log.sink import SpendLog
+    from langchain_costguard.observe.notify import Notify
     from langchain_costguard.observe.report import Report
+    from langchain_costguard.observe.telemetry import Telemetry
     from langchain_costguard.vocabulary.errors import BudgetExceededError
 
 log = logging.getLogger("langchain_costguard")
@@ -101,6 +104,9 @@ class CostGuard(Steerable, Changing):
         log: The spend log: a path, a URL as of a store, or a ``SpendLog``. Default: ``COSTGUARD_LOG``, or none.
         config: A file of budgets and of these arguments, followed while the program runs. A budget given here takes the
             place of one of its label there. Default: ``COSTGUARD_CONFIG``, or none.
+        telemetry: Spans and metrics of every call: ``Telemetry()`` (``langchain_costguard.observe.telemetry``).
+            Default: what ``COSTGUARD_OTEL``, ``COSTGUARD_OTLP`` and ``COSTGUARD_PROMETHEUS`` ask for, or none.
+        notify: Who is told of which alert: ``Notify({0.7: Slack(url)})`` (``langchain_costguard.observe.notify``).
         clock: Epoch seconds; a test passes its own.
 
     Raises:
@@ -135,6 +141,8 @@ class CostGuard(Steerable, Changing):
         counters: Mapping[str, TokenCounter] | None = None,
         log: str | Path | SpendLog | None = None,
         config: str | Path | None = None,
+        telemetry: Telemetry | None = None,
+        notify: Notify | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         # Its errors take most of a second without a graph: now rather than at a refusal.
@@ -151,7 +159,7 @@ class CostGuard(Steerable, Changing):
         self.key = uuid.uuid4().hex
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
-        voice = Voice([*sinks, *trial.sinks], tallies, clock, on_store_failure)
+        voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not trial.budgets else MemoryStore()  # a drill books nothing
         waits_by = time.monotonic if clock is time.time else clock
         self.store = failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
@@ -168,7 +176,8 @@ class CostGuard(Steerable, Changing):
             PriceBook(prices, unpriced=unpriced, aliases=aliases),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
-            alerts=thresholds.checked(alerts), floor=assume_output_tokens, aside=self.aside,
+            alerts=thresholds.checked(alerts if notify is None else [*alerts, *notify.shares]),
+            floor=assume_output_tokens, aside=self.aside,
         )  # fmt: skip
         terms = TermsBook(meter.book, hosts("local", local))
         quick = Quick(meter, terms=terms, voice=voice, lineage=lineage)
@@ -185,7 +194,7 @@ class CostGuard(Steerable, Changing):
             from langchain_costguard.observe.log.sink import SpendLog
 
             self.log = SpendLog.of(log)
-            voice.sinks.append(self.log)
+            voice.add(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
         )
@@ -193,6 +202,7 @@ class CostGuard(Steerable, Changing):
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
             deferrals=deferrals, aside=self.aside,
         )  # fmt: skip
+        show(voice.sinks, meter)
         if not is_warm():
             self.aside.prepare(warm)
         if not trial.budgets:
@@ -352,8 +362,9 @@ class CostGuard(Steerable, Changing):
         return (bool(store.close(timeout)) if store.shared else True) and written
 
     def add_sink(self, sink: Sink) -> None:
-        """Send every event from now on to ``sink``, too."""
-        self.voice.sinks.append(sink)
+        """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``)."""
+        self.voice.add(sink)
+        show([sink], self.meter)
 
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from langchain_costguard.metering.refusals import no_price
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.telling import refused
 from langchain_costguard.observe.tallies import Tallies
+from langchain_costguard.observe.witness import Began, Witness
 from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ class Voice:
     """
 
     def __init__(self, sinks: Iterable[Sink], tallies: Tallies, clock: Callable[[], float], policy: str) -> None:
-        self.sinks = list(sinks)
+        self.sinks: list[Sink] = []
+        self.witnesses: list[Witness] = []
+        for sink in sinks:
+            self.add(sink)
         self.now = clock
         self._tallies = tallies
         self._policy = policy
@@ -49,6 +54,37 @@ class Voice:
         for account, total, threshold in crossed:
             measure, name = MEASURES[account.measure], account.name
             self.emit(events.Alert(now, scope, account.budget.label, measure, name, threshold, total, account.base))
+
+    def add(self, sink: Sink) -> None:
+        """Tell ``sink`` of every event from now on, and of runs where it is a witness of those."""
+        seeing: Any = sink
+        if isinstance(seeing, Witness):
+            self.witnesses.append(seeing)
+        self.sinks.append(sink)
+
+    def began(self, *facts: Any) -> None:
+        """Tell witnesses of a run that begins; ``facts`` are those of ``Began``."""
+        run = Began(*facts)
+        for witness in self.witnesses:
+            self.safely(witness.began, run)
+
+    def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
+        """Tell witnesses of a run that is over, and settled."""
+        for witness in self.witnesses:
+            self.safely(witness.ended, run_id, outcome, error)
+
+    def beside(self, run_id: UUID, handlers: Sequence[Any]) -> None:
+        """Tell witnesses who else is told of a run."""
+        for witness in self.witnesses:
+            self.safely(witness.beside, run_id, handlers)
+
+    @contextmanager
+    def within(self, kind: str, run_id: UUID | None, name: str) -> Iterator[None]:
+        """Around the body of a run whose frame is ours, so that what it traces is below it."""
+        with ExitStack() as frames:
+            for witness in self.witnesses:
+                frames.enter_context(witness.within(kind, run_id, name))
+            yield
 
     def refused(self, call: Call, error: CostGuardError, *, midway: bool = False) -> CostGuardError:
         """Count a refusal and tell of it; returns the error to raise."""

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.observe.actions import Actions
 from langchain_costguard.observe.contexts import Contexts
@@ -15,6 +15,10 @@ from langchain_costguard.observe.tables import Tabular, chosen
 from langchain_costguard.observe.times import Latency, Sample, latency
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import Usage
+
+if TYPE_CHECKING:
+    from langchain_costguard.observe.attribution.tree import Tree
 
 DIMENSIONS = Scope._fields
 
@@ -152,6 +156,23 @@ class Report(Tabular):
     def latency(self, row: Sequence[str]) -> Latency:
         """How long the latest calls of this row took. A trace has none: calls are remembered by who makes them."""
         return latency(sample for scope, samples in self._times if scope == tuple(row) for sample in samples)
+
+    def tree(self, *levels: str) -> Tree:
+        """Feature → session → agent → step → model, or other levels: money and tokens rolled up.
+
+        ``Attribution`` keeps single calls, and knows what agents handed to one another.
+
+        Raises:
+            ValueError: names a level that is no dimension.
+        """
+        from langchain_costguard.observe.attribution.tree import LEVELS, Tree
+
+        scopes = ((Scope(**dict(zip(self.dimensions, key, strict=True))), row) for key, row in self.rows)
+        leaves = (
+            (s, s.model or "tools", row.calls + row.tool_calls, Usage(row.input_tokens, row.output_tokens), row.spent)
+            for s, row in scopes
+        )
+        return Tree(leaves, levels or LEVELS)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row: the dimensions, the counts, and ``usd``, ``saved_usd``, ``overrun_usd`` as Decimals."""

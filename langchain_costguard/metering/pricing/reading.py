@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_costguard.metering.pricing.dialects import cached_inside, count, from_raw, normal_tier, section
 from langchain_costguard.metering.pricing.hosted import hosted_use
+from langchain_costguard.observe.exports.headers import answered_by_cache
 from langchain_costguard.vocabulary.usage import Usage
 
 __all__ = [
@@ -183,12 +184,15 @@ def _is_picture(block: Mapping[str, Any]) -> bool:
 
 
 def is_cache_hit(response: Any) -> bool:
-    """Whether LangChain's response cache gave this reply: it replays the usage with ``total_cost`` 0 added."""
-    metadata = getattr(parts(response)[0], "usage_metadata", None)
-    if not isinstance(metadata, Mapping):
-        return False
-    cost = metadata.get("total_cost")
-    return isinstance(cost, int) and not isinstance(cost, bool) and cost == 0
+    """Whether a cache gave this reply: LangChain's own, which replays the usage with ``total_cost`` 0 added, or that of
+    a proxy (Helicone, Portkey, LiteLLM), where its headers are kept (``include_response_headers``)."""
+    message, blocks = parts(response)
+    metadata = getattr(message, "usage_metadata", None)
+    cost = metadata.get("total_cost") if isinstance(metadata, Mapping) else None
+    if isinstance(cost, int) and not isinstance(cost, bool) and cost == 0:
+        return True
+    headers = next((block["headers"] for block in blocks if isinstance(block.get("headers"), Mapping)), None)
+    return headers is not None and answered_by_cache(headers)
 
 
 def reported_model(response: Any) -> str | None:

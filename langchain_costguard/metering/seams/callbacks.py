@@ -145,6 +145,8 @@ class Callbacks(BaseCallbackHandler):
     ) -> None:
         """Follow the run's lineage; refuse when halted, and count a graph's steps."""
         lineage, brake, metadata = self.lineage, self.brake, metadata or {}
+        if self.voice.witnesses:
+            self.voice.began("chain", run_id, parent_run_id, kwargs.get("name") or "", None, _NOTHING, metadata)
         config = lineage.enclosing()
         trace = lineage.trace(run_id, parent_run_id, config)
         lineage.remember(run_id, trace)
@@ -165,6 +167,8 @@ class Callbacks(BaseCallbackHandler):
             if self.admission.defer(metadata, tags, trace, error):
                 return
             lineage.over(run_id)
+            if self.voice.witnesses:
+                self.voice.ended(run_id, None, error)
             raise
 
     @event(_end_waits)
@@ -173,6 +177,8 @@ class Callbacks(BaseCallbackHandler):
         self.voice.safely(self.settlement.run_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.voice.safely(self.settlement.end_decision, run_id, outputs)
+        if self.voice.witnesses:
+            self.voice.ended(run_id, None, None)
 
     @event(_end_waits)
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -180,6 +186,8 @@ class Callbacks(BaseCallbackHandler):
         self.voice.safely(self.settlement.run_over, run_id)
         if run_id.int in self.meter.open_calls:
             self.voice.safely(self.settlement.end_with_error, run_id, error, None)
+        if self.voice.witnesses:
+            self.voice.ended(run_id, None, error)
 
     # Models
 
@@ -200,6 +208,8 @@ class Callbacks(BaseCallbackHandler):
             return
         params = kwargs.get("invocation_params") or _NOTHING
         prompt = messages[0] if messages else []
+        if self.voice.witnesses:
+            self._began_model(run_id, parent_run_id, prompt, params, metadata or _NOTHING)
         self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
 
     @event(_call_waits)
@@ -217,7 +227,15 @@ class Callbacks(BaseCallbackHandler):
         """Admit a text model's call, or refuse it before it is made."""
         params = kwargs.get("invocation_params") or _NOTHING
         text, size = "\n".join(prompts), kwargs.get("batch_size") or 1
+        if self.voice.witnesses:
+            self._began_model(run_id, parent_run_id, text, params, metadata or _NOTHING)
         self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+
+    def _began_model(
+        self, run_id: UUID, parent: UUID | None, prompt: Any, params: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        name = metadata.get("ls_model_name") or params.get("model") or ""
+        self.voice.began("model", run_id, parent, name, prompt, params, metadata)
 
     @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
@@ -261,11 +279,15 @@ class Callbacks(BaseCallbackHandler):
                 self.settlement.end_model(call, response)
             except Exception as error:  # a paid reply is never lost to an error of ours
                 self.voice.complain("settling a call", error)
+        if self.voice.witnesses:
+            self.voice.ended(run_id, response, None)
 
     @event(_end_waits)
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a call that broke off by what came of it."""
         self.voice.safely(self.settlement.end_with_error, run_id, error, kwargs.get("response"))
+        if self.voice.witnesses:
+            self.voice.ended(run_id, kwargs.get("response"), error)
 
     # Tools
 
@@ -285,17 +307,24 @@ class Callbacks(BaseCallbackHandler):
         if run_id.int not in self.meter.open_calls:
             name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
             arguments = kwargs.get("inputs") or input_str
+            if self.voice.witnesses:
+                told = {"tool_call_id": kwargs.get("tool_call_id")}
+                self.voice.began("tool", run_id, parent_run_id, name, arguments, told, metadata or _NOTHING)
             self.admission.start_tool(run_id, parent_run_id, name, arguments, metadata or {}, tags)
 
     @event(_end_waits)
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a tool's fee."""
         self.voice.safely(self.settlement.end_tool, run_id, output, failed=False)
+        if self.voice.witnesses:
+            self.voice.ended(run_id, output, None)
 
     @event(_end_waits)
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a tool's fee: it ran, even though it failed."""
         self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)
+        if self.voice.witnesses:
+            self.voice.ended(run_id, None, error)
 
 
 def _event_text(event: Any) -> str:

@@ -18,15 +18,15 @@ from uuid import UUID, uuid4
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, merge_content
-from langchain_core.messages.ai import add_usage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableBinding
 
 from langchain_costguard.metering.admission import STRICT, started
-from langchain_costguard.metering.calls import Call, Stream, pieces
+from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.clamping import ITSELF, clamped, kept_by
+from langchain_costguard.metering.seams.reply import Reply
 from langchain_costguard.metering.seams.timing import Overtime, in_time, timed
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
@@ -151,7 +151,7 @@ def _generate(original: Any) -> Any:
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = clamped(self, call, timed(guard, self, call, kwargs))
-            with _entered(model, call):
+            with _entered(model, call, guard):
                 result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             _done(guard, call, result)
             return result
@@ -171,7 +171,7 @@ def _agenerate(original: Any) -> Any:
         async with _asettling(guard, call):
             model, kwargs = clamped(self, call, kwargs)
             async with in_time(guard, call):
-                with _entered(model, call):
+                with _entered(model, call, guard):
                     result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
             await guard.aside.run(_done, guard, call, result)
             return result
@@ -189,12 +189,12 @@ def _stream(original: Any) -> Any:
         guard, call = _call(self, messages, run_manager, kwargs)
         with _admitting(guard, call):
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
-        reply = _Reply(guard, call)
+        reply = Reply(guard, call)
         with _settling(guard, call, reply):
             model, kwargs = clamped(self, call, timed(guard, self, call, kwargs))
             with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
-                    with _entered(model, call):  # not while the caller has the chunk: it may call the model itself
+                    with _entered(model, call, guard):  # not while the caller has the chunk: it may call the model
                         chunk = next(chunks, None)
                     if chunk is None:
                         break
@@ -217,13 +217,13 @@ def _astream(original: Any) -> Any:
         guard, call = await _acall(self, messages, run_manager, kwargs)
         async with _aadmitting(guard, call):
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
-        reply = _Reply(guard, call)
+        reply = Reply(guard, call)
         async with _asettling(guard, call, reply):
             model, kwargs = clamped(self, call, kwargs)
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     async with in_time(guard, call):
-                        with _entered(model, call):
+                        with _entered(model, call, guard):
                             chunk = await anext(chunks, None)
                     if chunk is None:
                         break
@@ -233,56 +233,6 @@ def _astream(original: Any) -> Any:
             await guard.aside.run(_done, guard, call, reply.result())
 
     return _astream
-
-
-class _Reply:
-    """A streamed reply as it comes: counted chunk by chunk, its usage added up."""
-
-    def __init__(self, guard: Host, call: Call) -> None:
-        self.guard = guard
-        self.call = call
-        self.usage: Any = None
-        self.metadata: dict[str, Any] = {}
-        self.blocks: list[str | dict[Any, Any]] = []
-        call.stream = Stream(guard.voice.now(), 1)
-
-    def add(self, chunk: ChatGenerationChunk) -> None:
-        message = chunk.message
-        stream = self.call.stream
-        assert stream is not None
-        usage = getattr(message, "usage_metadata", None)
-        if usage:
-            self.usage = add_usage(self.usage, usage)
-            stream.tell(usage)
-        for facts in (chunk.generation_info, message.response_metadata):
-            if facts:
-                self.metadata.update(facts)
-        if message.content.__class__ is list:
-            self.blocks += [block for block in message.content if isinstance(block, dict) and _telling(block)]
-        text = pieces(message.content, chunk)
-        if text:
-            if not stream.chunks:
-                stream.first_at = self.guard.voice.now()
-            self.guard.settlement.feed(self.call, stream, text)
-
-    async def aadd(self, chunk: ChatGenerationChunk) -> None:
-        if self.guard.settlement.looks(self.call.stream, len(str(chunk.message.content))):
-            await self.guard.aside.run(self.add, chunk)
-        else:
-            self.add(chunk)
-
-    def result(self) -> ChatResult:
-        text = self.call.stream.text() if self.call.stream else ""
-        content: Any = text
-        if self.blocks:
-            content = [{"type": "text", "text": text}, *merge_content([], *([block] for block in self.blocks))]
-        message = AIMessage(content=content, usage_metadata=self.usage, response_metadata=self.metadata)
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-def _telling(block: dict[str, Any]) -> bool:
-    """Whether a block says something about the price: what the provider's own tools did, pictures, a compaction."""
-    return block.get("type") not in ("text", "text_delta", "thinking", "reasoning", "input_json_delta", "tool_use")
 
 
 def _is_inside(model: Any, run_manager: Any) -> bool:
@@ -298,6 +248,10 @@ def _is_inside(model: Any, run_manager: Any) -> bool:
 def _call(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapping[str, Any]) -> tuple[Host, Call]:
     """The call that the callback opened for this request; a new one where something calls the model directly."""
     guard: Host = model.__dict__[_GUARD]
+    if guard.voice.witnesses and run_manager is not None:
+        # What is told of the end reaches us before tracers that the enclosing run brought along: they may add to it.
+        run_manager.handlers.sort(key=lambda handler: handler is not guard)
+        guard.voice.beside(run_manager.run_id, run_manager.handlers)
     books = guard.meter.open_calls
     call = books.get(run_manager.run_id.int) if run_manager is not None else started.get()
     if call is not None and books.get(call.run_id.int) is call:
@@ -323,10 +277,14 @@ async def _acall(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapp
 
 
 @contextmanager
-def _entered(model: Any, call: Call) -> Iterator[None]:
+def _entered(model: Any, call: Call, guard: Host) -> Iterator[None]:
     token = _inside.set((model, call.run_id))
     try:
-        yield
+        if guard.voice.witnesses:
+            with guard.voice.within("model", call.run_id, call.name):
+                yield
+        else:
+            yield
     finally:
         _inside.reset(token)
 
@@ -356,7 +314,7 @@ async def _aadmitting(guard: Host, call: Call) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _settling(guard: Host, call: Call, reply: _Reply | None = None) -> Iterator[None]:
+def _settling(guard: Host, call: Call, reply: Reply | None = None) -> Iterator[None]:
     """Settle whatever happens: the reply, a break in the stream, an error, a cancelled task."""
     try:
         yield
@@ -366,7 +324,7 @@ def _settling(guard: Host, call: Call, reply: _Reply | None = None) -> Iterator[
 
 
 @asynccontextmanager
-async def _asettling(guard: Host, call: Call, reply: _Reply | None = None) -> AsyncIterator[None]:
+async def _asettling(guard: Host, call: Call, reply: Reply | None = None) -> AsyncIterator[None]:
     try:
         yield
     except Exception as error:
@@ -380,7 +338,7 @@ async def _asettling(guard: Host, call: Call, reply: _Reply | None = None) -> As
         raise
 
 
-def _broke(guard: Host, call: Call, reply: _Reply | None, error: BaseException) -> None:
+def _broke(guard: Host, call: Call, reply: Reply | None, error: BaseException) -> None:
     if guard.meter.books.take(call.run_id) is None:
         return
     if isinstance(error, Overtime) or (reply is None and isinstance(error, _INTERRUPTED)):

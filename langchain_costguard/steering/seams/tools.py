@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -22,7 +22,7 @@ def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any]) 
     """One tool call, steered; for ``wrap_tool_call`` of an agent's middleware and of a ``ToolNode``."""
 
     def call(wanted: Call) -> Any:
-        with attached(steering.guard):
+        with attached(steering.guard), _framed(steering, wanted.request):
             return handler(wanted.request)
 
     beside, ran = side.get(), _ran(request)
@@ -40,7 +40,7 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
     """One tool call, steered; for ``awrap_tool_call``."""
 
     async def call(wanted: Call) -> Any:
-        with attached(steering.guard):
+        with attached(steering.guard), _framed(steering, wanted.request):
             return await handler(wanted.request)
 
     beside, ran = side.get(), _ran(request)
@@ -68,6 +68,14 @@ def _ran(request: Any) -> str:
 
 def _configurable() -> Mapping[str, Any]:
     return (var_child_runnable_config.get() or {}).get("configurable") or {}
+
+
+def _framed(steering: Steering, request: Any) -> AbstractContextManager[None]:
+    """The frame in which a tool runs, for those who trace it."""
+    if not steering.guard.voice.witnesses:
+        return nullcontext()
+    manager = (getattr(request.runtime, "config", None) or {}).get("callbacks")
+    return steering.guard.voice.within("tool", getattr(manager, "parent_run_id", None), request.tool_call["name"])
 
 
 def side_by_side(node: Any, steering: Steering) -> Any:

@@ -1,0 +1,130 @@
+"""``Attribution``: keeps the calls of this process, as digests, for whoever asks why they cost what they did."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from langchain_costguard.events.metered import CallSettled, Event, ToolSettled
+from langchain_costguard.observe.attribution.calls import Paid, Piece, pieces_of, reply_of
+from langchain_costguard.observe.attribution.forecast import Forecast, forecast
+from langchain_costguard.observe.attribution.handoffs import Handoffs
+from langchain_costguard.observe.attribution.tree import LEVELS, Tree
+from langchain_costguard.observe.attribution.why import Why
+from langchain_costguard.observe.witness import Began, Source
+from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.usage import ModelRef, Usage
+
+_NONE = ModelRef("", "")
+
+
+class Attribution:
+    """A sink that remembers: ``told = Attribution(); CostGuard(sinks=[told])``; then ``print(told.why(session="s1"))``.
+
+    Args:
+        keep: Calls that are kept; beyond it the oldest are forgotten. A call with ten messages takes about 2 kB.
+
+    Raises:
+        ValueError: names the field and the value.
+    """
+
+    def __init__(self, *, keep: int = 10_000, clock: Callable[[], float] = time.time) -> None:
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            raise ValueError(f"keep: {keep!r} must be a whole number above zero")
+        self._keep, self._clock = keep, clock
+        self._calls: OrderedDict[int, Paid] = OrderedDict()
+        self._sent: dict[int, tuple[Piece, ...]] = {}
+        self._source: Source | None = None
+        self._lock = threading.Lock()
+
+    # What a user asks
+
+    def tree(self, *levels: str, **where: str) -> Tree:
+        """Feature → session → agent → step → call, or other levels; only of the calls that ``where`` names."""
+        leaves = ((call.scope, call.name, 1, call.usage, call.charge) for call in self.calls(**where))
+        return Tree(leaves, levels or LEVELS)
+
+    def handoffs(self, **where: str) -> Handoffs:
+        """What agents handed to one another, and the share of context that was sent again."""
+        return Handoffs(self.calls(**where), self._price)
+
+    def why(self, **where: str) -> Why:
+        """The parts of a bill, of those calls: ``why(session="s1")``."""
+        whose = ", ".join(f"{name} {value}" for name, value in where.items())
+        return Why(self.calls(**where), self._price, whose[:1].upper() + whose[1:] if whose else "All of this")
+
+    def forecast(self) -> Forecast:
+        """When a budget ends at this rate, and what the month will have cost."""
+        now = self._clock()
+        accounts = list(self._source.accounts()) if self._source is not None else []
+        windows = {line.budget: self._source.until(line.budget, now) for line in accounts if self._source is not None}
+        return forecast(self.calls(), accounts, windows, now)
+
+    def calls(self, **where: str) -> Sequence[Paid]:
+        """The calls kept, in the order in which they were paid; only those of a user, session, agent and so on.
+
+        Raises:
+            ValueError: there is no such dimension.
+        """
+        for name in where:
+            if name not in Scope._fields:
+                raise ValueError(f"where: {name!r} is not one of {', '.join(Scope._fields)}")
+        with self._lock:
+            calls = list(self._calls.values())
+        return [call for call in calls if all(getattr(call.scope, name) == value for name, value in where.items())]
+
+    # A sink and a witness
+
+    def bind(self, source: Source) -> None:
+        """Know this guard's prices and accounts."""
+        self._source = source
+
+    def __call__(self, event: Event) -> None:
+        """Keep what was paid."""
+        if isinstance(event, CallSettled):
+            model = replace(event.model, name=event.answered) if event.answered else event.model
+            what = "model", model.name, model, event.usage
+        elif isinstance(event, ToolSettled):
+            what = "tool", event.tool, _NONE, Usage()
+        else:
+            return
+        self._put(Paid(event.at, event.run_id, event.scope, *what, event.charge, event.seconds))
+
+    def began(self, run: Began) -> None:
+        """Note what a model is given, as digests."""
+        if run.kind == "model":
+            self._sent[run.run_id.int] = pieces_of(run.said)
+            if len(self._sent) > self._keep:
+                self._sent.pop(next(iter(self._sent)), None)
+
+    def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
+        """Note what it answered."""
+        self._sent.pop(run_id.int, None)
+        with self._lock:
+            call = self._calls.get(run_id.int)
+            if call is not None and call.kind == "model":
+                self._calls[run_id.int] = replace(call, reply=reply_of(outcome))
+
+    def beside(self, run_id: UUID, handlers: Sequence[Any]) -> None:
+        """Nobody else is asked."""
+
+    def within(self, kind: str, run_id: UUID | None, name: str) -> AbstractContextManager[None]:
+        """Nothing is traced here."""
+        return nullcontext()
+
+    def _put(self, call: Paid) -> None:
+        with self._lock:
+            known = self._calls.get(call.run_id.int)
+            sent = self._sent.get(call.run_id.int, ())
+            self._calls[call.run_id.int] = replace(call, sent=sent, reply=known.reply if known is not None else ())
+            if len(self._calls) > self._keep:
+                self._calls.popitem(last=False)
+
+    def _price(self, model: ModelRef, usage: Usage, at: float) -> int | None:
+        return self._source.price(model, usage, at) if self._source is not None else None

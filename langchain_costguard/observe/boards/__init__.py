@@ -1,0 +1,1 @@
+"""What watches the metrics: a dashboard for Grafana, and rules for Prometheus or vmalert."""

@@ -1,0 +1,1 @@
+"""What was spent, in the shapes that other platforms take."""

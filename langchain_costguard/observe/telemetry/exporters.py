@@ -1,0 +1,150 @@
+"""The SDK, set up for who has none: exporters that give up in time, and never keep a script from ending.
+
+The SDK's own defaults hold a script back for 6 to 12 s where the collector does not answer; these 2 s.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+TIMEOUT = 2.0
+"""Seconds an export may take, and all that is done at exit together."""
+QUEUE = 2_048
+"""Spans that wait for export at the most; what is more is dropped, as the SDK does."""
+
+
+class Pipes(NamedTuple):
+    """What spans, metrics and log records are made with; ``close`` ends what is ours."""
+
+    traces: Any
+    meters: Any
+    logs: Any
+    close: Callable[[], None]
+
+
+def pipes(otlp: str | None, prometheus: str | None, service: str, headers: dict[str, str] | None) -> Pipes:
+    """Providers of our own where an exporter is asked for, else those the program has set up (and nothing to close).
+
+    Raises:
+        ImportError: says which extra to install.
+        ValueError: an address that is none.
+    """
+    if otlp is None and prometheus is None:
+        return Pipes(None, None, None, lambda: None)
+    try:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.resources import Resource
+    except ImportError:
+        raise ImportError(_needs("otlp" if otlp else "prometheus")) from None
+    # `create` adds what OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say, which win.
+    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
+    resource = Resource.create(named)
+    readers, closing = [], []
+    traces = logs = None
+    if otlp is not None:
+        traces, logs, reader = _otlp(_address(otlp), resource, headers)
+        readers += [reader] if reader is not None else []
+        closing += [traces, *([logs] if logs is not None else [])]
+    if prometheus is not None:
+        readers.append(_prometheus(prometheus, closing))
+    meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    closing.append(meters)
+    ending = _Ending(closing)
+    atexit.register(ending)
+    return Pipes(traces, meters, logs, ending)
+
+
+def _address(url: str) -> str:
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ValueError(f"otlp: {url!r} must be a URL such as http://127.0.0.1:4318")
+    return url.rstrip("/")
+
+
+def _needs(extra: str) -> str:
+    return f"telemetry needs the OpenTelemetry SDK: pip install 'langchain-costguard[{extra}]'"
+
+
+def _otlp(base: str, resource: Any, headers: dict[str, str] | None) -> tuple[Any, Any, Any]:
+    try:
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise ImportError(_needs("otlp")) from None
+    given: dict[str, Any] = {"timeout": TIMEOUT, "headers": headers}
+    only = base.endswith("/traces")
+    where = base if only else f"{base}/v1/traces"
+    spans = BatchSpanProcessor(OTLPSpanExporter(where, **given), max_queue_size=QUEUE)
+    traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+    traces.add_span_processor(spans)
+    if only:
+        return traces, None, None
+    logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    logs.add_log_record_processor(
+        BatchLogRecordProcessor(OTLPLogExporter(f"{base}/v1/logs", **given), max_queue_size=QUEUE)
+    )
+    every = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or 15_000)
+    metrics = OTLPMetricExporter(f"{base}/v1/metrics", **given)
+    return traces, logs, PeriodicExportingMetricReader(metrics, every, TIMEOUT * 1000)
+
+
+def _prometheus(address: str, closing: list[Any]) -> Any:
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise ValueError(f"prometheus: {address!r} must be an address such as 127.0.0.1:9464")
+    try:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+        from prometheus_client import start_http_server
+    except ImportError:
+        raise ImportError(_needs("prometheus")) from None
+    server, _ = start_http_server(int(port), host or "127.0.0.1")
+    closing.append(_Server(server))
+    return PrometheusMetricReader()
+
+
+class _Server:
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def shutdown(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Ending:
+    """Shuts providers down side by side, and waits no longer than ``TIMEOUT`` for all of them.
+
+    In a forked child the SDK's queues are empty and its threads started anew: what was queued is the parent's to send,
+    and what the child does is its own. Children of multiprocessing and of Celery's pool leave without what ``atexit``
+    has registered (https://github.com/python/cpython/issues/83856), but run what is registered with their own module.
+    """
+
+    def __init__(self, closing: list[Any]) -> None:
+        self._closing = closing
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._in_child)
+
+    def _in_child(self) -> None:
+        for pool in ("multiprocessing.util", "billiard.util"):
+            if self._closing and pool in sys.modules:
+                sys.modules[pool].Finalize(None, self, exitpriority=0)
+
+    def __call__(self) -> None:
+        closing, self._closing = self._closing, []
+        deadline = time.monotonic() + TIMEOUT
+        threads = [threading.Thread(target=provider.shutdown, daemon=True) for provider in closing]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))

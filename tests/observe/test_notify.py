@@ -1,0 +1,307 @@
+"""Who is told of what: the ladder, its ends, spikes, and what happens where nobody answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiosmtpd.controller import Controller
+from standardwebhooks import Webhook as Verifier
+
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, SQLiteStore
+from langchain_costguard.observe.notify import Alertmanager, Email, Notify, PagerDuty, Slack, Webhook
+from langchain_costguard.observe.notify.rates import HOUR, Rates
+from langchain_costguard.testing import ManualClock, ScriptedChatModel
+from tests.conftest import Caller
+from tests.observe.test_metrics import free_port
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
+
+
+class Posted(NamedTuple):
+    """One request."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+    text: str
+
+
+class Receiver:
+    """A server that takes what it is sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.posted: list[Posted] = []
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self._came = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                text = self.rfile.read(int(self.headers["content-length"])).decode()
+                status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
+                with receiver._came:
+                    heads = {key.lower(): value for key, value in self.headers.items()}
+                    receiver.posted.append(Posted(self.path, heads, json.loads(text), text))
+                    receiver._came.notify_all()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def wait(self, count: int, where: Callable[[Posted], bool] = lambda _: True) -> list[Posted]:
+        """The requests so far, once there are as many."""
+        with self._came:
+            assert self._came.wait_for(lambda: len(list(filter(where, self.posted))) >= count, 10), self.posted
+            return list(filter(where, self.posted))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """One that says yes."""
+    running = Receiver()
+    yield running
+    running.close()
+
+
+def at(path: str) -> Callable[[Posted], bool]:
+    return lambda posted: posted.path == path
+
+
+def test_each_rung_is_told_to_its_own_once_and_the_ladder_of_a_budget_wins(receiver: Receiver, call: Caller) -> None:
+    url = receiver.url
+    notify = Notify(
+        {
+            0.7: Slack(f"{url}/team"),
+            1.0: [PagerDuty("key", url=f"{url}/pager"), Slack(f"{url}/finance")],
+            1.2: Webhook(f"{url}/hook", secret=SECRET),
+        },
+        budgets={"user": {0.5: Slack(f"{url}/users")}},
+        spike=None,
+    )
+    guard = CostGuard(
+        Budget(per="all", tool_calls=10, lockout=1.3), Budget(per="user", tool_calls=4, lockout=9), notify=notify
+    )
+    from langchain_core.tools import tool
+
+    @tool
+    def step() -> str:
+        """Go on."""
+        return "on"
+
+    with guard.scope(user="u1"):
+        for _ in range(12):
+            call(step, {}, {"callbacks": [guard]})
+    notify.close()
+    paths = [posted.path for posted in receiver.posted]
+    assert sorted(paths) == ["/finance", "/hook", "/pager", "/team", "/users"]
+    told = {posted.path: posted for posted in receiver.posted}
+    assert "7 tool calls of 10 tool calls" in told["/team"].body["text"]
+    assert told["/pager"].body["payload"]["severity"] == "error"
+    assert told["/hook"].body["data"]["severity"] == "critical"
+    assert Verifier(SECRET).verify(told["/hook"].text, told["/hook"].headers)["type"] == "costguard.alert.budget"
+
+
+def test_an_alert_is_over_when_its_window_turns_or_a_grant_lifts_it(receiver: Receiver) -> None:
+    clock = ManualClock(1_800_000_000.0)
+    notify = Notify({0.5: PagerDuty("key", url=f"{receiver.url}/pager")}, spike=None)
+    guard = CostGuard(Budget(per="all", model_calls=2, window="day", name="day"), clock=clock, notify=notify)
+    model = ScriptedChatModel()
+    model.invoke("hello", {"callbacks": [guard]})
+    first = receiver.wait(1)[0].body
+    guard.grant("day", model_calls=5)
+    second = receiver.wait(2)[1].body
+    assert (first["event_action"], second["event_action"]) == ("trigger", "resolve")
+    assert first["dedup_key"] == second["dedup_key"]
+    model.invoke("hello", {"callbacks": [guard]})
+    clock.advance(86_400)
+    model.invoke("hello", {"callbacks": [guard]})
+    notify.close()
+    actions = [posted.body["event_action"] for posted in receiver.posted]
+    assert actions.count("trigger") == actions.count("resolve") + 1 or actions[-1] == "trigger"
+
+
+def test_what_cannot_be_delivered_is_tried_again_with_the_same_id(receiver: Receiver) -> None:
+    receiver.answers = [(503, {}), (429, {"retry-after": "0"}), (200, {})]
+    notify = Notify({0.5: Webhook(f"{receiver.url}/hook", secret=SECRET)}, spike=None)
+    guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
+    ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+    posted = receiver.wait(3)
+    notify.close()
+    assert len({one.headers["webhook-id"] for one in posted}) == 1
+    assert len(receiver.posted) == 3
+
+
+def test_a_wrong_address_is_dropped_counted_and_not_said(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    receiver.answers = [(404, {})]
+    target = Slack(f"{receiver.url}/services/T000/B000/verysecret")
+    notify = Notify({0.5: target}, spike=None)
+    guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
+    ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+    receiver.wait(1)
+    notify.close()
+    assert [post.rejected for post in notify.posts.values()] == [1]
+    assert "HTTP 404" in caplog.text
+    assert "verysecret" not in caplog.text + repr(target)
+
+
+def test_what_a_process_could_not_deliver_waits_in_the_shared_store_for_the_next(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    dead = "http://127.0.0.1:9"
+    path = str(tmp_path / "budgets.db")
+    first = Notify({0.5: Webhook(dead, secret=SECRET)}, spike=None)
+    guard = CostGuard(Budget(per="all", model_calls=2), store=SQLiteStore(path), notify=first)
+    ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+    first.close(0.5)
+    second = Notify({0.5: Webhook(receiver.url, secret=SECRET)}, spike=None)
+    other = CostGuard(Budget(per="all", model_calls=2), store=SQLiteStore(path), notify=second)
+    (posted,) = receiver.wait(1)
+    assert "at 50%" in posted.body["data"]["title"]
+    second.close()
+    third = Notify({0.5: Webhook(receiver.url, secret=SECRET)}, spike=None)
+    CostGuard(Budget(per="all", model_calls=2), store=SQLiteStore(path), notify=third)
+    third.close()
+    assert len(receiver.posted) == 1
+    assert other.store.shared
+
+
+def test_mail_is_sent_with_its_figures() -> None:
+    class Box:
+        def __init__(self) -> None:
+            self.mails: list[Any] = []
+
+        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+            self.mails.append(envelope)
+            return "250 OK"
+
+    box = Box()
+    port = free_port()
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        notify = Notify({0.5: Email("finance@example.com", server=f"smtp://127.0.0.1:{port}")}, spike=None)
+        guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
+        ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+        notify.close(10)
+    finally:
+        controller.stop()
+    (mail,) = box.mails
+    assert mail.rcpt_tos == ["finance@example.com"]
+    assert b"[costguard] Budget all is at 50%" in mail.content.replace(b"\r\n ", b" ")
+
+
+def test_alertmanager_is_told_who_by_labels_and_how_much_beside_them(receiver: Receiver) -> None:
+    notify = Notify({0.5: Alertmanager(receiver.url)}, spike=None)
+    guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
+    ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+    (posted,) = receiver.wait(1)
+    notify.close()
+    (alert,) = posted.body
+    assert posted.path == "/api/v2/alerts"
+    assert alert["labels"]["alertname"] == "costguard_budget"
+    assert set(alert["labels"]) == {"alertname", "key", "severity", "budget", "measure"}
+
+
+def test_three_times_the_average_hour_is_told_at_once_with_a_floor_and_a_warm_up() -> None:
+    cases: list[tuple[str, list[tuple[float, int]], bool]] = [
+        ("as ever", [(hour, 10) for hour in range(6)], False),
+        ("three times as much and a bit", [*((hour, 10) for hour in range(5)), (5.5, 35)], True),
+        ("three times as much, to the cent", [*((hour, 10) for hour in range(5)), (5.5, 33)], False),
+        ("below the floor", [*((hour, 1) for hour in range(5)), (5.5, 4)], False),
+        ("not warm yet", [(0, 1), (0.5, 1), (1.2, 90)], False),
+        ("yesterday's peak is part of the average", [(0, 500), (20, 10), (23.9, 60)], False),
+        ("what is over a day old is not", [(0, 500), (26, 10), (28, 10), (30, 60)], True),
+    ]
+    for what, charges, expected in cases:
+        rates = Rates(3.0, 5, HOUR)
+        found = [rates.spend([("all", "")], charge, hour * HOUR) for hour, charge in charges]
+        assert bool(found[-1]) is expected, what
+    rates = Rates(3.0, 5, HOUR)
+    for hour in range(5):
+        rates.spend([("all", "")], 10, hour * HOUR)
+    told = [rates.spend([("all", "")], 50, 5 * HOUR + n) for n in range(100)]
+    assert sum(map(len, told)) == 1
+
+
+def test_a_spike_names_its_scope_without_an_address(receiver: Receiver) -> None:
+    clock = ManualClock(1_800_000_000.0)
+    notify = Notify({1.0: Slack(receiver.url)}, floor="0.000001")
+    guard = CostGuard(clock=clock, notify=notify)
+    with guard.scope(user="jo@example.com", agent="research"):
+        for n in [1] * 5 + [60]:
+            for _ in range(n):
+                ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+            clock.advance(HOUR)
+    notify.close()
+    texts = [posted.body["text"] for posted in receiver.posted]
+    assert len(texts) == 3
+    assert any("agent research spent" in text for text in texts)
+    assert any("user [e-mail] spent" in text for text in texts)
+    assert not any("jo@example.com" in posted.text for posted in receiver.posted)
+
+
+def test_no_notice_holds_what_was_said(receiver: Receiver) -> None:
+    notify = Notify({0.5: [Slack(receiver.url), Webhook(receiver.url, secret=SECRET), Alertmanager(receiver.url)]})
+    guard = CostGuard(Budget(per="user", model_calls=1), notify=notify)
+    with guard.scope(user="canary@example.com", feature="sk-canary-0123456789abcdef"):
+        ScriptedChatModel().invoke("pelican", {"callbacks": [guard]})
+        with pytest.raises(BudgetExceededError):
+            ScriptedChatModel().invoke("pelican", {"callbacks": [guard]})
+    notify.close()
+    assert len(receiver.posted) == 3
+    for posted in receiver.posted:
+        assert not any(word in posted.text for word in ("pelican", "canary@example.com", "sk-canary"))
+
+
+def test_a_slow_receiver_holds_no_call_up() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notify = Notify({0.5: Slack(f"http://127.0.0.1:{silent.getsockname()[1]}")}, spike=None)
+        guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
+        model = ScriptedChatModel()
+        began = time.perf_counter()
+        model.invoke("hello", {"callbacks": [guard]})
+        assert time.perf_counter() - began < 1
+        notify.close(0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Notify({7.5e9: Slack("https://x.example/y")}), "ladder: 7500000000"),
+        (lambda: Notify({"70%": Slack("https://x.example/y")}), "ladder: '70%'"),  # type: ignore[dict-item]
+        (lambda: Notify({0.7: "slack"}), "'slack' is no target"),  # type: ignore[dict-item]
+        (lambda: Notify({}, spike=0.5), "spike: 0.5"),
+        (lambda: Notify({}, unpriced=3.0), "unpriced: 3.0"),
+        (lambda: Notify({}, dimensions=["team"]), "dimensions: \\['team'\\]"),
+        (lambda: Slack("hooks.slack.com/secret"), "a Slack needs a URL"),
+        (lambda: Webhook("https://x.example", secret="not base64!"), "secret: a Webhook's is base64"),
+        (lambda: Email("nobody", server="smtp://x"), "to: 'nobody'"),
+        (lambda: Email("a@example.com", server="mail"), "server: an Email needs"),
+    ],
+)
+def test_what_cannot_be_is_named_without_a_secret(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        make()
+    assert "secret" not in str(error.value).replace("secret: a", "")
