@@ -170,7 +170,7 @@ class CostGuard(Steerable, Changing):
         fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
         self.estimator = Estimator(token_counter, counters)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
-        self.aside = Aside(waits=self.store.shared or brake.armed)
+        self.aside = Aside(waits=self.store.shared, due=brake.due)
         meter = Meter(
             Ledger(budgets, self.store, hold_seconds=hold_seconds),
             PriceBook(prices, unpriced=unpriced, aliases=aliases),

@@ -152,9 +152,13 @@ def test_only_chat_models_and_embeddings_can_be_wrapped(thing: Any) -> None:
         CostGuard().wrap(thing)
 
 
-def test_a_bound_model_is_wrapped_before_it_is_bound(provider: FakeProvider) -> None:
-    with pytest.raises(ValueError, match="before bind"):
-        CostGuard().wrap(provider.openai().bind(stop=["x"]))
+def test_a_bound_model_is_wrapped_beneath_what_is_bound(provider: FakeProvider, call: Caller) -> None:
+    guard = CostGuard(Budget(model_calls=1), prices=PRICES)
+    bound = guard.wrap(provider.openai().bind(stop=["x"]))
+    call(bound, "hello")
+    assert provider.requests[-1].body["stop"] == ["x"]
+    with pytest.raises(BudgetExceededError):
+        call(bound, "hello")
 
 
 # It asks for what is affordable

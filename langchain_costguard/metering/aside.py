@@ -25,24 +25,36 @@ _MISSING = object()
 
 
 class Aside:
-    """Does things on a thread where they may have to wait, and on the spot where they never do.
+    """Does things on a thread where they may have to wait, and on the spot where they do not.
 
     Args:
-        waits: Whether they may have to wait at all, for as long as the guard lives.
+        waits: Whether they may have to wait at any time: for a store that is not in this process.
+        due: Says whether they may have to now, for something else; None where there is nothing else.
     """
 
-    def __init__(self, *, waits: bool) -> None:
-        self.waits = waits
+    def __init__(self, *, waits: bool, due: Callable[[], bool] | None = None) -> None:
+        self._lasting = waits
+        self._due = due
+        self._preparing = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether something may have to wait now."""
+        return self._lasting or self._preparing or (self._due is not None and self._due())
+
+    def never(self, *, ends: bool) -> bool:
+        """Whether nothing will have to wait from now on; where a call ``ends``, nothing else is ever due."""
+        return not self._lasting and (ends or self._due is None) and not self._preparing
 
     def prepare(self, function: Callable[[], object]) -> None:
         """Do on a thread what has to be read from files before the first call; until then calls may have to wait."""
-        lasting, self.waits = self.waits, True
+        self._preparing = True
 
         def run() -> None:
             try:
                 function()
             finally:
-                self.waits = lasting
+                self._preparing = False
 
         _submit(run)
 

@@ -30,6 +30,8 @@ class Brake:
         self._killed: dict[str, str] = {}
         self.armed = switch is not None
         """Whether there is anything to look at: a quick answer for each call."""
+        self.due = None if switch is None else switch.due
+        """Whether the next look may have to wait; None where it never does."""
 
     def kill(self, agent: str | None, reason: str) -> None:
         """Stop ``agent``, or all.

@@ -76,7 +76,7 @@ def test_of_a_wrapped_routers_choice_and_the_levels_the_cheaper_is_taken() -> No
 
 
 def test_where_a_price_is_unknown_the_level_wins() -> None:
-    assert BudgetRouter(LEVELS, router=Fixed("local:own"), prices=BOOK)(full(0.75)).model == MID
+    assert BudgetRouter(LEVELS, router=Fixed("nowhere:own"), prices=BOOK)(full(0.75)).model == MID
 
 
 def test_a_wrapped_routers_models_are_listed_with_the_levels() -> None:

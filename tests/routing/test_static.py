@@ -62,7 +62,7 @@ def test_the_saving_is_told_by_the_dearest_model_of_the_table() -> None:
     router = StaticRouter({"classify": MINI}, default=BIG)
     assert router(asked(step="classify")).dearest == BIG
     assert StaticRouter({"a": BIG}, default=BIG)(asked()).dearest is None
-    assert StaticRouter({"a": "local:one"}, default="local:two")(asked()).dearest is None
+    assert StaticRouter({"a": "nowhere:one"}, default="nowhere:two")(asked()).dearest is None
 
 
 @pytest.mark.parametrize(

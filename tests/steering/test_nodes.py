@@ -152,8 +152,16 @@ def test_a_tool_that_fails_again_and_again_is_left_alone_and_the_agent_is_told(
         assert ran[-1] == "probe"
 
 
-def test_the_exception_of_a_tool_is_the_hosts_as_without_us(call: Caller, tools: list[Any]) -> None:
-    node = guarded_tools(tools, CostGuard())
+def test_a_failure_that_may_pass_is_told_to_the_agent(call: Caller, tools: list[Any]) -> None:
+    (message,) = answers(
+        call(only(guarded_tools(tools, CostGuard())), requested(("broken", {"query": "q"})))["messages"]
+    )
+    assert message.status == "error"
+    assert "broken failed. " in message.text
+
+
+def test_the_exception_of_a_tool_is_the_hosts_as_without_us_where_it_is_to_be(call: Caller, tools: list[Any]) -> None:
+    node = guarded_tools(tools, CostGuard(), tool_errors="raise")
     for _ in range(2):
         with pytest.raises(ConnectionError, match="HTTP 503"):
             call(only(node), requested(("broken", {"query": "q"})))
@@ -162,7 +170,7 @@ def test_the_exception_of_a_tool_is_the_hosts_as_without_us(call: Caller, tools:
 def test_the_circuit_counts_failures_that_the_host_raises_and_then_answers_in_the_tools_place(
     call: Caller, tools: list[Any], ran: list[str]
 ) -> None:
-    graph = only(guarded_tools(tools, CostGuard(), breaker=Breaker(failures=2)))
+    graph = only(guarded_tools(tools, CostGuard(), breaker=Breaker(failures=2), tool_errors="raise"))
     for _ in range(2):
         with pytest.raises(ConnectionError):
             call(graph, requested(("broken", {"query": "q"})))
@@ -186,7 +194,7 @@ def test_a_tool_named_in_retry_is_called_again_and_no_other(call: Caller) -> Non
     graph = only(guarded_tools([flaky], CostGuard(), retry=retry))
     assert answers(call(graph, requested(("flaky", {"query": "a"})))["messages"])[0].text == "ok"
     with pytest.raises(ConnectionError):
-        call(only(guarded_tools([flaky], CostGuard())), requested(("flaky", {"query": "b"})))
+        call(only(guarded_tools([flaky], CostGuard(), tool_errors="raise")), requested(("flaky", {"query": "b"})))
     assert tried == ["a", "a", "b"]
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool, ToolException, tool
 from langgraph.prebuilt import ToolNode, create_react_agent
 
-from langchain_costguard import CostGuard
+from langchain_costguard import Budget, CostGuard
 from langchain_costguard.steering import Retry, install, steer
 from langchain_costguard.steering.policies.answers import answered_with
 from langchain_costguard.testing import FakeProvider, Reply, Request
@@ -120,6 +121,71 @@ def test_a_tool_is_called_again_however_its_failure_comes_back(how: str, call: C
             agent = install(graph, guard, policies=steer(guard, retry=retry))
         assert call(agent, GO)["messages"][-1].text == "It said: found"
         assert len(tries) == 3
+
+
+class Before(AgentMiddleware[Any, Any]):
+    """A hook before each model call."""
+
+    seen = 0
+
+    def before_model(self, state: Any, runtime: Any) -> None:
+        self.seen += 1
+
+
+@pytest.mark.parametrize("how", ["steer", "steer, with a hook", "install", "install on create_agent", "react v1"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_refused_tool_whose_result_ends_the_run_is_for_the_model(how: str, beside: bool, call: Caller) -> None:
+    def search(q: str) -> str:
+        """Search."""
+        return "found"
+
+    def reply(request: Request) -> Reply:
+        if request.messages[-1]["role"] == "tool" or not beside:
+            return searching(request)
+        return Reply(tool_calls=[("search", {"q": c}) for c in "ab"])
+
+    with FakeProvider(reply) as provider:
+        guard, model = CostGuard(Budget(tool_calls=2), prices=PRICES), provider.openai()
+        made, hook = StructuredTool.from_function(search, return_direct=True), Before()
+        if how.startswith("steer"):
+            agent = create_agent(model, [made], middleware=[*steer(guard), *([hook] if "hook" in how else [])])
+        elif how == "install on create_agent":
+            agent = install(create_agent(model, [made]), guard, model="model")
+        else:
+            agent = install(create_react_agent(model, [made], version="v1" if how == "react v1" else "v2"), guard)
+        with guard.scope(session="s"):
+            for _ in range(1 if beside else 2):
+                assert call(agent, GO)["messages"][-1].text == "found"
+            answer = call(agent, GO)["messages"][-1].text
+            assert answer.startswith("It said: The budget for tool calls is used up.")
+        assert hook.seen == (len(provider.requests) if "hook" in how else 0)
+
+
+class After(AgentMiddleware[Any, Any]):
+    """A hook after the run."""
+
+    seen = 0
+
+    def after_agent(self, state: Any, runtime: Any) -> None:
+        self.seen += 1
+
+
+@pytest.mark.parametrize("how", ["steer", "install"])
+def test_a_hook_after_the_run_runs_once_though_a_tool_that_ends_it_is_refused(how: str, call: Caller) -> None:
+    def search(q: str) -> str:
+        """Search."""
+        return "found"
+
+    with FakeProvider(searching) as provider:
+        guard, hook = CostGuard(Budget(tool_calls=1), prices=PRICES), After()
+        made = StructuredTool.from_function(search, return_direct=True)
+        agent = create_agent(provider.openai(), [made], middleware=[*(steer(guard) if how == "steer" else ()), hook])
+        if how == "install":
+            agent = install(agent, guard, model="model")
+        with guard.scope(session="s"):
+            assert call(agent, GO)["messages"][-1].text == "found"
+            assert "The budget for tool calls is used up" in call(agent, GO)["messages"][-1].text
+        assert hook.seen == 2
 
 
 @pytest.mark.parametrize(

@@ -52,40 +52,44 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
             return None
         if not facts:
             return None if output else (given, made, None)
-        if not facts.keys() <= _FACTS or facts.get("service_tier") not in _STANDARD:
-            return None
-        raw = facts.get("token_usage")
+        raw = facts.get("token_usage") or facts.get("usage")
         if raw:
-            if raw.get("prompt_tokens") != given or raw.get("completion_tokens") != made:
-                return None
-            if raw.get("total_tokens") != given + made:
-                return None
-            if not raw.keys() <= _OPENAI or "usage" in facts:
-                return None
-            details = raw.get("prompt_tokens_details")
-            if details and any(details.values()):
-                return None
-            details = raw.get("completion_tokens_details")
-            if details and any(details.values()):
-                return None
-        elif "usage" in facts:
-            raw = facts["usage"]
-            if raw.get("input_tokens") != given or raw.get("output_tokens") != made:
-                return None
-            if facts.get("service_tier") not in _STANDARD:
-                return None
-            if raw.get("cache_creation_input_tokens") or raw.get("cache_read_input_tokens"):
-                return None
-            details = raw.get("cache_creation")
-            if details and any(details.values()):
-                return None
-            if not raw.keys() <= _ANTHROPIC or _EXTRAS({**facts, **raw}) not in _NO_EXTRAS:
+            plain = _openai if "token_usage" in facts else _anthropic
+            if not plain(raw, facts, given, made):
                 return None
         model = facts.get("model_name")
         if (model.__class__ is not str or not model) and (output or model is not None or "model" in facts):
             return None
-        if output and (not output.keys() <= _FACTS or output.get("token_usage", output.get("usage", raw)) is not raw):
+        if not _silent(facts):
+            return None
+        if output and not (_silent(output) and (output.get("token_usage") or output.get("usage")) is raw):
             return None
         return given, made, model
     except (AttributeError, IndexError, KeyError, TypeError):
         return None
+
+
+def _silent(facts: Any) -> bool:
+    """Whether these say nothing of usage but what is looked at here."""
+    return facts.keys() <= _FACTS and facts.get("service_tier") in _STANDARD
+
+
+def _openai(raw: Any, facts: Any, given: int, made: int) -> bool:
+    if raw["prompt_tokens"] != given or raw["completion_tokens"] != made or raw["total_tokens"] != given + made:
+        return False
+    details = raw.get("prompt_tokens_details")
+    if details and any(details.values()):
+        return False
+    details = raw.get("completion_tokens_details")
+    return not (details and any(details.values())) and raw.keys() <= _OPENAI and "usage" not in facts
+
+
+def _anthropic(raw: Any, facts: Any, given: int, made: int) -> bool:
+    if raw["input_tokens"] != given or raw["output_tokens"] != made:
+        return False
+    if raw.get("cache_creation_input_tokens") or raw.get("cache_read_input_tokens"):
+        return False
+    details = raw.get("cache_creation")
+    if details and any(details.values()):
+        return False
+    return raw.keys() <= _ANTHROPIC and _EXTRAS({**facts, **raw}) in _NO_EXTRAS

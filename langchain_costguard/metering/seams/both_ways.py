@@ -55,13 +55,14 @@ class _Event:
 
         self._bind = function.__get__
         self._name = function.__name__
+        self._ends = self._name.endswith(("_end", "_error"))
 
     def __get__(self, handler: Any, owner: type[Any]) -> Any:
         if handler is None:
             return self._bind(handler, owner)
-        if not handler.aside.waits:  # nor will it ever again: from now on the handler's own attribute is found first
+        if handler.aside.never(ends=self._ends):  # from now on the handler's own attribute is found first
             bound = handler.__dict__[self._name] = self._bind(handler, owner)
             return bound
-        if sys._getframe(1).f_code.co_flags & CO_COROUTINE:
+        if handler.aside.waits and sys._getframe(1).f_code.co_flags & CO_COROUTINE:
             return MethodType(self._awaited, handler)
         return self._bind(handler, owner)

@@ -100,7 +100,8 @@ class Store(Protocol):
 
         A hold lives while ``until`` is later than ``now``. Claims on one account are added up and judged by the
         smallest of their caps, less the largest of their reserves. After an overrun (more spent than that) nothing
-        fits, not even an amount of 0.
+        fits, not even no units of what costs by the unit; only who asks for nothing (neither ``fixed`` nor
+        ``per_unit``) gets it.
 
         Raises:
             StoreError: the store did not answer in time.

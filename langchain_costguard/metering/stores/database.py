@@ -28,6 +28,9 @@ PAUSE = (0.0002, 0.004)
 """Shortest and longest pause before asking for the write lock again. SQLite's own busy handler sleeps up to 100 ms at
 a time, so that under contention some callers starve past any short timeout."""
 
+_LOOK = 2 * PAUSE[1]
+"""What of the time between two looks counts as waiting: on a calm machine all of it."""
+
 CROWDED = 0.1
 """Seconds for which a process makes way for others that were seen to commit between two transactions of its own."""
 
@@ -150,9 +153,13 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connect
 
 def _attempt(action: Callable[[], None], connection: sqlite3.Connection, timeout: float, queueing: float) -> None:
     """Do it as soon as the lock is to be had; give up when nobody commits for ``timeout`` seconds, or after
-    ``queueing``."""
-    began = moved = time.monotonic()
-    version = -1
+    ``queueing``.
+
+    Seconds in which this process was not given the processor to look do not count: on a machine that is too busy,
+    whoever holds the lock is not given it either.
+    """
+    last = time.monotonic()
+    version, still, waited, others_commit = -1, 0.0, 0.0, False
     while True:
         try:
             return action()
@@ -162,11 +169,13 @@ def _attempt(action: Callable[[], None], connection: sqlite3.Connection, timeout
             if not _is_busy(error):
                 raise
             now, seen = time.monotonic(), _version(connection)
+            look, last = min(now - last, _LOOK), now
+            still, waited = still + look, waited + look
             if version not in (-1, seen):
-                moved = now
+                still, others_commit = 0.0, True
             version = seen
-            error.others_commit = moved > began  # type: ignore[attr-defined]
-            if now - moved >= timeout or now - began >= max(queueing, timeout):
+            error.others_commit = others_commit  # type: ignore[attr-defined]
+            if still >= timeout or waited >= max(queueing, timeout):
                 raise
         time.sleep(random.uniform(*PAUSE))
 

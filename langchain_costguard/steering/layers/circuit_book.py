@@ -21,7 +21,7 @@ class Book:
     """Circuits as accounts of a store. Nothing of them is a budget's measure, so no report lists them.
 
     ``generation`` counts the changes of a circuit, one that closes as well as one that opens: it is open where the
-    number is odd (opened again by a failed probe: two more). A claim of nothing on it, with the number itself for a
+    number is odd (opened again by a failed probe: two more). A claim of no units on it, with the number itself for a
     cap, fits only while it is still that number: so each change is made once, however many workers see its cause. The
     other accounts are of one generation, and are never set back: ``failures`` in a row, ``since`` when it is open, the
     ``probe``, and who is ``leaving`` it.
@@ -80,8 +80,9 @@ class Book:
         return answer.started[0] / 1000 if clocks else now
 
     def _still(self, name: str, generation: int) -> Claim:
+        # By the unit, of which none is asked for: a claim of a fixed 0 asks for nothing, and fits whatever was spent.
         # Kept far longer than what belongs to a generation, whose number must not come again while that is there.
-        return self._claim(name, "generation", cap=generation)._replace(ttl=400 * 86_400)
+        return self._claim(name, "generation", cap=generation)._replace(per_unit=1, ttl=400 * 86_400)
 
     def _claim(self, name: str, what: str, *, cap: int = MAX_AMOUNT, fixed: int = 0) -> Claim:
         return Claim(self._account(name, what), cap, fixed, ttl=2 * 86_400)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import LastValue
+from langgraph.graph import END
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import ToolNode
 
 from langchain_costguard.metering.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.seams.states import node_reply, node_request, node_update
-from langchain_costguard.steering.seams.tools import asteer_tool, side_by_side, steer_tool
+from langchain_costguard.steering.seams.tools import asteer_tool, back_to, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import paying
 
@@ -71,7 +72,8 @@ def install(
             if field == "model":
                 steered = _steered(spec.runnable, steering, name, messages_key, replaces=replaces)
             else:
-                steered = _steered_tools(spec.runnable, steering, name)
+                back = partial(back_to, _loop_entry(graph, name) if messages_key in channels else None, messages_key)
+                steered = _steered_tools(spec.runnable, steering, name, back)
             specs[name] = dataclasses.replace(spec, runnable=steered)
             nodes[name] = nodes[name].copy({"bound": steered})
     guard.deferrals.steer(model or tools or "")
@@ -116,15 +118,22 @@ def _steered(node: Any, steering: Steering, name: str, key: str, *, replaces: bo
     return _Callable(run, arun, name=name, trace=False)
 
 
-def _steered_tools(node: Any, steering: Steering, name: str) -> Any:
+def _loop_entry(graph: Any, tools: str) -> str | None:
+    """Where the graph goes on after its tools, where that is one node and it may end there instead."""
+    branches = graph.builder.branches.get(tools, {}).values()
+    ends = {end for branch in branches for end in (branch.ends or {}).values()}
+    return ends.difference({END}).pop() if END in ends and len(ends) == 2 else None
+
+
+def _steered_tools(node: Any, steering: Steering, name: str, back: Any) -> Any:
     """A copy of the node, around whose own wrappers ours is put: it has no public way to be given one later."""
     if not isinstance(node, ToolNode):
         raise ValueError(
             f"tools: node {name!r} is no ToolNode, so its calls cannot be told apart: "
             f"build it with guarded_tools(tools, guard), or pass tools=None"
         )
-    sync: Any = partial(steer_tool, steering)
-    asynchronous: Any = partial(asteer_tool, steering)
+    sync: Any = partial(steer_tool, steering, back=back)
+    asynchronous: Any = partial(asteer_tool, steering, back=back)
     inner, ainner = node._wrap_tool_call, node._awrap_tool_call
     steered = copy.copy(node)
     # The node's function is bound to the node it was made for.

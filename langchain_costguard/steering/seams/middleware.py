@@ -24,8 +24,8 @@ from langsmith.utils import tracing_is_enabled
 from langchain_costguard.metering.runs import shown
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
-from langchain_costguard.steering.seams.tools import asteer_tool, steer_tool
-from langchain_costguard.steering.seams.whole_run import state_of
+from langchain_costguard.steering.seams.tools import asteer_tool, back_to, steer_tool
+from langchain_costguard.steering.seams.whole_run import loop_entry, state_of
 from langchain_costguard.steering.surroundings import Here, paying
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
     def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run the tool's flow around the call; returns a coroutine."""
-        return asteer_tool(self.steering, request, handler)
+        return asteer_tool(self.steering, request, handler, _back)
 
     async def _traced_model_call(self, request: ModelRequest[Any], handler: Callable[[Any], Awaitable[Any]]) -> Any:
         here = Here(self.steering.guard, name_of(request.model))
@@ -78,10 +78,10 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Run the tool's flow around the call."""
-        return steer_tool(self.steering, request, handler)
+        return steer_tool(self.steering, request, handler, _back)
 
     async def _traced_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        return await asteer_tool(self.steering, request, handler)
+        return await asteer_tool(self.steering, request, handler, _back)
 
     def _call(self, handler: Callable[[Any], Any], here: Here, call: Call) -> Reply:
         with paying(self.steering.guard, call), _watched(here):
@@ -97,6 +97,10 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
         model = noted(self.steering.strict(strict.model), call.facts)
         strict.__dict__["model"] = held_back(model) if self.steering.holds_streams else model
         return strict
+
+
+def _back(message: ToolMessage) -> Any:
+    return back_to(loop_entry(), "messages", message)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langgraph.graph import END
 from langgraph.prebuilt import ToolNode
@@ -44,6 +44,7 @@ def guarded_tools(
     retry: Retry | None = None,
     approve_tools: Approval | None = None,
     on_exceeded: OnExceeded = "end",
+    tool_errors: Literal["tell", "raise"] = "tell",
     handle_tool_errors: Any = None,
     messages_key: str = "messages",
     name: str = "tools",
@@ -58,6 +59,7 @@ def guarded_tools(
         approve_tools: As in ``steer``.
         on_exceeded: What a refused tool call leads to: a message to the agent, the exception, or a question to
             a person.
+        tool_errors: As in ``steer``, of the failures that the node would raise.
         handle_tool_errors: As ``ToolNode`` takes it; None leaves the node's own default.
         messages_key: The state's key of the messages.
         name: As ``ToolNode`` takes it.
@@ -66,8 +68,9 @@ def guarded_tools(
         ValueError: names the field and the value.
     """
     steering = Steering(
-        guard, breaker=breaker, retry=retry, approve_tools=approve_tools, on_exceeded=on_exceeded, loops=None
-    )
+        guard, breaker=breaker, retry=retry, approve_tools=approve_tools, on_exceeded=on_exceeded,
+        tool_errors=tool_errors, loops=None,
+    )  # fmt: skip
     given = {} if handle_tool_errors is None else {"handle_tool_errors": handle_tool_errors}
     sync, asynchronous = partial(steer_tool, steering), partial(asteer_tool, steering)
     node = ToolNode(

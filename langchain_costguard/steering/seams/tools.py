@@ -6,19 +6,38 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.types import Command
 
 from langchain_costguard.metering.seams.watching import attached
 from langchain_costguard.steering.asking import Paused, Side, kept, put, side
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive, no_calls
 from langchain_costguard.steering.layers.approval import Given, asked_leave, given
+from langchain_costguard.steering.sayings import MARK
 from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:
     from langchain_costguard.steering.steering import Steering
 
 
-def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any]) -> Any:
+Back = Callable[[ToolMessage], Any]
+"""What is returned for an answer of ours, where the tool's own would have ended the run; see ``Command``."""
+
+
+def back_to(goto: str | None, key: str, message: ToolMessage) -> Any:
+    """The answer, and the model's node after it: the host's edge asks which tool was called, not whether it ran."""
+    return message if goto is None else Command(update={key: [message]}, goto=goto)
+
+
+def _led(result: Any, request: Any, back: Back | None) -> Any:
+    """The result; an answer of ours in the place of a ``return_direct`` tool is for the model, not for the user."""
+    if back is None or not getattr(request.tool, "return_direct", False) or not isinstance(result, ToolMessage):
+        return result
+    return back(result) if result.status == "error" and MARK in result.additional_kwargs else result
+
+
+def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any], back: Back | None = None) -> Any:
     """One tool call, steered; for ``wrap_tool_call`` of an agent's middleware and of a ``ToolNode``."""
 
     def call(wanted: Call) -> Any:
@@ -27,16 +46,18 @@ def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any]) 
 
     beside, ran = side.get(), _ran(request)
     if beside is None:
-        return drive(steering.tool_flow(request), call)
+        return _led(drive(steering.tool_flow(request), call), request, back)
     try:
         result = kept(_configurable(), ran)
         beside.results[ran] = drive(steering.tool_flow(request), call) if result is None else result
     finally:
         beside.ended()
-    return beside.results[ran]
+    return _led(beside.results[ran], request, back)
 
 
-async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+async def asteer_tool(
+    steering: Steering, request: Any, handler: Callable[[Any], Awaitable[Any]], back: Back | None = None
+) -> Any:
     """One tool call, steered; for ``awrap_tool_call``."""
 
     async def call(wanted: Call) -> Any:
@@ -45,7 +66,7 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
 
     beside, ran = side.get(), _ran(request)
     if beside is None:
-        return await adrive(steering.tool_flow(request), call, steering.guard.aside)
+        return _led(await adrive(steering.tool_flow(request), call, steering.guard.aside), request, back)
     try:
         result = kept(_configurable(), ran)
         beside.results[ran] = (
@@ -59,7 +80,7 @@ async def asteer_tool(steering: Steering, request: Any, handler: Callable[[Any],
         beside.ended()
         raise
     beside.ended()
-    return beside.results[ran]
+    return _led(beside.results[ran], request, back)
 
 
 def _ran(request: Any) -> str:

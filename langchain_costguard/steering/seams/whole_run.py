@@ -7,6 +7,7 @@ is found runs in an agent that is steered, and the guard is attached to whatever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, cast
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
 
 KEY = "costguard_steered"
+_TO = "branch:to:"
+"""Before a node's name, LangGraph's channel that calls it."""
 _asking: ContextVar[bool] = ContextVar("costguard_asking", default=False)
 
 
@@ -76,6 +79,19 @@ def guard_here() -> CostGuard | None:
         return None
     finally:
         _asking.reset(token)
+
+
+def loop_entry() -> str | None:
+    """The node by which an agent of the host's goes on after its tools: its first hook before the model, or the model.
+
+    None outside such an agent, and where a hook follows its end: that one would run beside the model, and once more.
+    """
+    read = ((var_child_runnable_config.get() or {}).get("configurable") or {}).get("__pregel_read")
+    channels = next((each for each in getattr(read, "args", ()) if isinstance(each, Mapping)), {})
+    nodes = [name.removeprefix(_TO) for name in channels if name.startswith(_TO)]
+    if "model" not in nodes or any(name.endswith(".after_agent") for name in nodes):
+        return None
+    return next((name for name in nodes if name.endswith(".before_model")), "model")
 
 
 def state_of(guard: CostGuard, *private: Any, **fields: Any) -> type:

@@ -225,12 +225,14 @@ def test_a_reserve_is_left_alone_by_whoever_says_so(store: Store) -> None:
     assert reserve(store, amount("a", 10, 2)) == Grant(0)
 
 
-def test_an_overrun_blocks_the_next_reservation_even_of_nothing(store: Store) -> None:
+def test_an_overrun_blocks_all_but_who_asks_for_nothing(store: Store) -> None:
     reserve(store, amount("a", 10, 10))
     assert reserve(store, amount("a", 10, 0)) == Grant(0)
     assert settle(store, amount("a", 10, 10), 10, 11) == 11
-    assert reserve(store, amount("a", 10, 0)) == Refusal(0, 0, 11, 0, by_holds=False)
+    assert reserve(store, amount("a", 10, 0)) == Grant(0)
+    assert reserve(store, amount("a", 10, 1)) == Refusal(0, 1, 11, 0, by_holds=False)
     assert reserve(store, amount("a", 10, 0, 5), units=(0, 9)) == Refusal(0, 0, 11, 0, by_holds=False)
+    assert reserve(store, amount("a", 10, 0, 5), units=(0, 0)) == Refusal(0, 0, 11, 0, by_holds=False)
     assert reserve(store, amount("a", 12, 1)) == Grant(0)
 
 
