@@ -30,6 +30,9 @@ _MEASURES: Mapping[str, Callable[[str], Any]] = {
 @options.scope("who is spending")
 @options.store
 @click.option("--json", "file", metavar="FILE", help="write the report to this file")
+@click.option("--log", metavar="LOG", envvar="COSTGUARD_LOG", help="the spend log (default: $COSTGUARD_LOG)")
+@click.option("--otlp", metavar="URL", help="send spans and metrics to this collector")
+@click.option("--prometheus", metavar="ADDR", help="serve metrics at this address, such as localhost:9464")
 @click.option("--quiet", is_flag=True, help="no status and no table; say only what was refused")
 @click.argument("words", nargs=-1, metavar="PROGRAM [ARGS]...", type=click.UNPROCESSED)
 def command(
@@ -37,6 +40,9 @@ def command(
     scope: tuple[str, ...],
     store: str | None,
     file: str | None,
+    log: str | None,
+    otlp: str | None,
+    prometheus: str | None,
     quiet: bool,
     **limits: str | None,
 ) -> int:
@@ -58,7 +64,9 @@ def command(
     given = {measure: _number(measure, text) for measure, text in limits.items() if text is not None}
     name, own = _account(store, tags)
     with tempfile.TemporaryDirectory(prefix="costguard-run-", ignore_cleanup_errors=True) as folder:
-        plan = Plan(folder, os.getpid(), _absolute(store), name, own, given, tags, quiet)
+        telemetry = {key: value for key, value in (("OTLP", otlp), ("PROMETHEUS", prometheus)) if value}
+        kept = _absolute(log) if log else ""
+        plan = Plan(folder, os.getpid(), _absolute(store), name, own, given, tags, quiet, log=kept, telemetry=telemetry)
         plan.made_budget()  # says what is wrong with the limits
         if store:
             plan.made_store()
@@ -107,14 +115,14 @@ def _account(store: str | None, tags: Mapping[str, str]) -> tuple[str, bool]:
     return f"run {time.strftime('%Y-%m-%d %H:%M:%S')} {uuid4().hex[:6]}", True
 
 
-def _absolute(store: str | None) -> str:
-    """The store's URL, for processes in whatever folder."""
+def _absolute(where: str | None) -> str:
+    """The URL, or the path, of a store or a log, for processes in whatever folder."""
     from langchain_costguard.vocabulary.urls import place_of
 
-    place = place_of(store) if store else None
-    if place is None or place[0] != "sqlite":
-        return store or ""
-    return f"sqlite:{Path(place[1]).absolute()}"
+    place = place_of(where) if where else None
+    if place is not None and place[0] == "sqlite":
+        return f"sqlite:{Path(place[1]).absolute()}"
+    return str(Path(where).absolute()) if where and place is None and "://" not in where else where or ""
 
 
 def _number(measure: str, text: str) -> Any:

@@ -149,3 +149,12 @@ print("last? ", end="", flush=True)
 print("heard", sys.stdin.readline().strip())
 """
 )
+
+OWN_GUARD = """
+from langchain_costguard import CostGuard
+from langchain_costguard.testing import FakeProvider
+
+with FakeProvider("fine") as provider:
+    provider.openai().invoke("hello", config={"callbacks": [CostGuard()]})
+"""
+"""A program with a guard of its own."""

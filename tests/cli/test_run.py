@@ -226,6 +226,15 @@ def test_an_interrupted_program_ends_with_130_and_its_table(shell: Shell) -> Non
     assert "the program was interrupted; it spent $0.0035000 for 1 model call" in done.stderr
 
 
+def test_the_spend_log_of_a_run_has_each_call_once_be_it_asked_for_in_words_or_by_the_environment(shell: Shell) -> None:
+    program = shell.write("agent.py", programs.OWN_GUARD)
+    for log, words, env in (("one.db", ("--log", "one.db"), {}), ("two.db", (), {"COSTGUARD_LOG": "two.db"})):
+        done = shell.run("run", "--quiet", *words, program, **env)
+        assert done.returncode == 0, done.stderr
+        rows = shell.run("report", log, "--by", "model", "--format", "json")
+        assert [row["calls"] for row in json.loads(rows.stdout)["rows"]] == [1]
+
+
 def test_runs_with_the_same_store_and_scope_share_one_account_and_others_do_not(shell: Shell) -> None:
     script = shell.write("agent.py", programs.SPENDS)
     shared = ["run", "--quiet", "--store", "sqlite:b.db", "--scope", "user=u1", "--usd", "0.0350", script]

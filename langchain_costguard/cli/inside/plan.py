@@ -40,6 +40,8 @@ class Plan:
         tags: who is spending.
         quiet: nothing is shown while it runs.
         trial: settings of a trial of ``costguard doctor``, in the place of a budget.
+        log: the spend log of the run's guard.
+        telemetry: where its spans and metrics go: ``OTLP``, ``PROMETHEUS``.
     """
 
     folder: str
@@ -51,6 +53,8 @@ class Plan:
     tags: Mapping[str, str] = field(default_factory=dict)
     quiet: bool = False
     trial: Mapping[str, Any] | None = None
+    log: str = ""
+    telemetry: Mapping[str, str] = field(default_factory=dict)
 
     def write(self) -> None:
         """Leave it in its folder."""
@@ -64,7 +68,10 @@ class Plan:
     def environment(self) -> dict[str, str]:
         """Our own, and what brings the guard into every Python process that is started with it."""
         path = os.pathsep.join(filter(None, [BOOT, os.environ.get("PYTHONPATH")]))
-        return {**os.environ, "PYTHONPATH": path, FOLDER: self.folder}
+        told = {f"COSTGUARD_{name}": where for name, where in self.telemetry.items()}
+        # The run's guard keeps the log: one of the program's own would write each call once more.
+        ours = {name: value for name, value in os.environ.items() if name != "COSTGUARD_LOG"}
+        return {**ours, "PYTHONPATH": path, FOLDER: self.folder, **told}
 
     def made_budget(self) -> Budget | None:
         """One account for the whole run: no thread id or user that the program sets opens another."""

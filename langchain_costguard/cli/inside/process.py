@@ -75,6 +75,7 @@ class Process:
             store=self.plan.made_store(),
             session=self.plan.tags.get("session"),
             sinks=[self.spool],
+            log=self.plan.log or None,
         )
         if self._terminal is not None:
             from langchain_costguard.cli.inside.line import Line
