@@ -66,7 +66,7 @@ class Meter:
         self.floor = floor
         self.clock = voice.now
         self._voice = voice
-        self._lines = lines
+        self.lines = lines
         self.books = Books(self._orphaned, self._expired, ledger.hold_seconds, aside)
         self.open_calls = self.books.open
         self.dearest: dict[str, int] = {}
@@ -387,8 +387,8 @@ class Meter:
 
     def wake(self, hold: Hold) -> None:
         """Something settled: whoever waits for one of its accounts may try again."""
-        if self._lines:
-            self._lines.wake([account.name for account in hold.accounts])
+        if self.lines:
+            self.lines.wake([account.name for account in hold.accounts])
 
     def note_dearest(self, session: str, took: int) -> None:
         """No call of the session took as much before."""

@@ -52,8 +52,8 @@ class Quick:
         self._lineage = lineage
         self._enclosing = lineage.enclosing
         self._clock = voice.now
-        self._memory = meter.ledger.memory
-        self._on = self._memory is not None and not meter.estimator.own
+        self._lines = meter.lines
+        self._on = meter.ledger.memory is not None and not meter.estimator.own
 
     def renew(self) -> None:
         """The meter has another ledger, or other prices: what was known of them is not so any more."""
@@ -162,7 +162,8 @@ class Quick:
             return False
         meter, took, stream = self._meter, charge, call.stream
         meter.tallies.timed(scope, now - call.started, None if stream is None else stream.first_at - call.started)
-        meter.wake(hold)
+        if self._lines:
+            meter.wake(hold)
         if call.asked is not None:
             took = call.held
             if call.coarse is not None:

@@ -189,8 +189,8 @@ def visits(shared_shell: Shell) -> Iterator[Callable[[str], Done]]:
                 ("steered.py", STEERED, ()),
                 ("holes.py", HOLES, ()),
                 ("mixed.py", MIXED, ()),
-                ("serves.py", SERVES, ("--request", 'POST /ask {"question": "hi"}')),
-                ("idle.py", IDLE, ("--seconds", "15")),
+                ("serves.py", SERVES, ("--seconds", "25", "--request", 'POST /ask {"question": "hi"}')),
+                ("idle.py", IDLE, ("--seconds", "8")),
                 ("early.py", EARLY, ()),
             )
         }

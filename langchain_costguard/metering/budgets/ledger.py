@@ -162,7 +162,7 @@ class Ledger:
         for measure, most, _ in own.caps:
             if amounts[measure] > most:
                 return None
-        until = self.until(now)
+        until = (int(now + self.hold_seconds) // self._grain + 1) * self._grain  # as ``until`` says
         accounts, states = page.accounts, NO_BRIEF
         if alone or not self.by_trace:
             if not memory.take_coarsely(page, amounts, until, now):

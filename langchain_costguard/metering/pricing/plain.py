@@ -60,7 +60,7 @@ def plain_usage(response: Any) -> tuple[int, int, str | None] | None:
         model = facts.get("model_name")
         if (model.__class__ is not str or not model) and (output or model is not None or "model" in facts):
             return None
-        if not _silent(facts):
+        if not facts.keys() <= _FACTS or facts.get("service_tier") not in _STANDARD:
             return None
         if output and not (_silent(output) and (output.get("token_usage") or output.get("usage")) is raw):
             return None
