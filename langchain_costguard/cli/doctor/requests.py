@@ -46,6 +46,7 @@ class Asked:
         """Send it to the first of these ports that speaks HTTP, and wait for the whole answer."""
         words = "no answer"
         while time.monotonic() < until:
+            taken = False
             for port in ports:
                 connection = HTTPConnection("127.0.0.1", port, timeout=max(0.1, until - time.monotonic()))
                 try:
@@ -55,7 +56,10 @@ class Asked:
                     return Sent(self, f"{answer.status} {answer.reason}")
                 except (OSError, HTTPException) as error:
                     words = type(error).__name__
+                    taken = taken or not isinstance(error, ConnectionRefusedError)
                 finally:
                     connection.close()
+            if taken:  # hung up on: whoever was asked has worked on it, and would again
+                break
             time.sleep(_EVERY)
         return Sent(self, words)
