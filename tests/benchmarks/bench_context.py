@@ -30,7 +30,7 @@ from langchain_costguard.context.replay import Measure
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.vocabulary.usage import ModelRef
 
-DATA = Path(os.environ.get("COSTGUARD_DATA", "../shared/data"))
+DATA = Path(os.environ.get("COSTGUARD_DATA", ""))
 ESTIMATOR, O200K = Estimator(), ModelRef("openai", "gpt-4o")
 """Lengths are in o200k's tokens, as those of the data: with TIKTOKEN_CACHE_DIR they are exact."""
 RESULTS = {"WebSurfer", "FileSurfer", "ComputerTerminal", "Computer_terminal", "WebServing_Expert"}
@@ -220,8 +220,8 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(SETS))
     options = parser.parse_args()
     print(f"added at 12k tokens, nothing due: {added():.3f} ms (target 0.300)")
-    if not (DATA / "agents_tau_airline").is_dir():
-        print(f"no data in {DATA}: set COSTGUARD_DATA; skipped")
+    if not os.environ.get("COSTGUARD_DATA") or not (DATA / "agents_tau_airline").is_dir():
+        print("The public data are not here: set COSTGUARD_DATA to their folder. No policy was measured.")
         return
     ESTIMATOR.warm(20)
     missed = 0
