@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 import rich_click as click
 
 F = TypeVar("F", bound=Callable[..., Any])
-Limits = dict[str, str]
-"""What was given of the limits, by measure, as it was written."""
 
 _LIMITS = {
     "usd": ("USD", "money, such as 0.50"),
@@ -25,9 +23,6 @@ _SHARED = "balances shared with other processes: sqlite:PATH or redis://HOST:POR
 def flag_of(measure: str) -> str:
     """``--tool-calls`` of ``tool_calls``."""
     return f"--{measure.replace('_', '-')}"
-
-
-LIMIT_FLAGS = tuple(flag_of(measure) for measure in _LIMITS)
 
 
 def limits(command: F) -> F:

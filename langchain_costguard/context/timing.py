@@ -27,11 +27,6 @@ class Prices:
         """What a token costs more for being written again, where it would have been read."""
         return self.warm * max(0, self.write - self.read)
 
-    @property
-    def reread(self) -> int:
-        """What a token costs that is in the prompt at each call to come."""
-        return self.read
-
 
 @dataclass(frozen=True, slots=True)
 class Edit:

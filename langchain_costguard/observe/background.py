@@ -232,13 +232,6 @@ def close_all(timeout: float = EXIT_SECONDS) -> bool:
     return all(done)
 
 
-def flush_all(timeout: float = EXIT_SECONDS) -> bool:
-    """Deliver what every writer of the process has queued, within ``timeout`` seconds; whether all was delivered."""
-    until = time.monotonic() + timeout
-    done = [writer.flush(max(0.0, until - time.monotonic())) for writer in list(_writers) if len(writer)]
-    return all(done)
-
-
 def _exit_with_multiprocessing() -> None:
     """A child of multiprocessing leaves without what ``atexit`` has registered:
     https://github.com/python/cpython/issues/83856"""

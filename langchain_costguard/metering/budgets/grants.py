@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from langchain_costguard.metering.budgets.accounts import GRANTED, Account, Plan
-from langchain_costguard.metering.budgets.budget import MEASURES, Budget, cap_of
+from langchain_costguard.metering.budgets.budget import MEASURES, cap_of
 from langchain_costguard.metering.budgets.ledger import Ledger
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Refusal, Store, StoreError
 from langchain_costguard.vocabulary.calendar import window_at
@@ -154,15 +154,3 @@ def _plans(ledger: Ledger, label: str) -> list[Plan]:
     if any(plan.fleeting or plan.budget.per == "call" for plan in plans):
         raise ValueError(f"grant: budget {label!r} starts afresh with every run: nothing it is given would last")
     return plans
-
-
-def granted_to(what: Any, scope: Scope | None) -> tuple[str, str | None]:
-    """The label of the budget that is given something, and, of a refusal, the account that refused."""
-    if isinstance(what, (Budget, str)):
-        return (what if isinstance(what, str) else what.label), None
-    facts = getattr(what, "facts", {})
-    if "budget" not in facts:
-        raise ValueError(f"grant: {what!r} is no refusal by a budget, nor a budget or its label")
-    if scope is not None:
-        raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
-    return facts["budget"], facts.get("account", "")

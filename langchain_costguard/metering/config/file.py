@@ -15,9 +15,6 @@ from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.config.places import line_of
 from langchain_costguard.metering.pricing.prices import Price
 
-CHANGEABLE = ("budgets", "prices", "aliases", "tool_prices", "alerts")
-"""What running guards take over from a file that has changed; the rest is for those made from then on."""
-
 
 @dataclass(frozen=True, slots=True)
 class Configuration:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 LOCAL = "local"
@@ -44,11 +43,6 @@ def base_url(facts: object) -> str | None:
         if isinstance(url, str) and url:
             return url
     return None
-
-
-def client_url(client: Any) -> str | None:
-    """The address of a client that stands before us."""
-    return base_url({key: getattr(client, key, None) for key in _URLS if hasattr(client, key)})
 
 
 def host_of(url: str) -> str:

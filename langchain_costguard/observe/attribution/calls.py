@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -48,10 +48,6 @@ class Paid:
         whole = sum(piece.size for piece in self.sent)
         part = sum(piece.size for piece in chosen)
         return self.usage.input_tokens * part // whole if whole else 0
-
-    def without_text(self) -> Paid:
-        """The same without what was said."""
-        return replace(self, sent=(), reply=())
 
 
 def pieces_of(messages: Any) -> tuple[Piece, ...]:

@@ -56,10 +56,6 @@ class Rates:
         """Forget what was spent, not what was told."""
         self._spent.clear()
 
-    def last_hour(self, key: Key, now: float) -> int:
-        """Nano-USD spent in the last hour."""
-        return sum(charge for at, charge in self._spent.get(key, ()) if at > now - HOUR)
-
     def keys(self) -> list[Key]:
         """The scopes that are followed."""
         return list(self._spent)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import AIMessage, BaseMessage
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from langchain_costguard.steering.surroundings import Here
     from langchain_costguard.vocabulary.scope import Scope
     from langchain_costguard.vocabulary.usage import Usage
+
+T = TypeVar("T")
 
 STATE = "costguard_context"
 """The private key of an agent's state that has the record."""
@@ -150,13 +152,17 @@ class Windows:
             found = list(thread.records)
         return next((each for each in found if self.shaper.holds(each, request.messages)), Record())
 
+    def _with_stash(self, job: Callable[[], T]) -> Flow[T]:
+        """What a job on the stash returns: done here where nothing waits for it, else where waiting is allowed."""
+        return job() if self.chosen.stash.quick else (yield Run(job))
+
     def _load(self, here: Here, key: str) -> Flow[list[Record]]:
         def load() -> list[Record]:
             read = self.chosen.stash.get_json(owner(here.scope), f"record\0{key}", now=self.guard.now())
             return [Record.from_dict(each) for each in read or ()]
 
         try:
-            return load() if self.chosen.stash.quick else (yield Run(load))
+            return (yield from self._with_stash(load))
         except (CacheError, ValueError) as error:
             self.guard.say_once("An edit of a thread could not be read, and the thread is sent as it is", error)
             return []
@@ -172,10 +178,7 @@ class Windows:
             stash.put_json(whose, f"record\0{shaped.key}", value, now=now, ttl=self.chosen.ttl)
 
         try:
-            if stash.quick:
-                put()
-            else:
-                yield Run(put)
+            yield from self._with_stash(put)
         except CacheError as error:
             self.guard.say_once("An edit of a thread could not be kept beyond this process", error)
 
@@ -192,10 +195,7 @@ class Windows:
             stash.put(whose, wholes, now=now, ttl=self.chosen.ttl)
 
         try:
-            if stash.quick:
-                put()
-            else:
-                yield Run(put)
+            yield from self._with_stash(put)
         except CacheError as error:
             self.guard.say_once("The wholes of long tool results could not be kept, so they are not cut", error)
             return Born(list(messages))
