@@ -6,6 +6,8 @@ import asyncio
 import functools
 import logging
 import ssl
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -36,6 +38,28 @@ def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)
     yield
     set_llm_cache(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warnings_of_the_host() -> Iterator[None]:
+    """Where a refusal leaves the host's coroutines unawaited, that is the warning it is anywhere else, wherever the
+    collector happens to come by: in the constructor of a namedtuple, whose builtins are empty, Python fails to give it.
+
+    https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/callbacks/manager.py
+    https://github.com/python/cpython/blob/v3.11.7/Lib/collections/__init__.py#L430-L437
+    """
+    others = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        coroutine, error = unraisable.object, unraisable.exc_value
+        if asyncio.iscoroutine(coroutine) and isinstance(error, KeyError) and error.args == ("__import__",):
+            warnings.warn(f"coroutine {coroutine.__qualname__!r} was never awaited", RuntimeWarning, stacklevel=1)
+        else:
+            others(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = others
 
 
 @pytest.fixture(params=["sync", "async"])
