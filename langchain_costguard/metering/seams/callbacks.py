@@ -20,7 +20,6 @@ from langchain_costguard.metering.seams.both_ways import event
 from langchain_costguard.metering.seams.watching import OURS, RECALLED
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.voice import Voice
-from langchain_costguard.vocabulary.errors import CostGuardError
 
 _NOTHING: Mapping[str, Any] = {}
 _all: WeakSet[Callbacks] = WeakSet()
@@ -217,8 +216,8 @@ class Callbacks(BaseCallbackHandler):
             self._began_model(run_id, parent_run_id, prompt, params, metadata or _NOTHING)
         try:
             self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
-        except CostGuardError as refusal:
-            self._not_made(run_id, refusal)
+        except BaseException as error:
+            self._not_made(run_id, error)
             raise
 
     @event(_call_waits)
@@ -240,17 +239,17 @@ class Callbacks(BaseCallbackHandler):
             self._began_model(run_id, parent_run_id, text, params, metadata or _NOTHING)
         try:
             self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
-        except CostGuardError as refusal:
-            self._not_made(run_id, refusal)
+        except BaseException as error:
+            self._not_made(run_id, error)
             raise
 
-    def _not_made(self, run_id: UUID, refusal: CostGuardError) -> None:
+    def _not_made(self, run_id: UUID, error: BaseException) -> None:
         """What is refused here is not made: LangChain tells no guard that let it in of its end."""
         for other in list(_all):
             if other is not self and run_id.int in other.meter.open_calls:
                 other.settlement.not_made(run_id)
                 if other.voice.witnesses:
-                    other.voice.ended(run_id, None, refusal)
+                    other.voice.ended(run_id, None, error)
 
     def _began_model(
         self, run_id: UUID, parent: UUID | None, prompt: Any, params: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -333,8 +332,8 @@ class Callbacks(BaseCallbackHandler):
                 self.voice.began("tool", run_id, parent_run_id, name, arguments, told, metadata or _NOTHING)
             try:
                 self.admission.start_tool(run_id, parent_run_id, name, arguments, metadata or {}, tags)
-            except CostGuardError as refusal:
-                self._not_made(run_id, refusal)
+            except BaseException as error:
+                self._not_made(run_id, error)
                 raise
 
     @event(_end_waits)
