@@ -82,6 +82,8 @@ class Findings(Sequence[Finding]):
     def __str__(self) -> str:
         return "\n\n".join([*([table(_HEADER, self._cells(), left=_LEFT)] if self._found else []), self._said()])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         found = html_table(_HEADER, self._cells(), left=_LEFT) if self._found else ""
         return block(f"{found}<p>{html.escape(self._said())}</p>")

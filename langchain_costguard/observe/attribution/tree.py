@@ -77,6 +77,8 @@ class Tree:
             for name, amount, (_, node, _) in zip(names, money, rows, strict=True)
         )
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         money = dict(zip(map(id, _nodes(self.root)), show_all([n.spent for n in _nodes(self.root)]), strict=True))
 
