@@ -74,3 +74,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext langchain_costguard``: ``%%costguard --usd 0.10`` and ``%costguard attach``."""
+    from langchain_costguard.cli.jupyter.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext langchain_costguard``."""
+    from langchain_costguard.cli.jupyter.magics import unload
+
+    unload(shell)

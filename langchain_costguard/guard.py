@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from langchain_costguard.metering.budgets.headroom import Headroom
     from langchain_costguard.metering.quotes import Quote
     from langchain_costguard.metering.seams.watching import watching
+    from langchain_costguard.observe.bars import Bar
     from langchain_costguard.observe.log.sink import SpendLog
     from langchain_costguard.observe.notify import Notify
     from langchain_costguard.observe.report import Report
@@ -215,6 +216,9 @@ class CostGuard(Steerable, Changing):
         tight = tightest(self.budgets, self.meter.tallies.report().rows)
         return f"CostGuard({budgets}, {store}{f', tightest: {tight}' if tight else ''})"
 
+    def _repr_html_(self) -> str:
+        return self.report()._repr_html_()
+
     # ``callbacks=guard``: LangChain takes what is no list for a manager, and asks it for these.
     parent_run_id = handlers = inheritable_handlers = add_handler = copy = cast("Any", OfAManager())
 
@@ -231,7 +235,12 @@ class CostGuard(Steerable, Changing):
 
     def report(self) -> Report:
         """Who spent what in this process, as a table by any dimension: ``guard.report().by("agent", "model")``."""
-        return self.meter.tallies.report()
+        return self.meter.tallies.report(self._standing)
+
+    def _standing(self) -> list[Bar]:
+        from langchain_costguard.metering.budgets.standing import standing
+
+        return standing(self.budgets, self.meter.tallies.report().rows, self.headroom)
 
     def headroom(self, scope: Scope | None = None) -> Headroom:
         """What ``scope`` (default: that of the running code) may still spend; empty where the store does not answer."""

@@ -15,7 +15,9 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
+from langchain_openai import OpenAI
 from langgraph.graph import START, MessagesState, StateGraph
+from pydantic import SecretStr
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard
 from langchain_costguard.events import HoldExpired
@@ -293,3 +295,30 @@ class SlowModel(ScriptedChatModel):
         if messages[0].content == "never":
             await asyncio.Event().wait()
         return await super()._agenerate(messages, *args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", ["chat model", "text model", "stream", "tool"])
+def test_what_one_guard_refuses_another_that_let_it_in_neither_pays_nor_holds(
+    call: Caller, stream: Caller, provider: FakeProvider, kind: str
+) -> None:
+    @tool
+    def search(query: str) -> str:
+        """Search."""
+        return "three results"
+
+    wide = CostGuard(Budget(usd="1", name="wide"), prices=PRICES, tool_prices={"search": "0.01"})
+    narrow = CostGuard(Budget(usd="0.0000001", name="narrow"), prices=PRICES, tool_prices={"search": "0.01"})
+    text = OpenAI(base_url=provider.url, api_key=SecretStr("x"), model="gpt-3.5-turbo-instruct")
+    use = {
+        "chat model": lambda config: call(provider.openai(), "hello there", config),
+        "text model": lambda config: call(text, "hello there", config),
+        "stream": lambda config: stream(provider.openai(), "hello there", config),
+        "tool": lambda config: call(search, {"query": "May"}, config),
+    }[kind]
+    for _ in range(2):
+        with pytest.raises(BudgetExceededError, match="'narrow' refused"):
+            use({"callbacks": [wide, narrow]})
+    gc.collect()
+    assert (wide.report().total.spent, wide.report().total.calls, wide.report().total.tool_calls) == (0, 0, 0)
+    assert [(row.spent, row.held) for row in wide.headroom().rows] == [(0, 0)]
+    assert provider.requests == []

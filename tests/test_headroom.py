@@ -101,7 +101,8 @@ def test_it_reads_as_a_table(call: Caller) -> None:
     )
     shown = guard.headroom()._repr_html_()
     assert "<b>" not in shown
-    assert shown.count("<tr>") == 3
+    assert shown.count('role="progressbar"') == 2
+    assert "$0.000075 of $0.010000, $0.009925 left" in shown
 
 
 def test_where_nothing_is_limited_there_is_nothing_to_say() -> None:

@@ -98,6 +98,7 @@ ONLY_IN = {
     "click": ["cli/*", "cli/*/*"],
     "rich_click": ["cli/*", "cli/*/*"],
     "rich": ["cli/*", "cli/*/*"],
+    "IPython": ["cli/jupyter/*"],
     "nbclient": ["cli/*/*"],
     "nbformat": ["cli/*/*"],
     "h11": ["testing/http.py"],

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from langchain_costguard import Budget, CostGuard, SQLiteStore
 from langchain_costguard.caching import SQLiteCache
@@ -125,6 +126,19 @@ def test_every_block_of_python_runs_from_top_to_bottom(
     assert all(comparable(body) in comparable(printed) for body in shown)
     assert shown or page.name not in PRINTED
     assert all(text in printed for text in PRINTED.get(page.name, ()))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "ipython" in str(page.blocks)], ids=lambda page: page.name)
+def test_every_cell_of_a_notebook_runs(page: Page, newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = InteractiveShell.instance()
+    with FakeProvider(answer) as provider:
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        shell.run_cell((newcomer / "agent.py").read_text("utf-8")).raise_error()
+        for _, language, body in page.blocks:
+            if language == "ipython":
+                shell.run_cell(body).raise_error()
+    shell.run_line_magic("unload_ext", "langchain_costguard")
+    InteractiveShell.clear_instance()
 
 
 @pytest.mark.parametrize(

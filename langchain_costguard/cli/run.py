@@ -61,7 +61,7 @@ def command(
     """
     what = program(words, "run")
     tags = parsed(scope)
-    given = {measure: _number(measure, text) for measure, text in limits.items() if text is not None}
+    given = {measure: number(measure, text) for measure, text in limits.items() if text is not None}
     name, own = _account(store, tags)
     with tempfile.TemporaryDirectory(prefix="costguard-run-", ignore_cleanup_errors=True) as folder:
         telemetry = {key: value for key, value in (("OTLP", otlp), ("PROMETHEUS", prometheus)) if value}
@@ -125,7 +125,12 @@ def _absolute(where: str | None) -> str:
     return str(Path(where).absolute()) if where and place is None and "://" not in where else where or ""
 
 
-def _number(measure: str, text: str) -> Any:
+def number(measure: str, text: str) -> Any:
+    """The number of a limit.
+
+    Raises:
+        ValueError: it is none.
+    """
     read = _MEASURES[measure]
     try:
         return read(text)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.observe.actions import Actions
+from langchain_costguard.observe.bars import Bar, html_bars
 from langchain_costguard.observe.contexts import Contexts
 from langchain_costguard.observe.recalls import Recalls
-from langchain_costguard.observe.tables import Tabular, chosen
+from langchain_costguard.observe.tables import Tabular, block, chosen
 from langchain_costguard.observe.times import Latency, Sample, latency
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope
@@ -95,7 +96,8 @@ _COLUMNS = {
 
 
 class Report(Tabular):
-    """Who spent what, at one moment. ``str()`` is an aligned table; Jupyter shows it as one.
+    """Who spent what, at one moment. ``str()`` is an aligned table; Jupyter shows it as one, below the guard's budgets
+    as they stand when it is shown.
 
     Attributes:
         rows: one ``(scope, tally)`` for each combination seen.
@@ -107,6 +109,7 @@ class Report(Tabular):
 
     MONEY = ("usd", "saved_usd", "overrun_usd", "priced_usd")
     NOTHING = "Nothing was metered."
+    SUM = True
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class Report(Tabular):
         recalls: Recalls | None = None,
         times: Iterable[tuple[Sequence[str], list[Sample]]] = (),
         contexts: Contexts | None = None,
+        budgets: Callable[[], list[Bar]] = list,
     ) -> None:
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
@@ -123,6 +127,11 @@ class Report(Tabular):
         self.actions = Actions((), dimensions) if actions is None else actions
         self.recalls = Recalls(()) if recalls is None else recalls
         self.contexts = Contexts((), dimensions) if contexts is None else contexts
+        self._budgets = budgets
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A report may go to another process; the guard whose budgets it would show may not."""
+        return {**self.__dict__, "_budgets": list}
 
     @property
     def total(self) -> Tally:
@@ -146,8 +155,8 @@ class Report(Tabular):
         for scope, samples in self._times:
             times.setdefault(tuple(scope[c] for c in columns), []).extend(samples)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
-        contexts = self.contexts.by(*dimensions)
-        return Report(ranked, dimensions, self.actions.by(*dimensions), self.recalls, times.items(), contexts)
+        actions, contexts = self.actions.by(*dimensions), self.contexts.by(*dimensions)
+        return Report(ranked, dimensions, actions, self.recalls, times.items(), contexts, self._budgets)
 
     def times(self) -> Timetable:
         """How long the latest calls of each row took: median, 95th percentile, first token, and the errors' share."""
@@ -190,7 +199,8 @@ class Report(Tabular):
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
-        return super()._repr_html_() + notes + (self.actions._repr_html_() if self.actions else "")
+        actions = self.actions._repr_html_() if self.actions else ""
+        return block(html_bars(self._budgets()) + super()._repr_html_() + notes + actions)
 
     def _notes(self) -> list[str]:
         """What must be known to read the figures."""

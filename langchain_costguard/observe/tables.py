@@ -26,8 +26,8 @@ def table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) ->
     return "\n".join([line(header), "  ".join("-" * width for width in widths), *(line(row) for row in body)])
 
 
-def html_table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
-    """The same cells as HTML; none of them is run."""
+def html_table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int, bold: bool = False) -> str:
+    """The same cells as HTML; none of them is run. With ``bold``, the last row is."""
     sides = ["left" if i < left else "right" for i in range(len(header))]
 
     def row(tag: str, cells: Sequence[str]) -> str:
@@ -36,8 +36,17 @@ def html_table(header: Sequence[str], body: Sequence[Sequence[str]], *, left: in
             for side, cell in zip(sides, cells, strict=True)
         )
 
-    rows = "".join(f"<tr>{row('td', cells)}</tr>" for cells in body)
+    rows = "".join(f"<tr>{row('td', cells)}</tr>" for cells in body[:-1])
+    rows += "".join(f"<tr>{row('th' if bold else 'td', cells)}</tr>" for cells in body[-1:])
     return f"<table><thead><tr>{row('th', header)}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def block(inner: str) -> str:
+    """HTML for Jupyter in which a ``$`` is a dollar: MathJax would take what stands between two of them for a formula.
+
+    https://docs.mathjax.org/en/latest/options/document.html#the-configuration-block
+    """
+    return f'<div class="costguard tex2jax_ignore mathjax_ignore">{inner}</div>'
 
 
 class Tabular(ABC):
@@ -47,6 +56,8 @@ class Tabular(ABC):
     """The columns of ``to_dicts`` that are floats in a DataFrame."""
     NOTHING = "Nothing."
     """What is shown in the place of a table without rows."""
+    SUM = False
+    """Whether the last row is the sum of all."""
 
     @abstractmethod
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -69,7 +80,7 @@ class Tabular(ABC):
 
     def _repr_html_(self) -> str:
         header, body, left = self._cells()
-        return html_table(header, body, left=left) if body else f"<p>{self.NOTHING}</p>"
+        return block(html_table(header, body, left=left, bold=self.SUM)) if body else f"<p>{self.NOTHING}</p>"
 
     @abstractmethod
     def _cells(self) -> tuple[list[str], list[list[str]], int]:

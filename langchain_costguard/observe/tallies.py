@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from langchain_costguard.observe.rows import Rows
@@ -11,6 +12,7 @@ from langchain_costguard.vocabulary.scope import Scope
 if TYPE_CHECKING:
     from langchain_costguard.events.steered import Steered
     from langchain_costguard.observe.acts import Acts
+    from langchain_costguard.observe.bars import Bar
     from langchain_costguard.observe.report import Report
 
 
@@ -45,8 +47,8 @@ class Tallies(Rows[Scope]):
         """Count a call charged at its provider's own bill; ours would be ``priced`` (nano-USD) above that."""
         self._marks.count(scope, (0, 0, 1, priced))
 
-    def report(self) -> Report:
-        """A copy of the rows as they stand."""
+    def report(self, budgets: Callable[[], list[Bar]] = list) -> Report:
+        """A copy of the rows as they stand; ``budgets`` says how the budgets stand, when somebody looks."""
         from langchain_costguard.observe.report import Report, Tally
 
         rows = [(scope, Tally(*counts)) for scope, counts in self.items()]
@@ -61,6 +63,8 @@ class Tallies(Rows[Scope]):
                     rows.append((scope, mark))
         times = self._times.rows()
         if self._acts is None:
-            return Report(rows, times=times)
+            return Report(rows, times=times, budgets=budgets)
         acts = self._acts
-        return Report(rows, times=times, actions=acts.actions(), recalls=acts.recalls(), contexts=acts.contexts())
+        return Report(
+            rows, times=times, budgets=budgets, actions=acts.actions(), recalls=acts.recalls(), contexts=acts.contexts()
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -171,3 +172,31 @@ def _sums(blocks: list[_Block]) -> list[int]:
         total += block.words
         sums.append(total)
     return sums
+
+
+class AutomaticPrefixCache:
+    """Replies that bill a cache as OpenAI's: what begins as the request before did is read, from ``least`` tokens on.
+
+    A token is four characters. https://platform.openai.com/docs/guides/prompt-caching
+
+    Args:
+        reply: What is answered: a text, a ``Reply``, or a function of the ``Request``.
+        least: The shortest prefix that is kept, in tokens.
+    """
+
+    def __init__(self, reply: Reply | str | Callable[[Request], Reply | str] = "ok", *, least: int = 1_024) -> None:
+        self._reply = reply
+        self._least = least
+        self._before = ""
+
+    def __call__(self, request: Request) -> Reply:
+        """The answer, with its bill."""
+        answer = self._reply(request) if callable(self._reply) else self._reply
+        said = Reply(answer) if isinstance(answer, str) else answer
+        prompt, before = json.dumps(request.messages), self._before
+        self._before = prompt
+        same = next((n for n, (a, b) in enumerate(zip(prompt, before, strict=False)) if a != b), len(before)) // 4
+        given, made = len(prompt) // 4, said.output_tokens or 40
+        cached = {"cached_tokens": same if same >= self._least else 0}
+        usage = {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made}
+        return replace(said, usage={**usage, "prompt_tokens_details": cached})

@@ -24,6 +24,7 @@ when a guard is constructed, never when it is imported.
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -64,11 +65,14 @@ class CostGuardError(GraphBubbleUp, ModelError, RuntimeError):
         return "This run was stopped by its cost guard. Do not try again; answer with what you have."
 
 
+_MACHINERY = {"IPython", "ipykernel"}
+
+
 def _place(traceback: TracebackType | None) -> str:
     """The line of the cell that was run: the outermost frame that is no machinery of IPython's."""
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if "IPython" not in code.co_filename and "ipykernel" not in code.co_filename:
+        if not _MACHINERY.intersection(Path(code.co_filename).parts):  # a cell's file is in a folder ipykernel_123
             return f"line {traceback.tb_lineno} of {code.co_name if code.co_name != '<module>' else 'the cell'}"
         traceback = traceback.tb_next
     return "the cell"

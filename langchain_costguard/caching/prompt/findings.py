@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from langchain_costguard.observe.tables import html_table, table
+from langchain_costguard.observe.tables import block, html_table, table
 from langchain_costguard.vocabulary.money import show_all, usd
 
 _HEADER = ("feature", "model", "where", "characters", "what", "excerpt", "calls", "since", "tokens", "a day")
@@ -81,8 +82,11 @@ class Findings(Sequence[Finding]):
     def __str__(self) -> str:
         return "\n\n".join([*([table(_HEADER, self._cells(), left=_LEFT)] if self._found else []), self._said()])
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
-        return (html_table(_HEADER, self._cells(), left=_LEFT) if self._found else "") + f"<p>{self._said()}</p>"
+        found = html_table(_HEADER, self._cells(), left=_LEFT) if self._found else ""
+        return block(f"{found}<p>{html.escape(self._said())}</p>")
 
     def _cells(self) -> list[list[str]]:
         costs = iter(show_all([each.per_day for each in self._found if each.per_day is not None]))

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from langchain_costguard.metering.budgets.accounts import GRANTED, SECONDS, Account, new_tuple
 from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.metering.stores.base import Balance
-from langchain_costguard.observe.tables import html_table, table
+from langchain_costguard.observe.bars import Bar, html_bars
+from langchain_costguard.observe.tables import block, table
 from langchain_costguard.vocabulary.money import show_all
 
 _HEADER = ["budget", "window", "measure", "spent", "held", "left", "cap"]
@@ -90,7 +91,11 @@ class Headroom:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return html_table(_HEADER, self._cells(), left=3) if self.rows else f"<p>{_NOTHING}</p>"
+        return block(html_bars(self.bars())) if self.rows else f"<p>{_NOTHING}</p>"
+
+    def bars(self) -> list[Bar]:
+        """The rows as bars, with the figures of the table."""
+        return [_bar(row, cells) for row, cells in zip(self.rows, self._cells(), strict=True)]
 
     def _cells(self) -> list[list[str]]:
         amounts = [(row.spent, row.held, max(0, row.left), row.cap + row.granted) for row in self.rows]
@@ -109,6 +114,14 @@ class Headroom:
             [row.budget, row.window or "-", row.measure, *shown(row, of)]
             for row, of in zip(self.rows, amounts, strict=True)
         ]
+
+
+def _bar(row: Room, cells: Sequence[str]) -> Bar:
+    budget, _, measure, spent, held, left, cap = cells
+    whole = (row.cap + row.granted) or 1
+    unit = "" if measure in ("usd", "seconds") else f" {measure.replace('_', ' ')}"
+    waiting = f", {held} held" if row.held else ""
+    return Bar(budget, row.spent / whole, row.held / whole, f"{spent} of {cap}{unit}{waiting}, {left} left")
 
 
 _NOTHING = "No budget applies."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
+from weakref import WeakSet
 
 from langchain_core.callbacks import BaseCallbackHandler
 
@@ -21,6 +22,8 @@ from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.voice import Voice
 
 _NOTHING: Mapping[str, Any] = {}
+_all: WeakSet[Callbacks] = WeakSet()
+"""The guards of this process: several may see one call."""
 
 
 def _start_waits(self: Callbacks, *_: Any, tags: list[str] | None = None, run_type: str = "", **__: Any) -> bool:
@@ -109,6 +112,7 @@ class Callbacks(BaseCallbackHandler):
         self.lineage = lineage
         self.deferrals = deferrals
         self.aside = aside
+        _all.add(self)
         # LangChain asks before each event: an attribute of its own is found sooner than the class's.
         self.__dict__.update(ignore_llm=False, ignore_chat_model=False, ignore_chain=False)
 
@@ -210,7 +214,11 @@ class Callbacks(BaseCallbackHandler):
         prompt = messages[0] if messages else []
         if self.voice.witnesses:
             self._began_model(run_id, parent_run_id, prompt, params, metadata or _NOTHING)
-        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
+        try:
+            self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
+        except BaseException as error:
+            self._not_made(run_id, error)
+            raise
 
     @event(_call_waits)
     def on_llm_start(
@@ -229,7 +237,19 @@ class Callbacks(BaseCallbackHandler):
         text, size = "\n".join(prompts), kwargs.get("batch_size") or 1
         if self.voice.witnesses:
             self._began_model(run_id, parent_run_id, text, params, metadata or _NOTHING)
-        self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+        try:
+            self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+        except BaseException as error:
+            self._not_made(run_id, error)
+            raise
+
+    def _not_made(self, run_id: UUID, error: BaseException) -> None:
+        """What is refused here is not made: LangChain tells no guard that let it in of its end."""
+        for other in list(_all):
+            if other is not self and run_id.int in other.meter.open_calls:
+                other.settlement.not_made(run_id)
+                if other.voice.witnesses:
+                    other.voice.ended(run_id, None, error)
 
     def _began_model(
         self, run_id: UUID, parent: UUID | None, prompt: Any, params: Mapping[str, Any], metadata: Mapping[str, Any]
@@ -310,7 +330,11 @@ class Callbacks(BaseCallbackHandler):
             if self.voice.witnesses:
                 told = {"tool_call_id": kwargs.get("tool_call_id")}
                 self.voice.began("tool", run_id, parent_run_id, name, arguments, told, metadata or _NOTHING)
-            self.admission.start_tool(run_id, parent_run_id, name, arguments, metadata or {}, tags)
+            try:
+                self.admission.start_tool(run_id, parent_run_id, name, arguments, metadata or {}, tags)
+            except BaseException as error:
+                self._not_made(run_id, error)
+                raise
 
     @event(_end_waits)
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_costguard.observe.tables import block
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import Usage
@@ -76,6 +77,8 @@ class Tree:
             for name, amount, (_, node, _) in zip(names, money, rows, strict=True)
         )
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         money = dict(zip(map(id, _nodes(self.root)), show_all([n.spent for n in _nodes(self.root)]), strict=True))
 
@@ -86,7 +89,7 @@ class Tree:
             inner = "".join(map(draw, _ranked(node)))
             return f"<li><details open><summary>{text}</summary><ul>{inner}</ul></details></li>"
 
-        return f"<ul>{draw(self.root)}</ul>"
+        return block(f"<ul>{draw(self.root)}</ul>")
 
 
 def _add(node: Node, calls: int, usage: Usage, spent: int) -> None:
