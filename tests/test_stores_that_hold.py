@@ -213,7 +213,7 @@ def test_a_child_forked_while_others_count_in_memory_can_count_too() -> None:
     for thread in threads:
         thread.start()
     try:
-        for _ in range(30):
+        for _ in range(10):
             child = os.fork()
             if child == 0:
                 signal.alarm(10)
