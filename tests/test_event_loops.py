@@ -186,6 +186,9 @@ def test_a_call_cancelled_while_it_asks_the_store_leaves_no_hold(use: str, serve
         guard = CostGuard(Budget(per="all", usd="1"), store=store)
         model = provider.openai(model="gpt-4o-mini", max_tokens=5)
 
+        def held() -> Any:
+            return store.read(["all|usd"], now=time.time())[0][:2]
+
         async def main() -> None:
             task = asyncio.create_task(
                 model.ainvoke("hi", {"callbacks": [guard]}) if use == "callbacks" else guard.wrap(model).ainvoke("hi")
@@ -195,10 +198,11 @@ def test_a_call_cancelled_while_it_asks_the_store_leaves_no_hold(use: str, serve
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            while guard.meter.open_calls:  # noqa: ASYNC110 - given back on a thread
-                await asyncio.sleep(0.001)
+            until = time.monotonic() + 10
+            while guard.meter.open_calls or held() != (0, 0):  # given back on a thread
+                assert time.monotonic() < until
+                await asyncio.sleep(0.01)
 
         asyncio.run(main())
-        assert store.read(["all|usd"], now=time.time())[0][:2] == (0, 0)
         assert provider.requests == []
         store.close()
