@@ -96,15 +96,18 @@ def test_a_thousand_callers_reach_the_provider_as_often_as_the_tightest_budget_a
 
 
 def test_a_wrapped_model_uses_the_budget_up_and_no_more(world: str) -> None:
-    # 24 callers whose calls cost about 30 % of their ceiling.
+    # 60 callers whose calls cost about 30 % of their ceiling.
     with FakeProvider(Reply("word " * 300)) as provider:
         guard = CostGuard(Budget(per="session", usd="0.05"), prices=PRICES, wait=30)
         model = guard.wrap(provider.openai(max_tokens=1000))
-        crowd(world, model, None, callers=24)
+        began = time.monotonic()
+        crowd(world, model, None, callers=60)
+        took = time.monotonic() - began
         truth = provider.usage()
     spent = truth.input_tokens * 2500 + truth.output_tokens * 10_000
     assert guard.report().total.spent == spent
     assert 0.95 * 50_000_000 <= spent <= 50_000_000
+    assert took < 10  # forty or so ask for less than they did: at once, and not half a second later each
 
 
 WORKER = """
@@ -136,8 +139,8 @@ def call(index):
         return "refused"
     return "served"
 
-with ThreadPoolExecutor(50) as pool:
-    answers = list(pool.map(call, range(250)))
+with ThreadPoolExecutor(30) as pool:
+    answers = list(pool.map(call, range(60)))
 total = guard.report().total
 print(json.dumps({"spent": total.spent, **{k: answers.count(k) for k in ("served", "refused", "lost")}}))
 """

@@ -19,7 +19,7 @@ from langchain_costguard.metering.pricing.shapes import count_by_shape
 from langchain_costguard.vocabulary.histories import faults
 
 PRICES = [Prices(3_750_000, 300_000, 15_000_000), Prices(1_000, 1_000, 0, 0.0), Prices(3_750_000, 300_000, 0, 0.0)]
-EXAMPLES = int(os.environ.get("COSTGUARD_THREADS", "300"))
+EXAMPLES = int(os.environ.get("COSTGUARD_THREADS", "100"))
 
 
 def size(message: BaseMessage) -> int:

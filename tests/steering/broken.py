@@ -70,7 +70,7 @@ def breaking(kind: str, end: str) -> Iterator[tuple[Any, list[str]]]:
             self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     given: dict[str, Any] = {"api_key": "x", "max_retries": 0, "max_tokens": 50, "streaming": True, "temperature": 0}
     model: Any

@@ -243,7 +243,7 @@ def test_a_provider_that_stops_hangs_up_on_those_who_wait_and_can_start_again():
 
     def call():
         try:
-            provider.openai().invoke("hi")
+            provider.openai(max_retries=0).invoke("hi")
         except openai.APIConnectionError as error:
             outcome.append(error)
 

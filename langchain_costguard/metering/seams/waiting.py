@@ -67,10 +67,10 @@ class Waiting:
             return
         deadline = time.monotonic() + (self._seconds if patient else 0)
         floor, ceiling = min(self._meter.floor + call.thinks, call.ceiling), call.ceiling
-        place = self._behind_others(call)
+        place, waits = self._behind_others(call), True
         try:
             while True:
-                if place is not None:
+                if place is not None and waits:
                     line, ticket = place
                     left = deadline - time.monotonic()
                     yield ticket.turn, max(0.0, min(self._poll if line.leads(ticket) else _POLL_HERE, left))
@@ -78,6 +78,7 @@ class Waiting:
                     if not line.leads(ticket) and left > 0:
                         continue
                     line.wait_again(ticket)
+                waits = False  # who asks for less does so at once: it is still its turn, and nobody will call it
                 denial = self._admission.try_admit(call, ceiling)
                 if denial is None:
                     return
@@ -91,7 +92,9 @@ class Waiting:
                     )
                 if not denial.refusal.by_holds:
                     ceiling = min(ceiling - 1, within)
-                elif place is None or self._lines.get(denial.account.name) is not place[0]:
+                    continue
+                waits = True
+                if place is None or self._lines.get(denial.account.name) is not place[0]:
                     self._leave(place)
                     place = self._lines.join(denial.account.name)
         finally:

@@ -157,7 +157,7 @@ class Circuits(RuleBasedStateMachine):
 
 
 TestAnyOrderOfCalls = Circuits.TestCase
-TestAnyOrderOfCalls.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyOrderOfCalls.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 # What counts as a failure
