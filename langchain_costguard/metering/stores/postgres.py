@@ -14,9 +14,11 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
+from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.session import Session, array, given, kept, numbers, rows
 from langchain_costguard.metering.stores.together import Job, Together
+from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.urls import without_password
 
 CONNECTIONS = 4
@@ -45,19 +47,24 @@ class PostgresStore(OncePerAccount):
     Needs the extra ``postgres``. Makes two tables and a few functions, named ``costguard_…``, where they are missing,
     in the schema that comes first on the user's search path. An answer is waited for ``timeout`` seconds in all, a new
     connection two. As with `RedisStore`, a reservation is asked for once more in half of that time and a settlement is
-    sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the ledger.
+    sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the ledger. A
+    ``lease`` is that of `RedisStore`.
 
     Raises:
-        ValueError: the URL, namespace or timeout cannot be used.
+        ValueError: the URL, namespace, timeout or lease cannot be used.
     """
 
     shared = True
 
-    def __init__(self, url: str, *, namespace: str = "costguard", timeout: float = 0.25) -> None:
+    def __init__(
+        self, url: str, *, namespace: str = "costguard", timeout: float = 0.25, lease: str | Money | None = None
+    ) -> None:
         if not isinstance(namespace, str) or not namespace or "\0" in namespace:
             raise ValueError(f"namespace must be a name, not {namespace!r}")
         self.namespace = namespace
         self.timeout = checked_timeout(timeout)
+        checked(lease)
+        self.lease = lease
         self._url = _checked_url(url)
         self._where = f"PostgreSQL at {without_password(url)}"
         self._inherited: list[Session] = []
@@ -68,7 +75,7 @@ class PostgresStore(OncePerAccount):
         return f"<PostgresStore: {self._where}, namespace {self.namespace!r}>"
 
     def __reduce__(self) -> tuple[Callable[[str], PostgresStore], tuple[str]]:
-        return partial(type(self), namespace=self.namespace, timeout=self.timeout), (self._url,)
+        return partial(type(self), namespace=self.namespace, timeout=self.timeout, lease=self.lease), (self._url,)
 
     def close(self) -> None:
         """Close the connections that are not in use; a later call makes new ones."""

@@ -15,8 +15,10 @@ from redis.exceptions import MovedError, NoScriptError, RedisClusterException, R
 
 from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
 from langchain_costguard.metering.stores.dial import dial
+from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.wire import Wire
+from langchain_costguard.vocabulary.money import Money
 
 ACCOUNTS_AT_ONCE = 500
 
@@ -35,19 +37,29 @@ class RedisStore(OncePerAccount):
     The accounts are the fields of one hash, ``{namespace}:accounts``, which expires when all of them are idle; idle
     ones are dropped before that as new ones come. The machines' clocks must agree to well within a hold's lifetime.
 
+    With a ``lease``, each guard takes a slice of every account in one trip and spends it in this process:
+    ``"2%"`` of each cap, or USD (``"0.25"``; of other caps 2 %). See ``LeasedStore``.
+
     Raises:
-        ValueError: the URL, client, namespace or timeout cannot be used.
+        ValueError: the URL, client, namespace, timeout or lease cannot be used.
     """
 
     shared = True
 
     def __init__(
-        self, url_or_client: str | redis.Redis | RedisCluster, *, namespace: str = "costguard", timeout: float = 0.25
+        self,
+        url_or_client: str | redis.Redis | RedisCluster,
+        *,
+        namespace: str = "costguard",
+        timeout: float = 0.25,
+        lease: str | Money | None = None,
     ) -> None:
         if not isinstance(namespace, str) or not namespace or set(namespace) & set("{}"):
             raise ValueError(f"namespace must be a name without braces, not {namespace!r}")
         self.namespace = namespace
         self.timeout = checked_timeout(timeout)
+        checked(lease)
+        self.lease = lease
         self._url = url_or_client if isinstance(url_or_client, str) else None
         client, self._where = dial(url_or_client, who=type(self).__name__, timeout=self.timeout)
         self._wire = client if isinstance(client, RedisCluster) else Wire(client, timeout=self.timeout)
@@ -60,7 +72,7 @@ class RedisStore(OncePerAccount):
     def __reduce__(self) -> tuple[Callable[[str], Self], tuple[str]]:
         if self._url is None:
             raise TypeError("a RedisStore made from a client cannot be pickled; make it from a URL")
-        return partial(type(self), namespace=self.namespace, timeout=self.timeout), (self._url,)
+        return partial(type(self), namespace=self.namespace, timeout=self.timeout, lease=self.lease), (self._url,)
 
     def close(self) -> None:
         """Close the store's own connections; a given client stays as it is."""
