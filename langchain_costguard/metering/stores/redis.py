@@ -13,7 +13,16 @@ import redis
 from redis.cluster import RedisCluster
 from redis.exceptions import MovedError, NoScriptError, RedisClusterException, RedisError
 
-from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
+from langchain_costguard.metering.stores.base import (
+    Balance,
+    Claim,
+    Grant,
+    Refusal,
+    Reservation,
+    Settlement,
+    StoreError,
+    checked_timeout,
+)
 from langchain_costguard.metering.stores.dial import dial
 from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.repeats import OncePerAccount
@@ -115,37 +124,37 @@ class RedisStore(OncePerAccount):
         else:
             self._guarded("HSET", self._flags, name, text, again=True)
 
+    def turn(
+        self, settlement: Settlement, reservation: Reservation, *, now: float
+    ) -> tuple[list[int], Grant | Refusal]:
+        """Settle, then reserve, in one trip; no account more than once in either."""
+        claims, held, actual, until = settlement
+        if not isinstance(self._wire, Wire) or not reservation.claims:
+            return self._settle(claims, held, actual, until, now), self._reserve(*reservation, now)
+        scripts = (_SETTLE, *_settling(claims, held, actual, until, now)), (_RESERVE, *_reserving(*reservation, now))
+        try:
+            replies = self._wire.execute_all([("EVALSHA", s.sha, 1, self._accounts, *rest) for s, *rest in scripts])
+        except (RedisError, OSError, ValueError) as error:
+            raise self._failed(error) from error
+        if isinstance(replies[0], NoScriptError):
+            totals = self._settle(claims, held, actual, until, now)
+        elif isinstance(replies[0], RedisError):
+            raise self._failed(replies[0])
+        else:
+            totals = _totals(replies[0], claims, actual)
+        return totals, self._reserve(*reservation, now) if isinstance(replies[1], RedisError) else _granted(replies[1])
+
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
-        numbers = [units[0], units[1], until, now]
-        names = []
-        for account, cap, fixed, per_unit, clock, ttl, reserve in claims:
-            numbers += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
-            names.append(account)
-        answer = self._run(_RESERVE, pack(f"<{len(numbers)}d", *numbers), *names, again=True)
-        if isinstance(answer, int):
-            return Grant(answer)
-        if answer[0] < 0:
-            _, index, needed, spent, held, by_holds = answer
-            return Refusal(index, needed, spent, held, bool(by_holds))
-        return Grant(answer[0], tuple(answer[1:]))
+        return _granted(self._run(_RESERVE, *_reserving(claims, units, until, now), again=True))
 
     def _settle(
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
     ) -> list[int]:
-        numbers: list[float] = [until, now]
-        names: list[str] = []
-        for (account, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):
-            if not clock or amount:
-                numbers += (cap, ttl, -1 if clock else hold, amount)
-                names.append(account)
-        totals: list[int] = self._run(_SETTLE, pack(f"<{len(numbers)}d", *numbers), *names) if names else []
-        if len(totals) == len(claims):
-            return totals
-        settled = iter(totals)
-        skipped = [claim.clock and not amount for claim, amount in zip(claims, actual, strict=True)]
-        return [0 if skip else next(settled) for skip in skipped]
+        arguments = _settling(claims, held, actual, until, now)
+        totals = self._run(_SETTLE, *arguments) if len(arguments) > 1 else []
+        return _totals(totals, claims, actual)
 
     def _run(self, script: _Script, *arguments: Any, again: bool = False) -> Any:
         try:
@@ -181,6 +190,44 @@ _RESERVE = _Script("account", "keep", "reserve")
 _SETTLE = _Script("account", "keep", "settle")
 _READ = _Script("account", "read")
 _SCAN = _Script("account", "scan")
+
+
+def _reserving(claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> list[Any]:
+    numbers: list[float] = [units[0], units[1], until, now]
+    names = []
+    for account, cap, fixed, per_unit, clock, ttl, reserve in claims:
+        numbers += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
+        names.append(account)
+    return [pack(f"<{len(numbers)}d", *numbers), *names]
+
+
+def _granted(answer: Any) -> Grant | Refusal:
+    if isinstance(answer, int):
+        return Grant(answer)
+    if answer[0] < 0:
+        _, index, needed, spent, held, by_holds = answer
+        return Refusal(index, needed, spent, held, bool(by_holds))
+    return Grant(answer[0], tuple(answer[1:]))
+
+
+def _settling(
+    claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+) -> list[Any]:
+    numbers: list[float] = [until, now]
+    names = []
+    for (account, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):
+        if not clock or amount:
+            numbers += (cap, ttl, -1 if clock else hold, amount)
+            names.append(account)
+    return [pack(f"<{len(numbers)}d", *numbers), *names]
+
+
+def _totals(totals: list[int], claims: Sequence[Claim], actual: Sequence[int]) -> list[int]:
+    if len(totals) == len(claims):
+        return totals
+    settled = iter(totals)
+    skipped = [claim.clock and not amount for claim, amount in zip(claims, actual, strict=True)]
+    return [0 if skip else next(settled) for skip in skipped]
 
 
 def _text(value: bytes | str) -> str:

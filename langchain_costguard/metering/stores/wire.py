@@ -51,6 +51,17 @@ class Wire:
             self._start()
         return self._together.do(Job(packed(command), again))
 
+    def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands in one packet and return their replies, an error as such, within one time-out.
+
+        Raises:
+            StoreError, RedisError, OSError: as ``execute``.
+        """
+        if self._pid != os.getpid():
+            self._start()
+        replies: Any = self._together.do(Job(b"".join(map(packed, commands)), False, len(commands)))
+        return [_error(reply) if isinstance(reply, ReplyError) else reply for reply in replies]
+
     def connection(self) -> Any:
         """A new connection, not yet connected."""
         return self._pool.connection_class(**self._pool.connection_kwargs)
@@ -128,18 +139,21 @@ class _Line:
         self._left(until)
         self._socket.sendall(b"".join([job.wanted for job in jobs]))
         for job in jobs:
-            while (reply := self._replies.next()) is None:
-                self._left(until)
-                data = self._socket.recv(65_536)
-                if not data:
-                    raise redis.ConnectionError("the server hung up")
-                self._replies.feed(data)
-            job.value = reply[0]
+            job.value = [self._reply(until) for _ in range(job.parts)] if job.parts else self._reply(until)
             if isinstance(job.value, ReplyError):
                 job.error = _error(job.value)
             job.over = True
         if any(isinstance(job.error, ReadOnlyError) for job in jobs):
             self.close()  # a master no more: a sentinel's connection asks anew who is
+
+    def _reply(self, until: float) -> Any:
+        while (reply := self._replies.next()) is None:
+            self._left(until)
+            data = self._socket.recv(65_536)
+            if not data:
+                raise redis.ConnectionError("the server hung up")
+            self._replies.feed(data)
+        return reply[0]
 
     def stale(self) -> bool:
         """Whether the server has hung up, or said something nobody asked for."""

@@ -16,18 +16,19 @@ from typing import NamedTuple
 from weakref import WeakSet
 
 from langchain_costguard.metering.aside import decided, may_wait
-from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal
+from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, Reservation, Settlement
 from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.leases.local import Local
 from langchain_costguard.metering.stores.leases.sizes import Size, slices
 from langchain_costguard.metering.stores.repeats import repeated
 from langchain_costguard.observe.background import EXIT_SECONDS, Writer
 
-TELL_AFTER = 1.0
+TELL_AFTER = 0.5
 """Seconds after which the shared store is told of what was spent, if nothing told it before."""
 IDLE_AFTER = 1.0
 """Seconds without a call after which a lease is returned."""
 FORGET_AFTER = 60.0
+SAYING = 0.2
 AT_ONCE = 200
 """Accounts in one settlement."""
 
@@ -83,7 +84,9 @@ class LeasedStore:
         self._turn = threading.Lock()
         self._waiting = 0
         self._moment = time.time(), time.monotonic()
-        self._writer: Writer[None] = Writer(self._bring, name="leases", capacity=3, batch=2, gather=TELL_AFTER)
+        self._writer: Writer[None] = Writer(
+            self._bring, name="leases", capacity=3, batch=2, gather=TELL_AFTER, lost=lambda _: None
+        )
         _all.add(self)
 
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
@@ -218,9 +221,8 @@ class LeasedStore:
         told = [self._moved(claim, second, now) for claim in claims if not claim.clock]
         moved = iter(told)
         more = [extra if claim.clock else extra + next(moved)[1] for claim, extra in zip(claims, more, strict=True)]
-        self._send([row for row, _ in told if row is not None], now)
         asked = [claim._replace(fixed=claim.fixed + extra) for claim, extra in zip(claims, more, strict=True)]
-        answer = self._below.reserve(asked, units=units, until=second, now=now)
+        answer = self._turned([row for row, _ in told if row is not None], Reservation(asked, units, second), now)
         if isinstance(answer, Refusal):
             self._refused(claims, answer, now)
             return None
@@ -284,8 +286,7 @@ class LeasedStore:
             if isinstance(answer, Grant):
                 amounts = [0 if c.clock else c.fixed + c.per_unit * answer.units for c in claims]
                 self._below.settle(claims, amounts, [0] * len(claims), until=until, now=now)
-            self._send(rows, now)
-            answer = self._below.reserve(claims, units=units, until=until, now=now)
+            answer = self._turned(rows, Reservation(claims, units, until), now)
         if isinstance(answer, Refusal):
             self._refused(claims, answer, now)
         return answer
@@ -312,6 +313,18 @@ class LeasedStore:
             self.memory.told(name, spent, given, lease.ends)
             lease.taken -= given
             return Told(lease.until, lease.claim, given, spent)
+
+    def _turned(self, rows: Sequence[Told], reservation: Reservation, now: float) -> Grant | Refusal:
+        """Tell of this, then reserve."""
+        claims, units, until = reservation
+        if len({row.until for row in rows}) != 1:
+            self._send(rows, now)
+            return self._below.reserve(claims, units=units, until=until, now=now)
+        told, amounts = [row.claim for row in rows], [row.actual for row in rows]
+        settlement = Settlement(told, [row.held for row in rows], amounts, rows[0].until)
+        totals, answer = self._below.turn(settlement, reservation, now=now)
+        self._hear(told, amounts, totals, now)
+        return answer
 
     def _send(self, rows: Sequence[Told], now: float) -> None:
         for until in {row.until for row in rows}:
@@ -362,7 +375,7 @@ class LeasedStore:
         """Tell what was spent, and return what is idle: all of it when the process ends."""
         if self._writer.seconds_left < math.inf:
             self._return_all()
-            self._below.close(self._writer.seconds_left)
+            self._below.close(max(0.0, self._writer.seconds_left - SAYING))  # which says what could not be delivered
             return
         now, rows = self._now(), []
         for name, lease in list(self._leases.items()):
@@ -383,7 +396,9 @@ class LeasedStore:
         then, measured = self._moment
         return then + time.monotonic() - measured
 
-    def _in_child(self) -> None:
+    def abandon(self) -> None:
+        """Forget what is leased, without a word: it is somebody else's (a forked child's parent's), or comes back by
+        itself."""
         self.memory.afresh()
         for lease in self._leases.values():
             lease.until, lease.taken = 0, 0
@@ -395,7 +410,7 @@ _all: WeakSet[LeasedStore] = WeakSet()
 
 def _afresh_in_child() -> None:
     for store in list(_all):
-        store._in_child()
+        store.abandon()
 
 
 if hasattr(os, "register_at_fork"):
