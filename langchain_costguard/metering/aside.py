@@ -42,7 +42,7 @@ def decided() -> None:
         _trying.set(False)
 
 
-THREADS = 32
+THREADS = 128
 """At most, per process; stores do together what that many ask for at once."""
 _MISSING = object()
 
