@@ -163,7 +163,7 @@ class CostGuard(Steerable, Changing):
         voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not trial.budgets else MemoryStore()  # a drill books nothing
         waits_by = time.monotonic if clock is time.time else clock
-        self.store = failing_over(inner, on_store_failure, voice, spool, waits_by) if inner.shared else inner
+        self.store: Store = failing_over(inner, on_store_failure, voice, spool, waits_by, hold_seconds)
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -171,9 +171,10 @@ class CostGuard(Steerable, Changing):
         fees, deferrals = Fees(tool_prices or {}, voice), Deferrals()
         self.estimator = Estimator(token_counter, counters)
         self.estimator.warm()  # begins to load the vocabulary, on a thread: not at the first call, inside a loop
-        self.aside = Aside(waits=self.store.shared, due=brake.due)
+        ledger = Ledger(budgets, self.store, hold_seconds=hold_seconds)
+        self.aside = Aside(waits=self.store.shared, due=brake.due, leased=ledger.leased)
         meter = Meter(
-            Ledger(budgets, self.store, hold_seconds=hold_seconds),
+            ledger,
             PriceBook(prices, unpriced=unpriced, aliases=aliases),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,

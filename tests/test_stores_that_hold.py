@@ -24,7 +24,7 @@ from langchain_costguard.metering.stores import Claim, Grant, StoreError, open_s
 from langchain_costguard.testing import Recorder, ScriptedChatModel
 from tests.conftest import PRICES
 from tests.proxy import proxied
-from tests.servers import Server
+from tests.servers import Server, redis_server
 
 CLAIM = Claim("all|usd", 10**12, 10)
 ONE_CALL = 10 * 2500 + 5 * 10_000
@@ -52,6 +52,21 @@ def test_a_hiccup_of_one_connection_costs_no_call(fault: dict[str, Any], server:
         began = time.monotonic()
         assert reserve(store) == Grant(0)
         assert time.monotonic() - began < 2 + 0.5
+        store.close()
+
+
+@pytest.mark.parametrize("path", ["/3", "/"])
+def test_a_greeting_that_trickles_in_has_one_deadline(path: str, tmp_path: Path) -> None:
+    with redis_server() as server, proxied(server.port) as proxy, redis.Redis(port=server.port) as client:
+        client.config_set("requirepass", "secret")
+        store = RedisStore(proxy.url.replace("//", "//:secret@") + path, namespace=tmp_path.name, timeout=0.3)
+        proxy.trickle = 0.25
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="imeout"):
+            reserve(store)
+        assert time.monotonic() - began < 1.0 + 0.5
+        proxy.trickle = 0.0
+        assert reserve(store) == Grant(0)
         store.close()
 
 

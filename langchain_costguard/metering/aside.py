@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -19,7 +19,30 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 32
+_trying: ContextVar[bool] = ContextVar("costguard_trying", default=False)
+
+
+class WouldWait(BaseException):
+    """What was tried at once would have to wait."""
+
+
+def may_wait() -> None:
+    """What follows may have to wait.
+
+    Raises:
+        WouldWait: it is being tried at once; nothing has been changed.
+    """
+    if _trying.get():
+        raise WouldWait
+
+
+def decided() -> None:
+    """What was tried at once is done: what comes of it may wait."""
+    if _trying.get():
+        _trying.set(False)
+
+
+THREADS = 128
 """At most, per process; stores do together what that many ask for at once."""
 _MISSING = object()
 
@@ -30,10 +53,12 @@ class Aside:
     Args:
         waits: Whether they may have to wait at any time: for a store that is not in this process.
         due: Says whether they may have to now, for something else; None where there is nothing else.
+        leased: Whether they seldom have to: what they ask for is at hand most often.
     """
 
-    def __init__(self, *, waits: bool, due: Callable[[], bool] | None = None) -> None:
+    def __init__(self, *, waits: bool, due: Callable[[], bool] | None = None, leased: bool = False) -> None:
         self._lasting = waits
+        self._leased = leased
         self._due = due
         self._preparing = False
 
@@ -45,6 +70,19 @@ class Aside:
     def never(self, *, ends: bool) -> bool:
         """Whether nothing will have to wait from now on; where a call ``ends``, nothing else is ever due."""
         return not self._lasting and (ends or self._due is None) and not self._preparing
+
+    def at_once(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Do it on the spot if it need not wait; false, with nothing changed, where it has to, or most often has."""
+        if not self._leased or self._preparing or (self._due is not None and self._due()):
+            return False
+        token = _trying.set(True)
+        try:
+            function(*args, **kwargs)
+        except WouldWait:
+            return False
+        finally:
+            _trying.reset(token)
+        return True
 
     def prepare(self, function: Callable[[], object]) -> None:
         """Do on a thread what has to be read from files before the first call; until then calls may have to wait."""

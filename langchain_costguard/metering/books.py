@@ -37,7 +37,8 @@ class Books:
         self._expired = expired
         self._hold_seconds = hold_seconds
         self._aside = aside
-        self._children: dict[int, set[int]] = {}
+        self.parents: dict[int, set[int]] = {}
+        """Runs, and the calls below them."""
         self._of_task: dict[int, set[int]] = {}
         self._batches: dict[int, Batch] = {}
         self._starts = 0
@@ -57,7 +58,7 @@ class Books:
         key = call.run_id.int
         self.open[key] = call
         if call.parent is not None:
-            self._children.setdefault(call.parent.int, set()).add(key)
+            self.parents.setdefault(call.parent.int, set()).add(key)
         if not call.text and self._running_loop() is not None:
             self.belongs_here(call)
         self._starts += 1
@@ -83,11 +84,11 @@ class Books:
         if call is None:
             return None
         if call.parent is not None:
-            siblings = self._children.get(call.parent.int)
+            siblings = self.parents.get(call.parent.int)
             if siblings is not None:
                 siblings.discard(key)
                 if not siblings:
-                    self._children.pop(call.parent.int, None)
+                    self.parents.pop(call.parent.int, None)
         if call.task:
             of_task = self._of_task.get(call.task)
             if of_task is not None:
@@ -96,13 +97,13 @@ class Books:
 
     def parent_over(self, run_id: UUID) -> None:
         """A run ended: what is still open below it is an orphan."""
-        keys = self._children.pop(run_id.int, None)
+        keys = self.parents.pop(run_id.int, None)
         if keys:
             self._orphaned(self._found(keys))
 
     def concerns(self, run_id: UUID) -> bool:
         """Whether the run is a call under way, or has any below it."""
-        return run_id.int in self.open or run_id.int in self._children
+        return run_id.int in self.open or run_id.int in self.parents
 
     def belongs_here(self, call: Call) -> None:
         """The call is part of the task that runs here, and is an orphan when that is over.

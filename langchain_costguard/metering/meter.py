@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from langchain_costguard import events
+from langchain_costguard.metering.alerting import Alerting
 from langchain_costguard.metering.amounts import amounts, cacheable, wait_of
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.books import Books
-from langchain_costguard.metering.budgets.alerts import crossings
 from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Amounts, Denial, Hold, Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
@@ -32,6 +32,8 @@ from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from langchain_costguard.vocabulary.errors import BudgetExceededError, StoreUnavailableError
 
 EXTENSION = 256
@@ -72,13 +74,15 @@ class Meter:
         self.dearest: dict[str, int] = {}
         """What the dearest call of each session took so far (nano-USD): its charge, or what had to be held for it."""
         self._provisional: deque[Call] = deque()
-        self._alerts = alerts
+        self._alerts = Alerting(voice, alerts, ledger.leases if ledger.leased else None)
 
     def use(self, ledger: Ledger, book: PriceBook, alerts: Sequence[float] | None) -> None:
         """Go on with another ledger of the same store, other prices and alerts, from the next call on."""
         self.ledger, self.book = ledger, book
         if alerts is not None:
-            self._alerts = alerts
+            self._alerts.shares = alerts
+        if ledger.leased:  # caps may be lower
+            ledger.leases.give_back()
 
     # Start
 
@@ -118,9 +122,7 @@ class Meter:
         answer = self.reserve(call, amounts)
         if isinstance(answer, Denial):
             return answer
-        totals = self.ledger.settle(answer, amounts, now)
-        if self._voice.sinks:
-            self._voice.alerts(scope, crossings(answer.accounts, amounts, totals, self._alerts), now)
+        self._alerts.settle(self.ledger, scope, answer, amounts, now)
         return None
 
     def reserve(
@@ -205,6 +207,13 @@ class Meter:
         stream.check_at = stream.at_most() + max(_LOOK_AGAIN, ceiling - used)
         return None
 
+    def settles_here(self, run_id: UUID) -> bool:
+        """Whether a call under way is held on leases alone, so that nobody waits for its end."""
+        call = self.open_calls.get(run_id.int)
+        if call is None or call.charged is not None or run_id.int in self.books.parents:
+            return False
+        return call.hold is None or self.ledger.settles_here(call.hold)
+
     def seen(self, call: Call, stream: Stream) -> int:
         """Output tokens received so far: by the tokenizer, and no fewer than the chunks, which hold one or more."""
         return max(stream.chunks, self.estimator.count_output(stream.text(), call.ref))
@@ -248,11 +257,12 @@ class Meter:
     def hand_over(self, call: Call) -> None:
         """A model calls another one, whose call is paid: nothing is held for this one, which can yet be settled."""
         if call.inside is None:
-            call.odd, call.inside, now = True, [], self.clock()
+            now = self.clock()
             if call.hold is not None:
                 self._release(call, NONE, now)
                 answer = self.ledger.reserve(call.scope, call.step_id, NONE, now=now)
                 call.hold = None if isinstance(answer, Denial) else answer
+            call.odd, call.inside = True, []
 
     def attempt(self, call: Call) -> None:
         """Release the hold of a request that was sent and is not billed: a model call it was all the same."""
@@ -377,9 +387,7 @@ class Meter:
             return ()
         if call.charged is not None:
             actual = [new - old for new, old in zip(actual, call.charged, strict=True)]
-        totals = self.ledger.settle(hold, actual, now)
-        if self._voice.sinks:
-            self._voice.alerts(call.scope, crossings(hold.accounts, actual, totals, self._alerts), now)
+        totals = self._alerts.settle(self.ledger, call.scope, hold, actual, now)
         self.wake(hold)
         if not self._voice.sinks:
             return ()

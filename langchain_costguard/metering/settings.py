@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.budgets.budget import MEASURES, Budget
 from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.fees import ToolPrice
 from langchain_costguard.metering.pricing.estimate import TokenCounter
 from langchain_costguard.metering.stores.base import Store
+from langchain_costguard.metering.stores.leases.sizes import of_store
 from langchain_costguard.vocabulary.money import nano
 from langchain_costguard.vocabulary.scope import TAGS
 
@@ -148,8 +149,15 @@ def _check_tags(require: Any) -> None:
             raise ValueError(f"require: {name!r} is not one of {', '.join(TAGS)}")
 
 
-def failing_over(store: Store, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any) -> Store:
-    """The store, watched for outages."""
+def failing_over(store: Any, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any, hold: float) -> Any:
+    """The store; one that others share is watched for outages, and leased from where it says so."""
+    if not store.shared:
+        return store
     from langchain_costguard.metering.stores.failover import FailoverStore
 
-    return FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock)
+    watched, size = FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock), of_store(store)
+    if size is None:
+        return watched
+    from langchain_costguard.metering.stores.leases.leased import LeasedStore
+
+    return LeasedStore(watched, size, measures=MEASURES, hold_seconds=hold)

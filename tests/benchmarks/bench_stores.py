@@ -9,13 +9,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import redis
+from langchain_core.language_models import FakeListChatModel
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from langchain_costguard import Budget, CostGuard
 from langchain_costguard.metering.stores import Claim, MemoryStore, PostgresStore, RedisStore, SQLiteStore, Store
-from tests.servers import postgres_program, postgres_server, redis_server
+from tests.benchmarks import leasing
+from tests.benchmarks.leasing import CALLS, PROCESSES
+from tests.servers import Server, postgres_program, postgres_server, redis_server
 
 BLOCKS = 60
 NOW = 1_000_000.0
@@ -84,6 +89,33 @@ def in_postgres() -> tuple[dict[str, list[float]], str]:
         return times, base
 
 
+def in_invoke(server: Server, client: redis.Redis, script: str) -> None:
+    """What a guarded ``invoke`` on Redis takes more than the same in memory, beside two bare trips."""
+    model, budgets = FakeListChatModel(responses=["fine"]), [Budget(per="session", usd=10**6, model_calls=10**6)]
+
+    def asking(store: Store) -> Callable[[], None]:
+        guard = CostGuard(*budgets, store=store, aliases={"unknown": "openai:gpt-4o-mini"})
+        config: Any = {"callbacks": [guard]}
+        return lambda: model.invoke("hi", config) and None  # type: ignore[func-returns-value]
+
+    far, leased = RedisStore(server.url, namespace="invoke"), RedisStore(server.url, namespace="leased", lease="2%")
+    here = asking(MemoryStore())
+
+    def with_trips() -> None:  # where the store's would be: a server that had time to fall asleep answers later
+        client.evalsha(script, 0)
+        here()
+        client.evalsha(script, 0)
+
+    actions = {"memory": here, "memory, and two bare EVALSHA": with_trips, "redis": asking(far)}
+    times = measure(actions | {"redis, leased": asking(leased)}, 60)
+    base = low(times["memory"])
+    two = low(times["memory, and two bare EVALSHA"]) - base
+    print(f"\n{'guarded invoke':52} {'p10 us':>8} {'more us':>8}")
+    for name, values in times.items():
+        more = low(values) - base
+        print(f"{name:52} {low(values):8.1f} {more:8.1f}   {more / two:5.2f} of two bare EVALSHA")
+
+
 def together(store: Store, threads: int, calls: int = 200) -> float:
     """Pairs a second, all threads on the same five accounts."""
     once = [pair(store, 5) for _ in range(threads)]
@@ -122,6 +154,12 @@ def main() -> None:
         for name, store in stores.items():
             print(f"{name:52}", *(f"{together(store, threads, 800 // threads):8.0f}" for threads in (1, 8, 64)))
         sqlite.close()
+        in_invoke(server, client, script)
+        print(f"\n{f'{PROCESSES} processes, one budget of {CALLS:,} calls':52} {'used':>8} {'trips':>8} {'calls/s':>8}")
+        for lease in (None, "2%"):
+            used, trips, rate = leasing.run(server, lease)
+            name = f"redis, lease={lease!r}"
+            print(f"{name:52} {used / CALLS:8.1%} {trips:8} {rate:8.0f}   {used / trips:.1f} calls a trip")
 
 
 if __name__ == "__main__":

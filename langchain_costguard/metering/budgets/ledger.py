@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from langchain_costguard.metering.budgets.accounts import (
     FOREVER,
@@ -32,6 +32,7 @@ from langchain_costguard.vocabulary.scope import Scope
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.budgets.headroom import Watch
+    from langchain_costguard.metering.stores.leases.leased import LeasedStore
 
 __all__ = ["INPUT", "NONE", "OUTPUT", "SECONDS", "USD", "Account", "Amounts", "Denial", "Hold", "Ledger"]
 
@@ -45,7 +46,9 @@ class Ledger:
     def __init__(self, budgets: Sequence[Budget], store: Store, *, hold_seconds: float) -> None:
         self.store = store
         self.hold_seconds = hold_seconds
-        self.memory = store if isinstance(store, MemoryStore) else None
+        self.memory: MemoryStore | None = store if isinstance(store, MemoryStore) else getattr(store, "memory", None)
+        self.leased = self.memory is not None and self.memory is not store
+        """Whether ``memory`` has but what this process leased of the store; then its accounts have no caps."""
         self._grain = max(1, int(hold_seconds // 10))
         self._of_trace: dict[str, list[str]] = {}
         self._naming = Naming(())
@@ -157,6 +160,8 @@ class Ledger:
     ) -> Hold | None:
         """Hold amounts that may be far too high, where it makes no difference; else None, and nothing has changed."""
         own, page, memory = known.private if alone else known.per_call, known.page or self.page(known), self.memory
+        if self.leased and self.by_trace and not alone:
+            return None
         if own is None or page is None or memory is None:
             return None
         for measure, most, _ in own.caps:
@@ -198,7 +203,10 @@ class Ledger:
         page: Page | None = known.page
         if page is None or (tools and not known.with_tools):
             accounts = [a for a in known.accounts if tools or known.with_tools or a[0] != TOOL_CALLS]
-            page = self.memory.bind([(a, a[0], a[1], a[2] - a[6], a[0] == SECONDS) for a in accounts])
+            free = self.leased
+            page = self.memory.bind(
+                [(a, a[0], a[1], 0 if free and a[0] != SECONDS else a[2] - a[6], a[0] == SECONDS) for a in accounts]
+            )
             if page is not None:
                 known.page, known.with_tools = page, tools or known.with_tools
         return page
@@ -228,7 +236,11 @@ class Ledger:
                     return None
                 units = units[0], room // rate
         brief: list[Account] = []
+        if self.leased:  # what was leased says nothing of what the budgets afford
+            units = units[1], units[1]
         if self.by_trace and not alone:
+            if self.leased:
+                return None
             for account in self._brief(scope, step_id, now):
                 if account.measure == SECONDS:
                     return None
@@ -281,7 +293,7 @@ class Ledger:
 
     def settle(self, hold: Hold, actual: Amounts, now: float) -> list[int]:
         """Replace the hold by what was really used; returns the new total of each of ``hold.accounts``."""
-        if self.memory is None:
+        if self.memory is None or (self.leased and hold.page is None):
             totals = self._settle(hold, hold.amounts(), actual, now)
             hold.fixed = hold.per_unit = NONE
             return totals
@@ -299,8 +311,23 @@ class Ledger:
             released = [0 if account[0] == SECONDS else held[account[0]] for account in hold.accounts]
             amounts = [actual[account[0]] for account in hold.accounts]
             claims = _claims(hold.accounts, hold.fixed, hold.per_unit)
-            totals = self.store.settle(claims, released, amounts, until=hold.until, now=now)
+            return self.store.settle(claims, released, amounts, until=hold.until, now=now)
+        if totals and self.leased:
+            totals = self.leases.totals([account.name for account in hold.accounts])
         return totals or []
+
+    @property
+    def leases(self) -> LeasedStore:
+        """The store, where it is ``leased``."""
+        return cast("LeasedStore", self.store)
+
+    def settles_here(self, hold: Hold) -> bool:
+        """Whether a hold is on leases alone, so that nobody waits for its settlement."""
+        if not self.leased or hold.page is not None:
+            return self.leased
+        held, accounts = hold.amounts(), [account for account in hold.accounts if account[0] != SECONDS]
+        names, amounts = [account.name for account in accounts], [held[account[0]] for account in accounts]
+        return self.leases.settles_here(names, amounts, hold.until)
 
     def in_full(self, denial: Denial, now: float) -> Denial:
         """The denial in figures that a person knows: all that was spent, of the cap and what was granted on top."""
@@ -316,7 +343,9 @@ class Ledger:
     def forget(self, trace: str) -> None:
         """A trace is over: the accounts of it and of its steps can go. Shared stores forget by their age instead."""
         accounts = self._of_trace.pop(trace, None)
-        if accounts and self.memory is not None:
+        if accounts and self.leased:
+            self.leases.give_back(accounts)
+        elif accounts and self.memory is not None:
             self.memory.forget(accounts)
 
     def _reserve(self, hold: Hold, candidates: list[Account], units: tuple[int, int], now: float) -> Hold | Denial:

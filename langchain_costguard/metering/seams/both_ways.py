@@ -40,6 +40,8 @@ class _Event:
             if not waits(handler, *args, **kwargs):
                 function(handler, *args, **kwargs)
                 return
+            if starts and not handler.voice.witnesses and handler.aside.at_once(function, handler, *args, **kwargs):
+                return
 
             try:
                 await handler.aside.run(function, handler, *args, **kwargs)

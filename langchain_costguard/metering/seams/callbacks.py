@@ -37,7 +37,8 @@ def _call_waits(self: Callbacks, *_: Any, run_id: UUID, metadata: Mapping[str, A
 
 
 def _end_waits(self: Callbacks, *_: Any, run_id: UUID, **__: Any) -> bool:
-    return self.meter.books.concerns(run_id) or self.meter.ledger.by_trace
+    meter = self.meter
+    return meter.ledger.by_trace or (meter.books.concerns(run_id) and not meter.settles_here(run_id))
 
 
 def _piece_waits(self: Callbacks, token: Any, *, chunk: Any = None, run_id: UUID, **_: Any) -> bool:

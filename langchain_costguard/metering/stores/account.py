@@ -32,7 +32,7 @@ class Account:
         self.held = 0
         self.claim: Claim | None = None
         self.touched = 0.0
-        self.buckets: dict[int, int] = {}
+        self.buckets: dict[float, int] = {}
         self.earliest: float = inf
         self.bound = False
 

@@ -89,6 +89,23 @@ class Balance(NamedTuple):
         return self.cap - self.spent - self.held
 
 
+class Settlement(NamedTuple):
+    """What ``Store.settle`` is given."""
+
+    claims: Sequence[Claim]
+    held: Sequence[int]
+    actual: Sequence[int]
+    until: int
+
+
+class Reservation(NamedTuple):
+    """What ``Store.reserve`` is given."""
+
+    claims: Sequence[Claim]
+    units: tuple[int, int]
+    until: int
+
+
 class Store(Protocol):
     """Shared balances. Amounts are integers; ``now`` and ``until`` are epoch seconds."""
 

@@ -74,7 +74,8 @@ class Database:
     def close(self) -> None:
         """Close the file in this process; what is asked afterwards is a `StoreError`."""
         if self._pid == os.getpid():
-            self._connection.close()
+            with self._busy:  # SQLite itself crashes where a connection is closed under a transaction
+                self._connection.close()
 
     def _start(self) -> None:
         where = f"SQLite at {self.path}"

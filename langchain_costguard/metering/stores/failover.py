@@ -6,9 +6,19 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, Store, StoreBusyError, StoreError
+from langchain_costguard.metering.stores.base import (
+    Balance,
+    Claim,
+    Grant,
+    Refusal,
+    Reservation,
+    Settlement,
+    Store,
+    StoreBusyError,
+    StoreError,
+)
 from langchain_costguard.metering.stores.mirror import Mirror
 from langchain_costguard.metering.stores.outbox import RECEIPTS, Entry, Outbox
 from langchain_costguard.metering.stores.remembered import Remembered
@@ -92,13 +102,39 @@ class FailoverStore:
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], *, until: int, now: float
     ) -> list[int]:
         """As the primary does; while it does not answer, kept for later and counted here."""
+        return self._settle(Settlement(claims, held, actual, until), now, None)
+
+    def turn(
+        self, settlement: Settlement, reservation: Reservation, *, now: float
+    ) -> tuple[list[int], Grant | Refusal]:
+        """Settle, then reserve: in one trip, where the primary can.
+
+        Raises:
+            StoreError: nothing was reserved; the settlement is kept for later.
+        """
+        both, answers = getattr(self.primary, "turn", None), []
+
+        def settle(*arguments: Sequence[Any], until: int, now: float) -> list[int]:
+            totals, answer = both(Settlement(*arguments, until), reservation, now=now)  # type: ignore[misc]
+            answers.append(answer)
+            return totals  # type: ignore[no-any-return]
+
+        alone = both is None or self._mirror is not None
+        totals = self._settle(settlement, now, None if alone else settle)
+        if answers:
+            return totals, answers[0]
+        claims, units, until = reservation
+        return totals, self.reserve(claims, units=units, until=until, now=now)
+
+    def _settle(self, settlement: Settlement, now: float, by: Callable[..., list[int]] | None) -> list[int]:
+        claims, held, actual, until = settlement
         mirror, sent = self._mirror, False
         there = held if mirror is None else mirror.split(claims, held, until)
         if self._may_ask(now):
             try:
                 self._catch_up(now)
                 sent = True
-                totals = self._outbox.send(claims, there, actual, until, now)
+                totals = self._outbox.send(claims, there, actual, until, now, by)
             except StoreError as error:
                 self._fail(error)
             else:

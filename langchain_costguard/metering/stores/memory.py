@@ -25,6 +25,7 @@ class MemoryStore:
     """
 
     shared = False
+    roomy = ROOMY
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
@@ -79,7 +80,7 @@ class MemoryStore:
                     named.append(own)
             for state in [*(state for state, _, _ in amounts), *(state for state, _ in clocks)]:
                 state.bound = True
-            return Page(named, amounts, clocks, self._generation)
+            return Page(named, amounts, clocks, self._generation, self.roomy)
 
     def turn_to(self, page: Page) -> bool:
         """Open a page, if all its accounts are still there. Call it under the lock, before the page's own verbs."""

@@ -83,13 +83,20 @@ class Outbox:
                 self._doubtful.append((entry, receipt))
 
     def send(
-        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+        self,
+        claims: Sequence[Claim],
+        held: Sequence[int],
+        actual: Sequence[int],
+        until: int,
+        now: float,
+        by: Callable[..., list[int]] | None = None,
     ) -> list[int]:
-        """Have the primary settle; where it does not answer, find out later whether it did."""
+        """Have the primary settle, ``by`` another verb than its own; where it does not answer, find out later whether
+        it did."""
         self._check_fork()
         entry, receipt = Entry(claims, held, actual, until), self._receipt()
         try:
-            return self._send(entry, receipt, now)
+            return self._send(entry, receipt, now, by)
         except BaseException as error:
             if isinstance(error, StoreError) or not isinstance(error, Exception):
                 with self._keeping:
@@ -130,9 +137,11 @@ class Outbox:
             ttl = RECEIPT_TTL if self._spool is None else SPOOLED_TTL
             return Receipt(f"{RECEIPTS}{self._owner}|{self._made}", 0, ttl)
 
-    def _send(self, entry: Entry, receipt: Receipt, now: float) -> list[int]:
-        claims, held, actual, until = entry
-        totals = self._primary.settle([*claims, receipt.claim], [*held, 0], [*actual, 1], until=until, now=now)
+    def _send(
+        self, entry: Entry, receipt: Receipt, now: float, by: Callable[..., list[int]] | None = None
+    ) -> list[int]:
+        (claims, held, actual, until), settle = entry, by or self._primary.settle
+        totals = settle([*claims, receipt.claim], [*held, 0], [*actual, 1], until=until, now=now)
         before, receipt.count = receipt.count, totals.pop()
         self._free.append(receipt)
         if receipt.count <= before:

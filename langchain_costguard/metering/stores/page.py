@@ -38,8 +38,8 @@ class Page:
     """
 
     __slots__ = (
-        "accounts", "amounts", "buckets", "clocks", "ends", "generation", "measures", "others", "room", "shared",
-        "spent", "stale", "touched", "used",
+        "accounts", "amounts", "buckets", "clocks", "ends", "generation", "measures", "others", "room", "roomy",
+        "shared", "spent", "stale", "touched", "used",
     )  # fmt: skip
 
     def __init__(
@@ -48,11 +48,13 @@ class Page:
         amounts: list[tuple[Account, int, int]],
         clocks: list[tuple[Account, int]],
         generation: int,
+        roomy: int = ROOMY,
     ) -> None:
         self.accounts = accounts
         self.amounts = amounts
         self.clocks = clocks
         self.generation = generation
+        self.roomy = roomy
         self.measures = tuple(sorted({measure for _, measure, _ in amounts}))
         self.shared = tuple(measure for measure in self.measures if measure in SHARED)
         self.others = tuple(measure for measure in self.measures if measure not in SHARED)
@@ -106,7 +108,7 @@ class Page:
                 return False
         if coarse:
             for measure in self.shared:
-                if amounts[measure] * ROOMY > room[measure]:
+                if amounts[measure] * self.roomy > room[measure]:
                     return False
         bucket = self.buckets.get(until) or self._begin(until)
         for measure in self.measures:

@@ -13,10 +13,21 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
+from langchain_costguard.metering.stores.base import (
+    Balance,
+    Claim,
+    Grant,
+    Refusal,
+    Reservation,
+    Settlement,
+    StoreError,
+    checked_timeout,
+)
+from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.session import Session, array, given, kept, numbers, rows
 from langchain_costguard.metering.stores.together import Job, Together
+from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.urls import without_password
 
 CONNECTIONS = 4
@@ -45,19 +56,24 @@ class PostgresStore(OncePerAccount):
     Needs the extra ``postgres``. Makes two tables and a few functions, named ``costguard_…``, where they are missing,
     in the schema that comes first on the user's search path. An answer is waited for ``timeout`` seconds in all, a new
     connection two. As with `RedisStore`, a reservation is asked for once more in half of that time and a settlement is
-    sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the ledger.
+    sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the ledger. A
+    ``lease`` is that of `RedisStore`.
 
     Raises:
-        ValueError: the URL, namespace or timeout cannot be used.
+        ValueError: the URL, namespace, timeout or lease cannot be used.
     """
 
     shared = True
 
-    def __init__(self, url: str, *, namespace: str = "costguard", timeout: float = 0.25) -> None:
+    def __init__(
+        self, url: str, *, namespace: str = "costguard", timeout: float = 0.25, lease: str | Money | None = None
+    ) -> None:
         if not isinstance(namespace, str) or not namespace or "\0" in namespace:
             raise ValueError(f"namespace must be a name, not {namespace!r}")
         self.namespace = namespace
         self.timeout = checked_timeout(timeout)
+        checked(lease)
+        self.lease = lease
         self._url = _checked_url(url)
         self._where = f"PostgreSQL at {without_password(url)}"
         self._inherited: list[Session] = []
@@ -68,7 +84,7 @@ class PostgresStore(OncePerAccount):
         return f"<PostgresStore: {self._where}, namespace {self.namespace!r}>"
 
     def __reduce__(self) -> tuple[Callable[[str], PostgresStore], tuple[str]]:
-        return partial(type(self), namespace=self.namespace, timeout=self.timeout), (self._url,)
+        return partial(type(self), namespace=self.namespace, timeout=self.timeout, lease=self.lease), (self._url,)
 
     def close(self) -> None:
         """Close the connections that are not in use; a later call makes new ones."""
@@ -110,53 +126,69 @@ class PostgresStore(OncePerAccount):
         else:
             self._ask(_FLAG, self.namespace, kept(name), kept(text), again=True)
 
+    def turn(
+        self, settlement: Settlement, reservation: Reservation, *, now: float
+    ) -> tuple[list[int], Grant | Refusal]:
+        """Settle, then reserve, in one trip; no account more than once in either."""
+        statements = self._settling(*settlement, now), self._reserving(*reservation, now)
+        settled, reserved = self._do(Job(statements, False))
+        return numbers(settled[0][0]), _granted(reserved)
+
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
-        figures: list[int] = []
-        for _, cap, fixed, per_unit, clock, ttl, reserve in claims:
-            figures += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
-        bounds = (str(units[0]), str(units[1]), str(until), repr(now))
-        names = array([claim.account for claim in claims])
-        ((text,),) = self._ask(_RESERVE, self.namespace, names, array(figures), *bounds, again=True)
-        granted, *answer = numbers(text)
-        if granted:
-            return Grant(answer[0], tuple(answer[1:]))
-        index, needed, spent, held, by_holds = answer
-        return Refusal(index, needed, spent, held, bool(by_holds))
+        return _granted(self._ask(*self._reserving(claims, units, until, now), again=True))
 
     def _settle(
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
     ) -> list[int]:
         if not claims:
             return []
+        ((text,),) = self._ask(*self._settling(claims, held, actual, until, now), again=False)
+        return numbers(text)
+
+    def _reserving(
+        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
+    ) -> tuple[str, ...]:
+        figures: list[int] = []
+        for _, cap, fixed, per_unit, clock, ttl, reserve in claims:
+            figures += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
+        bounds = (str(units[0]), str(units[1]), str(until), repr(now))
+        return _RESERVE, self.namespace, array([claim.account for claim in claims]), array(figures), *bounds
+
+    def _settling(
+        self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
+    ) -> tuple[str, ...]:
         figures: list[int] = []
         for (_, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):
             figures += (cap, ttl, -1 if clock else hold, amount)
         names = array([claim.account for claim in claims])
-        ((text,),) = self._ask(_SETTLE, self.namespace, names, array(figures), str(until), repr(now), again=False)
-        return numbers(text)
+        return _SETTLE, self.namespace, names, array(figures), str(until), repr(now)
 
     # The connections
 
     def _start(self) -> None:
         self._inherited += self._idle  # a parent's: closing them here would end its sessions
         self._idle = []
-        self._together: Together[tuple[str, ...]] = Together(
+        self._together: Together[tuple[tuple[str, ...], ...]] = Together(
             self._exchange, leaders=CONNECTIONS, patience=self.timeout, where=self._where
         )
         self._pid = os.getpid()
 
     def _ask(self, *statement: str, again: bool) -> list[tuple[Any, ...]]:
+        (found,) = self._do(Job((statement,), again))
+        return found
+
+    def _do(self, job: Job[tuple[tuple[str, ...], ...]]) -> list[list[tuple[Any, ...]]]:
         if self._pid != os.getpid():
             self._start()
         try:
-            answer: Any = self._together.do(Job(statement, again))
+            answer: Any = self._together.do(job)
         except (psycopg.Error, OSError) as error:
             raise StoreError(f"{self._where}: {str(error).strip() or type(error).__name__}") from error
         return answer  # type: ignore[no-any-return]
 
-    def _exchange(self, jobs: list[Job[tuple[str, ...]]]) -> None:
+    def _exchange(self, jobs: list[Job[tuple[tuple[str, ...], ...]]]) -> None:
         again = bool(jobs[0].kind)
         try:
             self._attempt(self._take, jobs, self.timeout / 2 if again else self.timeout)
@@ -172,13 +204,15 @@ class PostgresStore(OncePerAccount):
                     if not job.over:
                         job.error = last if again else error
 
-    def _attempt(self, take: Callable[[], Session], jobs: list[Job[tuple[str, ...]]], seconds: float) -> None:
+    def _attempt(self, take: Callable[[], Session], jobs: list[Job[tuple[tuple[str, ...], ...]]], seconds: float) -> None:
         session = take()
         try:
-            wanted = [(job.wanted[0], job.wanted[1:]) for job in jobs]
-            for job, result in zip(jobs, session.ask(wanted, time.monotonic() + seconds), strict=False):
+            wanted = [(text, values) for job in jobs for text, *values in job.wanted]
+            results = session.ask(wanted, time.monotonic() + seconds)
+            for job in jobs:
+                found = [next(results) for _ in job.wanted]
                 try:
-                    job.value = rows(result)
+                    job.value = list(map(rows, found))
                 except (psycopg.Error, ValueError) as error:
                     job.error = error
                 job.over = True
@@ -208,6 +242,15 @@ class PostgresStore(OncePerAccount):
             session.close()
             raise
         return session
+
+
+def _granted(answer: Any) -> Grant | Refusal:
+    ((text,),) = answer
+    granted, *rest = numbers(text)
+    if granted:
+        return Grant(rest[0], tuple(rest[1:]))
+    index, needed, spent, held, by_holds = rest
+    return Refusal(index, needed, spent, held, bool(by_holds))
 
 
 @cache

@@ -24,10 +24,12 @@ QUEUEING = 5.0
 class Job(Generic[W]):
     """Something asked for, and what became of it: a ``value``, or an ``error``."""
 
-    __slots__ = ("error", "kind", "leads", "over", "thread", "value", "wanted", "woken")
+    __slots__ = ("error", "kind", "leads", "over", "parts", "thread", "value", "wanted", "woken")
 
-    def __init__(self, wanted: W, kind: object = None) -> None:
+    def __init__(self, wanted: W, kind: object = None, parts: int = 0) -> None:
         self.wanted = wanted
+        self.parts = parts
+        """How many things are wanted, one after the other; the ``value`` is then a list. 0: one thing, for itself."""
         self.kind = kind
         """Only jobs of one kind are done together."""
         self.value: object = None

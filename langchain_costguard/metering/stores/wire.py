@@ -51,6 +51,17 @@ class Wire:
             self._start()
         return self._together.do(Job(packed(command), again))
 
+    def execute_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands in one packet and return their replies, an error as such, within one time-out.
+
+        Raises:
+            StoreError, RedisError, OSError: as ``execute``.
+        """
+        if self._pid != os.getpid():
+            self._start()
+        replies: Any = self._together.do(Job(b"".join(map(packed, commands)), False, len(commands)))
+        return [_error(reply) if isinstance(reply, ReplyError) else reply for reply in replies]
+
     def connection(self) -> Any:
         """A new connection, not yet connected."""
         return self._pool.connection_class(**self._pool.connection_kwargs)
@@ -70,13 +81,13 @@ class Wire:
         self._pid = os.getpid()
 
     def _exchange(self, jobs: list[Job[bytes]]) -> None:
-        limit = self._limit()
+        limit, began = self._limit(), time.monotonic()
         try:
             self._attempt(jobs, self._take(), limit / 2 if jobs[0].kind else limit)
         except (RedisError, OSError, ValueError) as error:
             self.close()
             left = [job for job in jobs if not job.over]
-            if not jobs[0].kind:
+            if not jobs[0].kind or time.monotonic() - began > limit:  # to connect has taken all the time there is
                 return _failed(left, error)
             try:
                 self._attempt(left, self._new(), limit / 2)
@@ -119,7 +130,7 @@ class _Line:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        connection.connect()
+        _connect(connection, time.monotonic() + CONNECTING)
         self._socket = connection._sock
         self._replies = Replies()
 
@@ -128,18 +139,21 @@ class _Line:
         self._left(until)
         self._socket.sendall(b"".join([job.wanted for job in jobs]))
         for job in jobs:
-            while (reply := self._replies.next()) is None:
-                self._left(until)
-                data = self._socket.recv(65_536)
-                if not data:
-                    raise redis.ConnectionError("the server hung up")
-                self._replies.feed(data)
-            job.value = reply[0]
+            job.value = [self._reply(until) for _ in range(job.parts)] if job.parts else self._reply(until)
             if isinstance(job.value, ReplyError):
                 job.error = _error(job.value)
             job.over = True
         if any(isinstance(job.error, ReadOnlyError) for job in jobs):
             self.close()  # a master no more: a sentinel's connection asks anew who is
+
+    def _reply(self, until: float) -> Any:
+        while (reply := self._replies.next()) is None:
+            self._left(until)
+            data = self._socket.recv(65_536)
+            if not data:
+                raise redis.ConnectionError("the server hung up")
+            self._replies.feed(data)
+        return reply[0]
 
     def stale(self) -> bool:
         """Whether the server has hung up, or said something nobody asked for."""
@@ -158,6 +172,46 @@ class _Line:
         if left <= 0:
             raise redis.TimeoutError(_LATE)
         self._socket.settimeout(None if left == math.inf else left)
+
+
+class _Hurried:
+    """A socket whose every read and write ends at one time."""
+
+    def __init__(self, of: Any, until: float) -> None:
+        self._of = of
+        self._until = until
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("recv", "recv_into", "send", "sendall"):
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(_LATE)
+            self._of.settimeout(left)
+        return getattr(self._of, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Of each reply, as redis-py has it: not here."""
+
+
+def _connect(connection: Any, until: float) -> None:
+    """Connect, and say who we are and what we want to see, all of it until then: redis-py waits its time-out for every
+    read of AUTH's and SELECT's replies.
+
+    https://github.com/redis/redis-py/blob/master/redis/connection.py (``on_connect_check_health``)
+    """
+    greet = connection.redis_connect_func
+
+    def hurriedly(connected: Any) -> None:
+        connected._sock = _Hurried(connected._sock, until)
+        if greet is None:
+            connected.on_connect()
+        else:
+            greet(connected)
+        if connected._sock is not None:
+            connected._sock = connected._sock._of
+
+    connection.redis_connect_func = hurriedly
+    connection.connect()
 
 
 def _error(reply: ReplyError) -> RedisError:
