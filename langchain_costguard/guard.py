@@ -34,7 +34,7 @@ from langchain_costguard.metering.quick import Quick
 from langchain_costguard.metering.seams.callbacks import OfAManager
 from langchain_costguard.metering.seams.steerable import Steerable
 from langchain_costguard.metering.seams.waiting import Waiting
-from langchain_costguard.metering.settings import Settings, failing_over, warn_of_loss
+from langchain_costguard.metering.settings import Settings, check_scope, failing_over, warn_of_loss
 from langchain_costguard.metering.settlement import Settlement
 from langchain_costguard.metering.stores.base import Store, StoreError
 from langchain_costguard.metering.stores.memory import MemoryStore
@@ -44,6 +44,7 @@ from langchain_costguard.metering.voice import Voice
 from langchain_costguard.observe.tallies import Tallies
 from langchain_costguard.observe.tightest import tightest
 from langchain_costguard.vocabulary import scope as scopes
+from langchain_costguard.vocabulary.checks import called
 from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.slips import forgiving
@@ -178,7 +179,7 @@ class CostGuard(Steerable, Changing):
             PriceBook(prices, unpriced=unpriced, aliases=aliases),
             self.estimator,
             voice=voice, tallies=tallies, lines=self.lines,
-            alerts=thresholds.checked(alerts if notify is None else [*alerts, *notify.shares]),
+            alerts=sorted({*thresholds.checked(alerts), *(() if notify is None else notify.shares)}),
             floor=assume_output_tokens, aside=self.aside,
         )  # fmt: skip
         terms = TermsBook(meter.book, hosts("local", local))
@@ -247,6 +248,7 @@ class CostGuard(Steerable, Changing):
         """What ``scope`` (default: that of the running code) may still spend; empty where the store does not answer."""
         from langchain_costguard.metering.budgets.headroom import Headroom
 
+        check_scope(scope)
         self.meter.refine()
         now = self.now()
         watch = self.meter.ledger.watch(self.whose() if scope is None else scope, now)
@@ -372,7 +374,12 @@ class CostGuard(Steerable, Changing):
         return (bool(store.close(timeout)) if store.shared else True) and written
 
     def add_sink(self, sink: Sink) -> None:
-        """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``)."""
+        """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``).
+
+        Raises:
+            ValueError: it cannot be called, or is a coroutine function.
+        """
+        called("sink", sink)
         self.voice.add(sink)
         show([sink], self.meter)
 

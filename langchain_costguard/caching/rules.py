@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
+from langchain_costguard.vocabulary.checks import called, listed
+
 if TYPE_CHECKING:
     from langchain_costguard.vocabulary.scope import Scope
 
@@ -74,11 +76,9 @@ class Rules:
             raise ValueError(f"ttl: {ttl!r} must be a number of seconds above 0")
         if self.share not in ("user", "feature", "all"):
             raise ValueError(f"share: {self.share!r} is not 'user', 'feature' or 'all'")
-        if self.cache_if is not None and not callable(self.cache_if):
-            raise ValueError(f"cache_if: {self.cache_if!r} must be callable: it takes a Question and returns a bool")
-        named: Any = self.no_cache
-        if isinstance(named, str) or not all(isinstance(name, str) and name for name in named):
-            raise ValueError(f"no_cache: {named!r} must be a list of names of nodes, agents, features and tags")
+        if self.cache_if is not None:
+            called("cache_if", self.cache_if, "callable: it takes a Question and returns a bool")
+        listed("no_cache", self.no_cache, "names of nodes, agents, features and tags")
         for field in ("deterministic", "tool_calls"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field}: {getattr(self, field)!r} must be True or False")

@@ -17,18 +17,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from langchain_costguard.cli.app import app
 
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        status = app.main(sys.argv[1:] if argv is None else list(argv), prog_name="costguard", standalone_mode=False)
+        status = app.main(words, prog_name="costguard", standalone_mode=False)
     except click.UsageError as error:
         more = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
-        print(f"costguard: {error.format_message().rstrip('.')}{more}", file=sys.stderr)
-        return BAD_INPUT
+        return _complain(f"{error.format_message().rstrip('.')}{more}", words)
     except (click.ClickException, ValueError) as error:
-        print(f"costguard: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return _complain(str(error), words)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:  # `costguard status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status if isinstance(status, int) else 0
+
+
+def _complain(text: str, words: Sequence[str]) -> int:
+    """Say in one line what is wrong, without the passwords of what was written."""
+    from langchain_costguard.vocabulary.urls import told
+
+    for word in words:
+        if "@" in word or "://" in word:
+            text = told(text, word)
+    print("costguard:", " ".join(text.split()), file=sys.stderr)
+    return BAD_INPUT

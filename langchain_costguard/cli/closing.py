@@ -19,12 +19,15 @@ from langchain_costguard.cli.supervising import status_of
 from langchain_costguard.cli.words import count
 from langchain_costguard.metering.budgets.headroom import Room
 from langchain_costguard.metering.stores.base import StoreError
+from langchain_costguard.observe.files import written
 from langchain_costguard.observe.report import Report, Tally
 from langchain_costguard.vocabulary.money import show as money
 from langchain_costguard.vocabulary.money import usd
 
 STOPPED = 75
 """Exit status when the guard stopped the program (``EX_TEMPFAIL``: nothing is wrong with the program)."""
+MARK = '"costguard run"'
+"""By which the file of ``--json`` is known."""
 _ENDING = 0.5
 _VERBS = {"finished": "finished", "exited": "ended", "interrupted": "was interrupted", "failed": "failed"}
 
@@ -47,7 +50,7 @@ class Closing:
         self.warnings = self._warnings()
         self.status = STOPPED if self.reason == "refused" else status_of(code)
 
-    def close(self, file: str | None) -> int:
+    def close(self, file: str | None, *, force: bool = False) -> int:
         """Say it all, write the file where one is wanted; returns the exit status."""
         if not self._plan.quiet and self.report.rows:
             show("", tabular(self.report), "", stderr=True)
@@ -55,8 +58,15 @@ class Closing:
             said = " ".join([*self._sentences(), *self.warnings])
             print("costguard:", said, file=sys.stderr)
         if file:
-            Path(file).write_text(json.dumps(self._content(), indent=2) + "\n", "utf-8")
+            self._write(file, force=force)
         return self.status
+
+    def _write(self, file: str, *, force: bool) -> None:
+        """The program may have put something in the place meanwhile: that it stays is said, and the status stands."""
+        try:
+            written(file, json.dumps(self._content(), indent=2) + "\n", mark=MARK, field="--json", force=force)
+        except (OSError, ValueError) as error:
+            print(f"costguard: the report was not written: {error}", file=sys.stderr)
 
     def _reason(self) -> str:
         """One word for how the program ended."""
@@ -112,6 +122,7 @@ class Closing:
         first = {(f["error"], f["of"], f["name"], f["agent"]): f["message"] for f in reversed(self.refused)}
         report = self.report
         return {
+            "costguard run": 1,
             "program": self._words,
             "exit": {"status": self.status, "reason": self.reason, "message": self.refusal},
             "limits": _limits(_balances(self._plan)),
@@ -171,16 +182,6 @@ def _balances(plan: Plan) -> Sequence[Room]:
         return watch.headroom(store.read(watch.names, now=now), now).rows
     except StoreError:
         return ()
-
-
-def check_writable(file: str) -> None:
-    """Raise ValueError where ``file`` cannot be written."""
-    path = Path(file)
-    folder = path.parent
-    if not folder.is_dir():
-        raise ValueError(f"--json: there is no directory {str(folder)!r}")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise ValueError(f"--json: {file!r} cannot be written")
 
 
 def _limits(rows: Sequence[Room]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def command(
     granted.
     """
     given = {m: text for m in MEASURES if (text := measures.get(m)) is not None}
-    balances, tags, now = shared(store), parsed(scope), time.time()
+    balances, tags, now = shared(store, create=False), parsed(scope), time.time()
     if not budget and (given or tags or key):
         raise ValueError("which budget? give --budget, by the name that costguard status shows")
     gains = grants.amounts_of({**given, **_whole(given)}) if budget else {}

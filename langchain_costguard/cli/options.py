@@ -49,6 +49,11 @@ def there(command: F) -> F:
     return store(click.option("--create", is_flag=True, help=text)(command))
 
 
+def force(command: F) -> F:
+    """``--force``: write over a file that is not ours."""
+    return click.option("--force", is_flag=True, help="also over a file that costguard did not write")(command)
+
+
 def json(command: F) -> F:
     """``--json``: what is shown, for programs."""
     return click.option("--json", "as_json", is_flag=True, help="for programs: JSON instead of tables")(command)

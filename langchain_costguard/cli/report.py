@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from langchain_costguard.cli import logs
-from langchain_costguard.observe.page.render import page
+from langchain_costguard.cli import logs, options
+from langchain_costguard.observe.files import may_write, written
+from langchain_costguard.observe.page.render import MARK, page
 from langchain_costguard.observe.report import Report, Tally
 from langchain_costguard.observe.spend import Spend
 from langchain_costguard.observe.statement import statement
@@ -26,6 +26,7 @@ _FORMATS = ("table", "csv", "json", "markdown")
 @logs.filters
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="table", help="how to print it (default: table)")
 @click.option("--html", metavar="FILE", help="write a page instead: one file, to be sent to others")
+@options.force
 @click.option("--title", metavar="TEXT", default="What was spent", help="of the page")
 @click.option("--statement", "whose", metavar="user=NAME", help="a statement for a customer instead, of --month")
 @click.option("--month", metavar="YYYY-MM", help="of the statement")
@@ -37,6 +38,7 @@ def command(
     by: str,
     form: str,
     html: str | None,
+    force: bool,
     title: str,
     whose: str | None,
     month: str | None,
@@ -47,11 +49,13 @@ def command(
     LOG is a path, sqlite:PATH, redis://… or postgresql://… (default: $COSTGUARD_LOG). With --since, a table also says
     what the time before, as long as this one, came to.
     """
+    if html is not None:
+        may_write("--html", html, MARK, force=force)
     spend = logs.spend_of(log, since, until, tz, given)
     if whose is not None:
         _statement(spend, whose, month, form)
     elif html is not None:
-        _page(spend, html, title)
+        _page(spend, html, title, force=force)
     else:
         names = [name.strip() for name in by.split(",") if name.strip()]
         report = logs.asking(lambda: spend.by(*names))
@@ -67,10 +71,10 @@ def _statement(spend: Spend, whose: str, month: str | None, form: str) -> None:
     print(made.to_csv() if form == "csv" else made, end="" if form == "csv" else "\n")
 
 
-def _page(spend: Spend, file: str, title: str) -> None:
+def _page(spend: Spend, file: str, title: str, *, force: bool) -> None:
     text = logs.asking(lambda: page(spend, title=title))
     try:
-        Path(file).write_text(text, "utf-8")
+        written(file, text, mark=MARK, field="--html", force=force)
     except OSError as error:
         raise ValueError(f"--html: {file!r} cannot be written: {error.strerror}") from None
     print(f"{file}: {len(text) / 1000:,.0f} kB, with all that it needs in it.")

@@ -10,9 +10,11 @@ from typing import Any
 
 import rich_click as click
 
+from langchain_costguard.cli import options
 from langchain_costguard.cli.screen import show, table
 from langchain_costguard.cli.skipped import tell_skipped
 from langchain_costguard.cli.words import count
+from langchain_costguard.observe.files import may_write
 from langchain_costguard.routing.calibration import Point
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
@@ -29,6 +31,7 @@ def command() -> None:
 @command.command()
 @click.argument("records", metavar="RECORDS")
 @click.option("-o", "--output", metavar="FILE", default="router.json", show_default=True, help="the file to write")
+@options.force
 @click.option("--weak", metavar="MODEL", help="the model to save with (default: the cheaper of two)")
 @click.option("--strong", metavar="MODEL", help="the model to measure against (default: the other)")
 @click.option(
@@ -41,6 +44,7 @@ def command() -> None:
 def train(
     records: str,
     output: str,
+    force: bool,
     weak: str | None,
     strong: str | None,
     target_quality: str | None,
@@ -58,6 +62,7 @@ def train(
     if target_quality is not None and target_spend is not None:
         raise click.UsageError("--target-spend is not allowed with --target-quality", click.get_current_context())
     quality, spend = _share("target_quality", target_quality), _share("target_spend", target_spend)
+    may_write("--output", output, '"costguard ', force=force)
     reading = read(records, strict=strict)
     tell_skipped(reading.skipped)
     if reading.unjudged:
@@ -72,7 +77,7 @@ def train(
     elif quality is not None:
         router = router.calibrate(target_quality=quality)
     try:
-        router.save(output)
+        router.save(output, force=True)
     except OSError as error:
         raise ValueError(f"{output}: {error.strerror or error}") from None
     show(*_told(router), f"\nWritten to {output}; {type(router).__name__}.load() reads it.")

@@ -13,12 +13,13 @@ from uuid import uuid4
 import rich_click as click
 
 from langchain_costguard.cli import options
-from langchain_costguard.cli.closing import Closing, check_writable
+from langchain_costguard.cli.closing import MARK, Closing
 from langchain_costguard.cli.inside.plan import Plan
 from langchain_costguard.cli.program import Program, ProgramCommand, program
 from langchain_costguard.cli.screen import warn
 from langchain_costguard.cli.supervising import supervise
 from langchain_costguard.cli.tags import parsed
+from langchain_costguard.observe.files import may_write
 
 _MEASURES: Mapping[str, Callable[[str], Any]] = {
     "usd": str, "tokens": int, "model_calls": int, "tool_calls": int, "steps": int, "seconds": float,
@@ -30,6 +31,7 @@ _MEASURES: Mapping[str, Callable[[str], Any]] = {
 @options.scope("who is spending")
 @options.store
 @click.option("--json", "file", metavar="FILE", help="write the report to this file")
+@options.force
 @click.option("--log", metavar="LOG", envvar="COSTGUARD_LOG", help="the spend log (default: $COSTGUARD_LOG)")
 @click.option("--otlp", metavar="URL", help="send spans and metrics to this collector")
 @click.option("--prometheus", metavar="ADDR", help="serve metrics at this address, such as localhost:9464")
@@ -40,6 +42,7 @@ def command(
     scope: tuple[str, ...],
     store: str | None,
     file: str | None,
+    force: bool,
     log: str | None,
     otlp: str | None,
     prometheus: str | None,
@@ -68,15 +71,15 @@ def command(
         kept = _absolute(log) if log else ""
         plan = Plan(folder, os.getpid(), _absolute(store), name, own, given, tags, quiet, log=kept, telemetry=telemetry)
         plan.made_budget()  # says what is wrong with the limits
+        if file:
+            may_write("--json", file, MARK, force=force)
+        what.check()
         if store:
             plan.made_store()
-        if file:
-            check_writable(file)
-        what.check()
         _mention(what, given, quiet)
         plan.write()
         pid, code = supervise(_started(what), plan.environment())
-        return Closing(plan, what.words, pid, code).close(file)
+        return Closing(plan, what.words, pid, code).close(file, force=force)
 
 
 def _started(what: Program) -> list[str]:

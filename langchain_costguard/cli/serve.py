@@ -47,7 +47,7 @@ def command(log: str | None, store: str | None, port: int, host: str, since: str
             if entry is not None:
                 writing.write([entry])
 
-        acts = Acts(shared(store), tell)
+        acts = Acts(shared(store, create=False), tell)
     token = secrets.token_urlsafe(24)
     hosts = [*_LOOPBACK, "[::1]"] if host in _LOOPBACK else ["*"]
     print(f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}", flush=True)

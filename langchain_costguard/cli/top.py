@@ -39,7 +39,7 @@ def command(log: str | None, store: str | None, every: float, once: bool) -> Non
         raise ValueError("what of? give a spend log, or --store, or set COSTGUARD_LOG or COSTGUARD_STORE")
     if every < 0.1:
         raise ValueError(f"--every: {every:g} must be 0.1 seconds or more")
-    balances = shared(store) if store else None
+    balances = shared(store, create=False) if store else None
     console = Console()
     if once or not console.is_terminal:
         console.print(screen(log, balances, time.time()))

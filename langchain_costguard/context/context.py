@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 
 from langchain_costguard.context.pieces import Rule
 from langchain_costguard.context.stash import Stash, opened
+from langchain_costguard.vocabulary.checks import listed
 
 Summarizer = str | BaseChatModel | Callable[[Sequence[BaseMessage]], str]
 WEEK = 7 * 86_400.0
@@ -74,20 +75,16 @@ class Context:
         object.__setattr__(self, "store", opened(self.store))
 
     def _check_lists(self) -> None:
-        rules: Any = self.protect
-        if callable(rules) or isinstance(rules, str) or not all(callable(rule) for rule in rules):
-            raise ValueError(f"protect: {rules!r} must be a list of functions that take a message")
-        names: Any = self.exclude_tools
-        if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise ValueError(f"exclude_tools: {names!r} must be a list of names of tools")
-        levels: Any = self.warn_at
-        if isinstance(levels, (int, float, str)) or not all(
-            isinstance(level, (int, float)) and not isinstance(level, bool) and level > 0 for level in levels
-        ):
-            raise ValueError(f"warn_at: {levels!r} must be a list of shares below 1 or of tokens, or ()")
+        listed("protect", self.protect, "functions that take a message", callable)
+        listed("exclude_tools", self.exclude_tools, "names of tools")
+        listed("warn_at", self.warn_at, "shares below 1 or of tokens, or ()", _is_level)
 
     @property
     def stash(self) -> Stash:
         """Where wholes and edits are kept."""
         assert isinstance(self.store, Stash)
         return self.store
+
+
+def _is_level(level: Any) -> bool:
+    return isinstance(level, (int, float)) and not isinstance(level, bool) and level > 0

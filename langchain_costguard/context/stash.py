@@ -78,7 +78,10 @@ def opened(store: Any) -> Stash:
     from langchain_costguard.caching import open_cache
     from langchain_costguard.vocabulary.urls import place_of
 
-    return Stash(open_cache(store if place_of(store) else f"sqlite:{store}"))
+    try:
+        return Stash(open_cache(store if place_of(store) else f"sqlite:{store}"))
+    except ValueError as error:
+        raise ValueError(f"store: {error}") from None
 
 
 def _key(owner: str, id: str) -> str:

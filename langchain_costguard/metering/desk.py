@@ -11,6 +11,7 @@ from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.stores.base import Claim, Refusal, StoreError
 from langchain_costguard.observe.witness import AccountLine, Bound
 from langchain_costguard.vocabulary.calendar import window_at
+from langchain_costguard.vocabulary.checks import called
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 _TEXT = "observed:"
@@ -21,6 +22,10 @@ _KEPT = 400 * 86_400
 
 def asked_for(telemetry: Any, notify: Any) -> list[Any]:
     """The sinks that a guard is given by name; telemetry, too, where only the environment asks for it."""
+    if notify is not None and not hasattr(notify, "shares"):
+        raise ValueError(f"notify: {notify!r} is no Notify, such as Notify({{0.7: Slack(url)}})")
+    if telemetry is not None:
+        called("telemetry", telemetry, "Telemetry(...)")
     if telemetry is None and any(f"COSTGUARD_{name}" in os.environ for name in ("OTEL", "OTLP", "PROMETHEUS")):
         from langchain_costguard.observe.telemetry.telemetry import from_environment
 

@@ -11,6 +11,7 @@ from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.settings import check_scope
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.voice import Voice
 from langchain_costguard.vocabulary.scope import Scope
@@ -51,13 +52,12 @@ class Granting:
 
 def _account_of(what: Any, scope: Scope | None) -> tuple[str, str | None]:
     """The label of the budget that is given something, and, of a refusal, the account that refused."""
-    if scope is not None and not isinstance(scope, Scope):
-        raise ValueError(f"scope: {scope!r} is no Scope, such as Scope(user='u1'): it would be somebody else's account")
+    check_scope(scope)
     if isinstance(what, (Budget, str)):
         return (what if isinstance(what, str) else what.label), None
     facts = getattr(what, "facts", {})
     if "budget" not in facts:
-        raise ValueError(f"grant: {what!r} is no refusal by a budget, nor a budget or its label")
+        raise ValueError(f"what: {what!r} is no refusal by a budget, nor a budget or its label")
     if scope is not None:
         raise ValueError(f"scope: {scope!r} cannot be given with a refusal, which says whose account it is")
     return facts["budget"], facts.get("account", "")

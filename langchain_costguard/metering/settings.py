@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +13,10 @@ from langchain_costguard.metering.fees import ToolPrice
 from langchain_costguard.metering.pricing.estimate import TokenCounter
 from langchain_costguard.metering.stores.base import Store
 from langchain_costguard.metering.stores.leases.sizes import of_store
+from langchain_costguard.vocabulary.checks import called, listed, mapped, timed
 from langchain_costguard.vocabulary.money import nano
-from langchain_costguard.vocabulary.scope import TAGS
+from langchain_costguard.vocabulary.scope import TAGS, Scope
+from langchain_costguard.vocabulary.urls import without_password
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +52,33 @@ class Settings:
         _check_session(self.session)
         _check_switch(self.switch)
         _check_sinks(self.sinks)
-        _check_callable("token_counter", self.token_counter, optional=True)
+        if self.token_counter is not None:
+            called("token_counter", self.token_counter)
         _check_counters(self.counters)
-        _check_callable("clock", self.clock)
+        timed("clock", self.clock)
         if self.on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
         check_fees(self.tool_prices)
-        _check_tags(self.require)
+        listed("require", self.require, f"tags: {', '.join(TAGS)}", lambda name: name in TAGS)
         if self.untagged not in ("refuse", "warn"):
             raise ValueError(f"untagged: {self.untagged!r} is not 'refuse' or 'warn'")
 
 
+def check_guard(guard: Any) -> None:
+    """Raise where it is no guard."""
+    if not hasattr(guard, "meter"):
+        raise ValueError(f"guard: {guard!r} is no CostGuard")
+
+
+def check_scope(scope: Any) -> None:
+    """Raise where it is no scope: what was meant for one would be somebody else's."""
+    if scope is not None and not isinstance(scope, Scope):
+        raise ValueError(f"scope: {scope!r} is no Scope, such as Scope(user='u1'): it would be somebody else's account")
+
+
 def check_budgets(budgets: Sequence[Any]) -> None:
     """Raise where one is no budget."""
+    listed("budgets", budgets, "budgets", lambda budget: True)
     for budget in budgets:
         if not isinstance(budget, Budget):
             raise ValueError(f"budgets: {budget!r} is not a Budget{_remedy(budget)}")
@@ -92,7 +108,9 @@ def _check_store(store: Any) -> None:
     verbs = ("shared", "reserve", "settle", "read", "scan", "flags", "flag")
     if store is not None and (isinstance(store, type) or not all(hasattr(store, verb) for verb in verbs)):
         hint = "; langchain_costguard.stores.open_store(url) makes one of a URL" if isinstance(store, str) else ""
-        raise ValueError(f"store: {store!r} is no store, such as MemoryStore() or SQLiteStore(path){hint}")
+        raise ValueError(
+            f"store: {without_password(store)!r} is no store, such as MemoryStore() or SQLiteStore(path){hint}"
+        )
 
 
 def _check_whole(field: str, value: Any) -> None:
@@ -112,41 +130,27 @@ def _check_session(session: Any) -> None:
 
 def _check_switch(switch: Any) -> None:
     if switch is not None and not isinstance(switch, KillSwitch):
-        raise ValueError(f"switch: {switch!r} is no KillSwitch; KillSwitch(source) makes one")
+        raise ValueError(f"switch: {without_password(switch)!r} is no KillSwitch; KillSwitch(source) makes one")
 
 
 def _check_sinks(sinks: Any) -> None:
-    if callable(sinks) or not isinstance(sinks, Iterable) or not all(callable(sink) for sink in sinks):
-        raise ValueError(f"sinks: {sinks!r} must be a list of callables")
-
-
-def _check_callable(field: str, value: Any, *, optional: bool = False) -> None:
-    if not callable(value) and not (optional and value is None):
-        raise ValueError(f"{field}: {value!r} must be callable")
+    listed("sinks", sinks, "callables", callable)
+    for sink in sinks:
+        called("sinks", sink)
 
 
 def _check_counters(counters: Any) -> None:
-    if counters is not None and not isinstance(counters, Mapping):
-        raise ValueError(f'counters: {counters!r} must be a mapping such as {{"claude-*": counter}}')
+    mapped("counters", {} if counters is None else counters, '{"claude-*": counter}')
     for pattern, counter in (counters or {}).items():
-        _check_callable(f"counters[{pattern!r}]", counter)
+        called(f"counters[{pattern!r}]", counter)
 
 
 def check_fees(fees: Any) -> None:
     """Raise where one is no fee."""
-    if not isinstance(fees, Mapping):
-        raise ValueError(f'tool_prices: {fees!r} must be a mapping such as {{"web_search": "0.01"}}')
+    mapped("tool_prices", fees, '{"web_search": "0.01"}')
     for name, price in fees.items():
         if not callable(price):
             nano(price, f"tool_prices[{name!r}]", zero=True)
-
-
-def _check_tags(require: Any) -> None:
-    if isinstance(require, str) or not isinstance(require, Iterable):
-        raise ValueError(f"require: {require!r} must be a list of tags, such as ('user', 'feature')")
-    for name in require:
-        if name not in TAGS:
-            raise ValueError(f"require: {name!r} is not one of {', '.join(TAGS)}")
 
 
 def failing_over(store: Any, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any, hold: float) -> Any:

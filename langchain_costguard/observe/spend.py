@@ -20,7 +20,7 @@ from langchain_costguard.observe.log.sql import LogError
 from langchain_costguard.observe.report import Report, Tally
 from langchain_costguard.vocabulary.calendar import WINDOWS, moment, window_at, zone
 from langchain_costguard.vocabulary.scope import Scope
-from langchain_costguard.vocabulary.urls import without_password
+from langchain_costguard.vocabulary.urls import told, without_password
 
 Moment = datetime | float | str
 """A ``datetime``, epoch seconds, a date as text (``"2026-11-01"``), or how long ago (``"7d"``)."""
@@ -67,7 +67,7 @@ class Spend:
         try:
             self._log: Log = log.log if isinstance(log, SpendLog) else open_log(log, create=False)
         except LogError as error:
-            raise ValueError(f"log: {without_password(str(log))!r} cannot be read: {error}") from error
+            raise ValueError(f"log: {without_password(str(log))!r} cannot be read: {told(error, str(log))}") from error
         self._sink = log if isinstance(log, SpendLog) else None
         self.wanted = self._within(Wanted(), since, until)
 

@@ -26,6 +26,7 @@ from typing import Any
 from langchain_costguard.observe.forks import held_over_forks
 from langchain_costguard.routing.route import Route, RouteRequest
 from langchain_costguard.routing.tiers import Spec, checked_model, distinct
+from langchain_costguard.vocabulary.checks import timed
 
 _CACHED = 0.25
 """What a token in the worker's cache counts of one that is not: it is not computed, but attended to and held."""
@@ -98,6 +99,7 @@ class PrefixRouter:
         for name, number, least in (("load_factor", load_factor, 1.0), ("half_life", half_life, 0.001)):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not least <= number <= 1e6:
                 raise ValueError(f"{name}: {number!r} must be a number from {least} to 1e6")
+        timed("clock", clock)
         self.block_tokens, self.worker_blocks = block_tokens, worker_blocks
         self.load_factor, self.half_life = float(load_factor), float(half_life)
         self._clock = clock

@@ -46,6 +46,8 @@ class BudgetRouter:
             raise ValueError(f"router: {router!r} must be callable: it takes a RouteRequest and returns a Route")
         self.default = None if default is None else checked_model("default", default)
         self.router = router
+        if prices is not None and not isinstance(prices, PriceBook):
+            raise ValueError(f"prices: {prices!r} is no PriceBook")
         self.prices = prices or PriceBook()
 
     def __call__(self, request: RouteRequest) -> Route:

@@ -20,6 +20,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
 from langchain_costguard.routing.agreement import Pick, Same, answer_of
+from langchain_costguard.vocabulary.checks import listed
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -63,8 +64,7 @@ class Agreement:
     def __post_init__(self) -> None:
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or not 1 <= self.samples <= MAX_SAMPLES:
             raise ValueError(f"samples: {self.samples!r} must be a whole number from 1 to {MAX_SAMPLES}")
-        if isinstance(self.variants, str) or not all(isinstance(text, str) for text in self.variants):
-            raise ValueError(f"variants: {self.variants!r} must be a list of instructions")
+        listed("variants", self.variants, "instructions")
         if self.temperature is not None and not _is_within(self.temperature, 0, 2):
             raise ValueError(f"temperature: {self.temperature!r} must be a number from 0 to 2, or None")
         _check_callables(self, "answer", "same")

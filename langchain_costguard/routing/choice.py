@@ -146,8 +146,12 @@ class ChoiceRouter:
             embeddings=embeddings,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON; nothing of any prompt."""
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write it as JSON; nothing of any prompt.
+
+        Raises:
+            ValueError: a file is in the place that ``save`` did not write (unless ``force``), or a link is.
+        """
         told = {
             "costguard choice": _VERSION,
             "models": self.names,
@@ -157,7 +161,7 @@ class ChoiceRouter:
             "points": [[float(f"{value:.6g}") for value in asdict(point).values()] for point in self.points],
             "linears": [linear.packed() for linear in self.stack.linears],
         }
-        written(path, json.dumps(told) + "\n")
+        written(path, json.dumps(told) + "\n", mark='"costguard choice"', force=force)
 
     @classmethod
     def load(

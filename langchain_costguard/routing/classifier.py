@@ -172,8 +172,12 @@ class ClassifierRouter:
             embeddings=embeddings if len(table.vectors) else None,
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON: weights, curve and facts; nothing of any prompt but some checksums."""
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write it as JSON: weights, curve and facts; nothing of any prompt but some checksums.
+
+        Raises:
+            ValueError: a file is in the place that ``save`` did not write (unless ``force``), or a link is.
+        """
         known = b64encode(b"".join(n.to_bytes(4, "little") for n in sorted(self.known))).decode()
         told = {
             "costguard router": _VERSION,
@@ -184,7 +188,7 @@ class ClassifierRouter:
             "known": known,
             "linear": self.linear.packed(),
         }
-        written(path, json.dumps(told) + "\n")
+        written(path, json.dumps(told) + "\n", mark='"costguard router"', force=force)
 
     @classmethod
     def load(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from langchain_costguard.vocabulary.checks import filed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -72,9 +74,9 @@ def read(path: str | Path, *, strict: bool = False) -> Reading:
         ValueError: there is no such file; with ``strict``, the first bad line and its field.
     """
     try:
-        lines = Path(path).read_text("utf-8-sig", errors="replace").split("\n")
+        lines = Path(filed("path", path)).read_text("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+        raise ValueError(f"path: {str(path)!r}: {error.strerror or error}") from None
     file = _File()
     for number, line in enumerate(lines, 1):
         if line.strip():

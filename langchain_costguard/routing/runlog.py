@@ -15,7 +15,9 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_costguard.observe.files import appended
 from langchain_costguard.observe.forks import held_over_forks
+from langchain_costguard.vocabulary.checks import filed
 
 
 class RunLog:
@@ -38,9 +40,7 @@ class RunLog:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise ValueError(f"path: {path!r} must be the path of a file, such as 'runs.jsonl'")
-        self.path = Path(path)
+        self.path = Path(filed("path", path))
         if self.path.is_dir() or not self.path.parent.is_dir():
             raise ValueError(f"path: {str(path)!r} must be a file in a folder that exists")
         self._lock = held_over_forks(threading.Lock())
@@ -100,10 +100,4 @@ class RunLog:
         # "\ud800" and the like cannot be written as UTF-8; escaped, anything can.
         data = json.dumps(line).encode("ascii") + b"\n"
         with self._lock:
-            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-            try:
-                # One write: with O_APPEND, those of other processes go before or after it, never into it.
-                if os.write(file, data) < len(data):
-                    raise OSError(f"{self.path}: a line was cut short")
-            finally:
-                os.close(file)
+            appended(self.path, data)

@@ -6,6 +6,7 @@ how the thresholds are learnt.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,13 @@ from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
+from langchain_costguard.observe.files import written
 from langchain_costguard.routing.likeness import fit, scores, squares, unit
 from langchain_costguard.routing.route import Route, RouteRequest
 from langchain_costguard.routing.tiers import Spec, checked_model, dearest, distinct
 
 _FORMAT = 1
+_MARK = {"costguard": "semantic router"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +116,20 @@ class SemanticRouter:
             return Route(self.default, why, score, self._dearest)
         return Route(self.routes[name], f"the prompt is like the utterances of {name}", score, self._dearest)
 
-    def save(self, path: str | Path) -> None:
-        """Write the index to a file (numpy's ``.npz``): no utterance, but the names of models given by name."""
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the index to a file (numpy's ``.npz``): no utterance, but the names of models given by name.
+
+        Raises:
+            ValueError: a file is in the place that ``save`` did not write (unless ``force``), or a link is.
+        """
         import numpy as np
 
         models = {name: model if isinstance(model, str) else None for name, model in self.routes.items()}
         default = self.default if isinstance(self.default, str) else None
-        told = json.dumps({"format": _FORMAT, "routes": models, "default": default})
-        with Path(path).open("wb") as file:
-            np.savez(file, told=np.array(told.encode("ascii")), **self._index)
+        told = json.dumps({**_MARK, "format": _FORMAT, "routes": models, "default": default})
+        file = io.BytesIO()
+        np.savez(file, told=np.array(told.encode("ascii")), **self._index)
+        written(path, file.getvalue(), mark=json.dumps(_MARK)[1:-1], force=force)
 
     @classmethod
     def load(

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, ge
 from langchain_costguard.metering.pricing import catalog
 from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.routing.abilities import profiles
+from langchain_costguard.vocabulary.calendar import moment
+from langchain_costguard.vocabulary.checks import mapped
 from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ def tiers(
     Raises:
         ValueError: names a tier there is not, a model that is none, or a provider of whose models too little is known.
     """
+    mapped("own", {} if own is None else own, '{"nano": "openai:gpt-5-nano"}')
+    if not isinstance(provider, str):
+        raise ValueError(f"provider: {provider!r} must be a name such as 'openai'")
+    if prices is not None and not isinstance(prices, PriceBook):
+        raise ValueError(f"prices: {prices!r} is no PriceBook")
     chosen = dict(own or {})
     for tier, model in chosen.items():
         if tier not in TIERS:
@@ -81,7 +88,8 @@ def tiers(
         checked_model(f"own[{tier!r}]", model)
     if set(TIERS) <= chosen.keys():
         return {tier: chosen[tier] for tier in TIERS}
-    when = time.time() if at is None else at
+    now = time.time()
+    when = now if at is None else moment(at, "at", now=now)
     found = _current(_candidates(provider, prices or PriceBook(), when))
     if not found:
         raise ValueError(

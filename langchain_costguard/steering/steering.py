@@ -11,6 +11,7 @@ from langchain_core.language_models import BaseChatModel
 
 from langchain_costguard.caching.prompt.promptcache import PromptCache
 from langchain_costguard.context.context import Context
+from langchain_costguard.metering.settings import check_guard
 from langchain_costguard.routing.cascade import Cascade
 from langchain_costguard.routing.route import Router
 from langchain_costguard.routing.runlog import RunLog
@@ -41,6 +42,7 @@ from langchain_costguard.steering.policies.pace import Pace
 from langchain_costguard.steering.policies.retries import Retry, classify, sdk_retries
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.vocabulary.checks import listed
 from langchain_costguard.vocabulary.money import Money, nano
 
 if TYPE_CHECKING:
@@ -230,8 +232,7 @@ def _composed(layers: Sequence[_Layer], here: Here) -> Asking:
 
 
 def _check_kinds(guard: Any, **given: tuple[Any, type]) -> None:
-    if not hasattr(guard, "meter"):
-        raise ValueError(f"guard: {guard!r} is no CostGuard")
+    check_guard(guard)
     for field, (value, kind) in given.items():
         if value is not None and not isinstance(value, kind):
             raise ValueError(f"{field}: {value!r} is no {kind.__name__}, such as {kind.__name__}(), or None")
@@ -240,8 +241,7 @@ def _check_kinds(guard: Any, **given: tuple[Any, type]) -> None:
 def _check_choices(on_exceeded: Any, guardrails: Any, router: Any, cascade: Any, runs: Any) -> None:
     if on_exceeded not in ("end", "raise", "interrupt"):
         raise ValueError(f"on_exceeded: {on_exceeded!r} is not 'end', 'raise' or 'interrupt'")
-    if callable(guardrails) or not all(callable(guardrail) for guardrail in guardrails):
-        raise ValueError(f"guardrails: {guardrails!r} must be a list of callables that take the reply")
+    listed("guardrails", guardrails, "callables that take the reply", callable)
     if router is not None and cascade is not None:
         raise ValueError(f"cascade: {cascade!r} chooses the model, and so does the router: give one of them")
     if runs is not None and router is None and cascade is None:

@@ -12,6 +12,8 @@ class ManualClock:
     """
 
     def __init__(self, start: float = 1_735_689_600.0) -> None:
+        if isinstance(start, bool) or not isinstance(start, (int, float)) or not abs(start) < 1e300:
+            raise ValueError(f"ManualClock(start={start!r}): must be epoch seconds")
         self._now = float(start)
 
     def __call__(self) -> float:

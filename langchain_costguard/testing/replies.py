@@ -75,13 +75,17 @@ class Reply:
     def __post_init__(self) -> None:
         for name in ("input_tokens", "output_tokens", "retry_after", "delay", "pace", "hold_after"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"Reply({name}={value!r}): must not be negative")
-        if not 200 <= self.status <= 599:
+            if value is not None and not (_is_number(value) and value >= 0):
+                raise ValueError(f"Reply({name}={value!r}): must be a number that is not negative")
+        if not _is_number(self.status) or not 200 <= self.status <= 599:
             raise ValueError(f"Reply(status={self.status!r}): must be an HTTP status from 200 to 599")
         if isinstance(self.chunks, int):
             if self.chunks < 1 or 0 < len(self.text) < self.chunks:
                 raise ValueError(f"Reply(chunks={self.chunks!r}): cannot cut {self.text!r} in that many pieces")
+        elif self.chunks is not None and not (
+            isinstance(self.chunks, (list, tuple)) and all(isinstance(piece, str) for piece in self.chunks)
+        ):
+            raise ValueError(f"Reply(chunks={self.chunks!r}): must be a number of pieces, or a list of texts")
         elif self.chunks is not None and self.text not in ("", "".join(self.chunks)):
             raise ValueError(f"Reply(chunks={self.chunks!r}): the pieces do not add up to {self.text!r}")
 
@@ -106,6 +110,10 @@ class Reply:
             written = arguments if isinstance(arguments, str) else json.dumps(arguments)
             for start in range(0, len(written), _ARGUMENT_PIECE):
                 yield Piece(written[start : start + _ARGUMENT_PIECE], position)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _words(text: str) -> list[str]:

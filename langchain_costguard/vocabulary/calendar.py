@@ -70,6 +70,10 @@ def span(text: str, field: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+_END = 253_402_300_800
+"""Where Python's calendar ends, in seconds since the epoch."""
+
+
 def moment(value: Any, field: str, *, now: float, tz: str = "UTC") -> float:
     """A moment (epoch seconds): a ``datetime``, a number, a date (``2026-11-01``, with a time or not), or how long ago
     (``7d``).
@@ -79,7 +83,7 @@ def moment(value: Any, field: str, *, now: float, tz: str = "UTC") -> float:
     """
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=zone(tz))).timestamp()
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _END:
         return float(value)
     if isinstance(value, str):
         try:

@@ -17,7 +17,7 @@ def place_of(url: Any) -> tuple[Place, str] | None:
     ``sqlite:///PATH`` is understood as SQLAlchemy does: three slashes and a relative path, four for an absolute one.
     """
     scheme, _, rest = url.partition(":") if isinstance(url, str) else ("", "", "")
-    if url == "memory:":
+    if isinstance(url, str) and url == "memory:":
         return "memory", ""
     if scheme == "sqlite" and rest and (not rest.startswith("//") or rest.startswith("///")):
         return "sqlite", os.path.expanduser(rest.removeprefix("///"))
@@ -42,7 +42,7 @@ def without_password(url: Any) -> Any:
     return f"{scheme}{mark}{user}{host}" + _SECRET.sub(r"\1***", tail)
 
 
-def told(error: Exception, url: str) -> str:
+def told(error: Exception | str, url: str) -> str:
     """What is wrong with a URL, without what is not to be shown of it."""
     text, shown = str(error), without_password(url)
     for part in re.split(r"[:@/?&=#]+", url):

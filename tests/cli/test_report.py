@@ -96,7 +96,7 @@ def test_a_statement_adds_up_to_the_nano_dollar_and_is_no_formula(log: str, caps
         (["--statement", "user=u1"], "--statement: of which --month? Give one such as 2026-11"),
         (["--statement", "u1", "--month", "2025-12"], "--statement: 'u1' is not NAME=VALUE"),
         (["--statement", "user=u1", "--month", "12/2025"], "month: '12/2025' is no month such as 2026-11"),
-        (["--html", "no/such/out.html"], "--html: 'no/such/out.html' cannot be written"),
+        (["--html", "no/such/out.html"], "--html: there is no directory 'no/such'"),
         (["--tz", "Mars"], "tz: 'Mars' is no time zone"),
     ],
 )

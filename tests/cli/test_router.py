@@ -134,12 +134,17 @@ def test_what_is_wrong_is_told_in_one_line(runs: Path, tmp_path: Path, complaint
     out = str(tmp_path / "router.json")
     said = {
         ("train", str(few), "-o", out): "records: 1 are too few to learn from; 50 or more are needed",
-        ("train", str(tmp_path / "none.jsonl"), "-o", out): f"{tmp_path / 'none.jsonl'}: No such file or directory",
+        (
+            "train",
+            str(tmp_path / "none.jsonl"),
+            "-o",
+            out,
+        ): f"path: '{tmp_path / 'none.jsonl'}': No such file or directory",
         ("train", str(runs), "-o", out, "--weak", "x"): "weak: 'x' is in no record; known: huge, tiny",
         ("train", str(runs), "-o", out, "--target-quality", "95"): (
             "--target-quality: '95' must be a share above 0, at most 1, such as 0.95"
         ),
-        ("train", str(runs), "-o", str(tmp_path)): f"{tmp_path}: Is a directory",
+        ("train", str(runs), "-o", str(tmp_path)): f"--output: '{tmp_path}' cannot be written",
     }
     for words, wanted in said.items():
         assert complaint("router", *words) == wanted

@@ -23,6 +23,7 @@ from langchain_costguard.metering.calls import Asked, asked_here, listeners
 from langchain_costguard.metering.frames import asking_run, is_running
 from langchain_costguard.metering.pricing.reading import usage_of
 from langchain_costguard.vocabulary import scope as scopes
+from langchain_costguard.vocabulary.checks import timed
 from langchain_costguard.vocabulary.scope import Scope
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ class ExactCache(BaseCache):
 
     def __init__(self, *, clock: Callable[[], float] = time.time, **options: Unpack[Options]) -> None:
         self.rules = Rules(**options)
+        timed("clock", clock)
         self.clock = clock
         self._complained: set[str] = set()
 

@@ -17,6 +17,7 @@ from langchain_costguard.caching.outage import Outage
 from langchain_costguard.caching.rules import Options
 from langchain_costguard.metering.stores.base import StoreError, checked_timeout
 from langchain_costguard.metering.stores.database import Database
+from langchain_costguard.vocabulary.checks import filed
 
 T = TypeVar("T")
 
@@ -165,10 +166,7 @@ class SQLiteCache(ExactCache):
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    if not isinstance(text, str) or text in ("", ":memory:") or "\0" in text:
-        raise ValueError(f"path: {path!r} names no file; in memory, use MemoryCache()")
-    return os.path.abspath(text)
+    return os.path.abspath(filed("path", path, "in memory, use MemoryCache()"))
 
 
 def _read(key: str, connection: sqlite3.Connection) -> tuple[bytes, float, float] | None:

@@ -18,6 +18,7 @@ from langchain_costguard.caching.index.base import Neighbour, stocked, unit
 from langchain_costguard.caching.index.memory import MemoryIndex, Place
 from langchain_costguard.metering.stores.base import StoreError, checked_timeout
 from langchain_costguard.metering.stores.database import Database
+from langchain_costguard.vocabulary.checks import filed
 
 T = TypeVar("T")
 
@@ -46,10 +47,7 @@ class VectorFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 0.5) -> None:
-        text = os.fspath(path)
-        if not isinstance(text, str) or text in ("", ":memory:"):
-            raise ValueError(f"path: {path!r} must name a file; in memory, use MemoryIndex()")
-        self.path = os.path.abspath(text)
+        self.path = os.path.abspath(filed("path", path, "in memory, use MemoryIndex()"))
         self._database = Database(self.path, SCHEMA, timeout=checked_timeout(timeout))
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -171,6 +171,8 @@ def lint_prompts(records: Iterable[Any], *, prices: PriceBook | None = None) -> 
     A record is a mapping as in the file of ``costguard lint-prompts``: ``{"at", "feature", "model", "messages",
     "tools"}``. One that cannot be read is told in ``Findings.skipped``.
     """
+    if isinstance(records, (str, bytes, Mapping)) or not isinstance(records, Iterable):
+        raise ValueError(f"records: {records!r} must be mappings, one after the other")
     read: list[Record] = []
     skipped: list[str] = []
     for number, row in enumerate(records, 1):

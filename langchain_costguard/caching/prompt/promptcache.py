@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from langchain_costguard.vocabulary.checks import is_text, listed
+
 Key = Literal["feature", "user", "session"]
 
 
@@ -49,6 +51,5 @@ class PromptCache:
             raise ValueError(f"min_tokens: {least!r} must be a whole number of tokens from 1, or None")
         if not isinstance(self.warn, bool):
             raise ValueError(f"warn: {self.warn!r} must be True or False")
-        hosts: Any = self.openai_hosts
-        if isinstance(hosts, str) or not all(isinstance(host, str) and host and "/" not in host for host in hosts):
-            raise ValueError(f"openai_hosts: {hosts!r} must be a list of host names, such as ['llm.example.com']")
+        what = "host names, such as ['llm.example.com']"
+        listed("openai_hosts", self.openai_hosts, what, lambda host: is_text(host) and "/" not in host)

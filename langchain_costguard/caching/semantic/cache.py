@@ -217,7 +217,7 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
 def _number(
     name: str, value: Any, least: float, most: float, what: str, *, above: bool = False, below: bool = False
 ) -> float:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most and value < 1e300
     if not fits or (above and value == least) or (below and value == most):
         raise ValueError(f"{name}: {value!r} must be {what}")
     return float(value)

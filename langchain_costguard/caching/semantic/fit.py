@@ -46,8 +46,12 @@ class Fit:
             f"at a score of {self.threshold:.3f}, on {self.pairs} pairs, none scored by a model that had seen it"
         )
 
-    def save(self, path: str | Path) -> None:
-        """Write it as JSON: figures and checksums of words; no text of any prompt."""
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write it as JSON: figures and checksums of words; no text of any prompt.
+
+        Raises:
+            ValueError: a file is in the place that ``save`` did not write (unless ``force``), or a link is.
+        """
         one = self.likeness
         told = {
             "costguard semantic fit": _FORMAT,
@@ -60,7 +64,7 @@ class Fit:
             "bias": one.bias,
             "rarity": {"total": one.rarity.total, "counts": sorted(one.rarity.counts.items())},
         }
-        written(path, json.dumps(told) + "\n")
+        written(path, json.dumps(told) + "\n", mark='"costguard semantic fit"', force=force)
 
     @classmethod
     def load(cls, path: str | Path) -> Fit:

@@ -11,6 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 from langchain_costguard.caching.base import CacheError
+from langchain_costguard.observe.files import appended
+from langchain_costguard.vocabulary.checks import filed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class ShadowLog:
             raise ValueError(f"least: {least!r} must be a score from 0 to 1")
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise ValueError(f"most: {most!r} must be a whole number above 0")
-        self.path = Path(path) if path is not None else None
+        self.path = Path(filed("path", path)) if path is not None else None
         self.least = float(least)
         self.most = most
         self._lock = Lock()
@@ -119,8 +121,7 @@ class ShadowLog:
         if self.path is None:
             return
         try:
-            with self.path.open("a", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(json.dumps(row, ensure_ascii=True) + "\n")
+            appended(self.path, json.dumps(row).encode("ascii") + b"\n")
         except OSError as error:
             raise CacheError(f"the shadow log could not be written: {error}") from error
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
+
+from langchain_costguard.vocabulary.checks import listed
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.budgets.accounts import Account
@@ -23,11 +25,10 @@ def checked(thresholds: Any) -> tuple[float, ...]:
     Raises:
         ValueError: names the value that is no share above zero.
     """
-    if isinstance(thresholds, str) or not isinstance(thresholds, Iterable):
-        raise ValueError(f"alerts: {thresholds!r} must be a list of shares such as (0.7, 1.0)")
+    listed("alerts", thresholds, "shares such as (0.7, 1.0)", lambda share: True)
     for share in thresholds:
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
-            raise ValueError(f"alerts: {share!r} must be a share of the cap above zero, such as 0.7")
+            raise ValueError(f"alerts: {share!r} in {thresholds!r} must be a share of the cap above zero, such as 0.7")
         if share >= _PERCENT:
             raise ValueError(
                 f"alerts: {share!r} is {share * 100:g} % of the cap; write {share / 100:g} for {share:g} %"

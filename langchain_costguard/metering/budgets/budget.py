@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException, InvalidOperation
 from inspect import signature
-from math import ceil, isnan
+from math import ceil
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -92,7 +92,7 @@ class Budget:
         zone(self.tz)
         if isinstance(self.lockout, bool) or not isinstance(self.lockout, (int, float, Decimal)):
             raise ValueError(f"lockout: {self.lockout!r} must be a number, 1.0 or more")
-        if isnan(self.lockout) or not 1.0 <= self.lockout <= 100:
+        if not _is_between(self.lockout, 1.0, 100):
             raise ValueError(f"lockout: {self.lockout!r} must be between 1.0 and 100")
         if self.on_exceeded not in ("refuse", "downgrade"):
             raise ValueError(f"on_exceeded: {self.on_exceeded!r} is not 'refuse' or 'downgrade'")
@@ -202,12 +202,19 @@ def cap_of(measure: str, value: Any) -> int:
     if measure == "seconds":
         if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
             raise ValueError(f"seconds: {value!r} must be a number of seconds above zero")
-        if isnan(value) or not 0 < value < 1e9:
+        if not _is_between(value, 0, 1e9) or value == 0:
             raise ValueError(f"seconds: {value!r} must be a number of seconds above zero, and below 1e9")
         return max(1, round(value * 1000))
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ValueError(f"{measure}: {value!r} must be a whole number above zero")
     return value
+
+
+def _is_between(value: float | Decimal, least: float, most: float) -> bool:
+    try:
+        return least <= value <= most
+    except DecimalException:  # a signalling NaN compares with nothing
+        return False
 
 
 def _share(reserve: Any) -> Decimal | None:

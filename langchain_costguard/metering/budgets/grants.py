@@ -52,7 +52,7 @@ def _number(measure: str, value: Any) -> Any:
     except InvalidOperation:
         return value
     if measure == "seconds":
-        return number
+        return number if number.is_finite() else value
     return int(number) if number.is_finite() and number == number.to_integral_value() else value
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from langchain_costguard.metering.budgets.halts import ALL as ALL
 from langchain_costguard.metering.budgets.halts import halts_in
 from langchain_costguard.metering.stores.base import Store
 from langchain_costguard.observe.forks import held_over_forks
+from langchain_costguard.vocabulary.checks import filed
+from langchain_costguard.vocabulary.urls import without_password
 
 log = logging.getLogger("langchain_costguard")
 
@@ -72,7 +74,7 @@ class KillSwitch:
 
     def __repr__(self) -> str:
         halted = f", halted: {', '.join(sorted(self._answer))}" if self._answer else ""
-        return f"KillSwitch({self._source!r}{halted})"
+        return f"KillSwitch({without_password(self._source)!r}{halted})"
 
     def halts(self) -> Mapping[str, str]:
         """What is halted, and why: agent name (``"*"`` is all) to reason. Empty when nothing is."""
@@ -200,9 +202,8 @@ def halted(store: Store) -> dict[str, str]:
 def _asker(source: Any, timeout: float) -> tuple[Source, bool]:
     """What asks the source, and whether it may take its time."""
     if isinstance(source, (str, Path)):
-        text = str(source)
-        parts = urlsplit(text)
-        if isinstance(source, str) and parts.scheme in ("http", "https") and parts.netloc:
+        text = filed("source", source)
+        if isinstance(source, str) and re.match(r"https?://[^/\s]", text):
             return (lambda: _fetch(text, timeout)), True
         if text not in ("", ".") and "://" not in text and not Path(text).is_dir():
             return (lambda: _load(Path(text))), False
@@ -211,7 +212,7 @@ def _asker(source: Any, timeout: float) -> tuple[Source, bool]:
             return (lambda: halted(source)), False
         if callable(source) and not _is_async(source):
             return source, True
-    raise ValueError(f"source: {source!r} is no store, plain callable, file path or http(s) URL")
+    raise ValueError(f"source: {without_password(source)!r} is no store, plain callable, file path or http(s) URL")
 
 
 def _is_async(source: Any) -> bool:

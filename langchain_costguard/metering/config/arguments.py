@@ -15,6 +15,7 @@ from langchain_costguard.metering.budgets.alerts import DEFAULT_THRESHOLDS
 from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.stores import open_store
+from langchain_costguard.vocabulary.checks import filed
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.config.file import Configuration
@@ -41,7 +42,8 @@ def configured(init: F) -> F:
         from langchain_costguard.metering.config.file import joined, load
         from langchain_costguard.metering.config.following import Follower, stamp_of
 
-        stamp = stamp_of(os.fspath(path))
+        path = filed("config", path)
+        stamp = stamp_of(path)
         file = load(path)
         arguments = {**_from_file(file), **_from_environment(given), **given}
         if strange := arguments.keys() - known:
@@ -49,7 +51,7 @@ def configured(init: F) -> F:
         sinks = [*arguments.get("sinks", ()), *([_warn] if file.warns else [])]
         init(self, *joined(file.budgets, budgets), **_opened({**arguments, "sinks": sinks}))
         change = _Change(self, budgets, given)
-        self.following = Follower(os.fspath(path), change, stamp)
+        self.following = Follower(path, change, stamp)
 
     return constructor  # type: ignore[return-value]
 

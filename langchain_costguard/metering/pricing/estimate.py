@@ -17,6 +17,7 @@ from langchain_costguard.metering.pricing.schemas import as_json as schemas_as_j
 from langchain_costguard.metering.pricing.schemas import as_typescript, functions_of
 from langchain_costguard.metering.pricing.shapes import MARGIN as SHAPE_MARGIN
 from langchain_costguard.metering.pricing.tokens import TextCounter, counter
+from langchain_costguard.vocabulary.checks import called, mapped
 from langchain_costguard.vocabulary.usage import ModelRef
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class Estimator:
     or pattern (the first that fits): they are believed as they are."""
 
     def __init__(self, counter: TokenCounter | None = None, counters: Mapping[str, TokenCounter] | None = None) -> None:
+        if counter is not None:
+            called("counter", counter, "a function that counts the tokens of messages")
+        mapped("counters", {} if counters is None else counters, '{"claude-*": counter}')
         self._counter = counter
         self._counters = dict(counters or {})
         self.own = counter is not None or bool(self._counters)

@@ -14,6 +14,7 @@ from langchain_costguard.metering.pricing.catalog import Priced
 from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.metering.pricing.sellers import LOCAL
 from langchain_costguard.observe.forks import held_over_forks
+from langchain_costguard.vocabulary.checks import mapped
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 Unpriced = Literal["estimate", "refuse", "free"]
@@ -22,6 +23,8 @@ MEMO_SIZE = 4096
 """Models remembered at once; beyond it the memo starts afresh (a model costs 0.1 ms to look up again)."""
 
 _PICO_PER_USD = 10**12
+_MOST = 10**6
+"""USD. Nothing costs that; what does is a slip, and its rates would be numbers of hundreds of digits."""
 _TOKENS = {"1": 1, "1K": 1_000, "1M": 1_000_000}
 
 
@@ -42,7 +45,7 @@ class Price:
     per: Literal["1", "1K", "1M"] = "1M"
 
     def __post_init__(self) -> None:
-        if self.per not in _TOKENS:
+        if not isinstance(self.per, str) or self.per not in _TOKENS:
             raise ValueError(f"Price.per must be one of {', '.join(map(repr, _TOKENS))}, not {self.per!r}")
         for field in fields(self):
             value = getattr(self, field.name)
@@ -85,8 +88,8 @@ def _usd(name: str, value: object) -> Decimal:
         usd = Decimal(value)
     except InvalidOperation:
         raise ValueError(f"Price.{name} must be a number of USD, not {value!r}") from None
-    if not usd.is_finite() or usd < 0:
-        raise ValueError(f"Price.{name} must be a number of USD, zero or more, not {value!r}")
+    if not usd.is_finite() or not 0 <= usd <= _MOST:
+        raise ValueError(f"Price.{name} must be a number of USD from zero to a million, not {value!r}")
     return usd
 
 
@@ -107,6 +110,8 @@ class PriceBook:
     ) -> None:
         if unpriced not in ("estimate", "refuse", "free"):
             raise ValueError(f"unpriced must be 'estimate', 'refuse' or 'free', not {unpriced!r}")
+        mapped("prices", {} if prices is None else prices, '{"my-model": Price("1")}')
+        mapped("aliases", {} if aliases is None else aliases, '{"cheap": "openai:gpt-4o-mini"}')
         for key, price in (prices or {}).items():
             if not isinstance(key, str) or not key.strip():
                 raise ValueError(f"prices: a key must name a model, not {key!r}")

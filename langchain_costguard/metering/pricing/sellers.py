@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
+from langchain_costguard.vocabulary.checks import is_text, listed
+from langchain_costguard.vocabulary.urls import without_password
+
 LOCAL = "local"
 """The seller of models that run on machines of one's own: they cost nothing by the token."""
 
@@ -57,8 +60,12 @@ def hosts(field: str, urls: Iterable[str]) -> frozenset[str]:
     Raises:
         ValueError: names ``field`` and what is no host.
     """
-    if isinstance(urls, str) or not all(isinstance(url, str) and host_of(url.strip()) for url in urls):
-        raise ValueError(f"{field}: {urls!r} must be a list of addresses, such as ['http://gpu-1:8000']")
+    what = "addresses, such as ['http://gpu-1:8000']"
+    shown = [without_password(url) for url in urls] if isinstance(urls, (list, tuple)) else without_password(urls)
+    try:
+        listed(field, urls, what, lambda url: is_text(url) and bool(host_of(url.strip())))
+    except ValueError:
+        raise ValueError(f"{field}: {shown!r} must be a list of {what}") from None
     return frozenset(host_of(url.strip()) for url in urls)
 
 

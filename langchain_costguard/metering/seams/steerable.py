@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.metering.fees import Fees
 from langchain_costguard.metering.seams.callbacks import Callbacks
+from langchain_costguard.metering.settings import check_scope
 from langchain_costguard.vocabulary.money import Money
 from langchain_costguard.vocabulary.scope import Scope
 
@@ -35,6 +36,7 @@ class Steerable(Callbacks):
 
     def would_refuse(self, scope: Scope | None = None, usd: Money | None = None) -> BudgetExceededError | None:
         """Try whether a model call, in the next step, would fit; see ``Admission.would_refuse``."""
+        check_scope(scope)
         return self.admission.would_refuse(scope, usd)
 
     def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from langchain_costguard.metering.stores.base import StoreBusyError, StoreError
 from langchain_costguard.metering.stores.together import Job, Together
+from langchain_costguard.observe.files import made
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], object]
@@ -196,26 +197,14 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 def _open(path: str, schema: tuple[str, ...], mode: int) -> sqlite3.Connection:
     try:
-        _create_file(path, mode)
+        made(path, mode)  # SQLite gives its side files the permissions of the file
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         _attempt(lambda: _prepare(connection, schema), connection, OPENING_TIMEOUT, OPENING_TIMEOUT)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeError) as error:
         if isinstance(error, sqlite3.Error) and _is_busy(error):
             raise StoreError(f"SQLite at {path}: {error}") from error
         raise ValueError(f"path {path!r} cannot be used as a SQLite database: {error}") from error
     return connection
-
-
-def _create_file(path: str, mode: int) -> None:
-    """SQLite gives a new file the permissions of the process' umask, and its own side files those of the file."""
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
-    except FileExistsError:
-        return
-    try:
-        os.fchmod(descriptor, mode)  # whatever the umask
-    finally:
-        os.close(descriptor)
 
 
 def _prepare(connection: sqlite3.Connection, schema: tuple[str, ...]) -> None:

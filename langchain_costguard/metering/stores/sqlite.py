@@ -12,6 +12,7 @@ from langchain_costguard.metering.stores.account import Account
 from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, checked_timeout
 from langchain_costguard.metering.stores.database import Database
 from langchain_costguard.metering.stores.repeats import OncePerAccount
+from langchain_costguard.vocabulary.checks import filed
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS costguard_account (name TEXT PRIMARY KEY, spent INTEGER NOT NULL,"
@@ -114,14 +115,11 @@ class SQLiteStore(OncePerAccount):
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    if not isinstance(text, str) or text in ("", ":memory:") or "\0" in text:
-        raise ValueError(f"SQLiteStore: path must name a file, not {path!r}; in memory, use MemoryStore()")
-    full = os.path.abspath(text)
+    full = os.path.abspath(filed("path", path, "in memory, use MemoryStore()"))
     if os.path.isdir(full):
-        raise ValueError(f"SQLiteStore: path {text!r} is a directory")
+        raise ValueError(f"path: {path!r} is a directory; name a file in it")
     if not os.path.isdir(os.path.dirname(full)):
-        raise ValueError(f"SQLiteStore: path {text!r} is in a directory that does not exist")
+        raise ValueError(f"path: {path!r} is in a directory that does not exist")
     return full
 
 

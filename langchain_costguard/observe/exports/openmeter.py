@@ -12,7 +12,9 @@ from typing import Any
 from langchain_costguard.events.metered import CallSettled, Event, ToolSettled
 from langchain_costguard.observe.exports.sending import Sender
 from langchain_costguard.observe.telemetry.content import redacted
+from langchain_costguard.vocabulary.checks import called, is_text
 from langchain_costguard.vocabulary.scope import Scope
+from langchain_costguard.vocabulary.urls import without_password
 from langchain_costguard.vocabulary.usage import Usage
 
 TYPE = "costguard.charge"
@@ -54,7 +56,14 @@ class OpenMeter:
         source: str = "costguard",
         redact: Callable[[str], str] = redacted,
     ) -> None:
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise ValueError(f"url: {without_password(url)!r} must begin with http:// or https://")
+        if subject is not None:
+            called("subject", subject, "a function that takes a Scope and returns a text")
+        called("redact", redact, "a function that takes and returns a text")
         headers = {"content-type": "application/cloudevents-batch+json"}
+        if token is not None and not is_text(token):
+            raise ValueError(f"token: {token!r} must be a text, or None")
         if token:
             headers["authorization"] = f"Bearer {token}"
         self._sender = Sender("openmeter", f"{url.rstrip('/')}/api/v1/events", headers)

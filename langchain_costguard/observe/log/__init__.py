@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from langchain_costguard.vocabulary.checks import filed
 from langchain_costguard.vocabulary.urls import place_of, without_password
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def open_log(place: str | Path, *, create: bool = True) -> Log:
                 raise ValueError(
                     f"log: {without_password(place)!r} is no path, nor sqlite:PATH, redis://… or postgresql://…"
                 )
-            path = place
+            path = filed("log", place)
     from langchain_costguard.observe.log.sqlite import SQLiteLog
 
     return SQLiteLog(path, create=create)

@@ -14,7 +14,7 @@ from langchain_costguard.observe.log.names import Cursor
 from langchain_costguard.observe.log.schema import SLOT
 from langchain_costguard.observe.log.sql import LogError
 from langchain_costguard.observe.log.sqlite import SQLiteLog
-from langchain_costguard.vocabulary.urls import without_password
+from langchain_costguard.vocabulary.urls import told, without_password
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,8 +41,10 @@ class RedisLog:
         self.path = url
         try:
             self._client = redis.Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-        except (ValueError, RedisError) as error:
-            raise LogError(f"{without_password(url)!r} names no Redis: {error}") from error
+            pool = self._client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # connects nowhere, but objects to an unknown option
+        except (ValueError, TypeError, RedisError) as error:
+            raise LogError(f"{without_password(url)!r} names no Redis: {told(error, url)}") from None
         self._lock = threading.Lock()
         self._afresh(None)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from langchain_costguard.observe.files import made
 from langchain_costguard.observe.log.names import Cursor
 from langchain_costguard.observe.log.schema import VERSION
 from langchain_costguard.observe.log.sql import LogError, SQLLog
@@ -41,11 +42,13 @@ class SQLiteLog(SQLLog):
 
     def _open(self) -> None:
         try:
+            if self.path != ":memory:":
+                made(self.path)
             self._connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL").fetchone()
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute("PRAGMA secure_delete=ON")  # what was forgotten is not left in the file's gaps
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise LogError(f"{self.path} cannot be used as a spend log: {error}") from error
         self._pid = os.getpid()
         if self._version() != VERSION:

@@ -11,6 +11,7 @@ from langchain_costguard.events.steered import Granted
 from langchain_costguard.observe.notify.notice import Notice, amount, notice, severity_of
 from langchain_costguard.observe.notify.targets import Target
 from langchain_costguard.observe.witness import Source
+from langchain_costguard.vocabulary.checks import mapped
 
 Rungs = Mapping[float, Sequence[Target]]
 Told = tuple[Notice, Sequence[Target]]
@@ -99,15 +100,19 @@ def checked_ladder(field: str, ladder: Any) -> dict[float, list[Target]]:
     Raises:
         ValueError: names the field and the value.
     """
-    if not isinstance(ladder, Mapping):
-        raise ValueError(f"{field}: {ladder!r} must be a mapping such as {{0.7: Slack(url)}}")
+    mapped(field, ladder, "{0.7: Slack(url)}")
     for share, targets in ladder.items():
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
             raise ValueError(f"{field}: {share!r} must be a share of the cap above zero, such as 0.7")
-        for target in targets_in([targets]):
-            if not callable(getattr(target, "deliver", None)) or isinstance(target, type):
-                raise ValueError(f"{field}[{share!r}]: {target!r} is no target such as Slack(url)")
+        check_targets(f"{field}[{share!r}]", targets)
     return {float(share): targets_in([targets]) for share, targets in ladder.items()}
+
+
+def check_targets(field: str, targets: Any) -> None:
+    """Raise where one, or one of several, is no target."""
+    for target in targets_in([targets]):
+        if not callable(getattr(target, "deliver", None)) or isinstance(target, type):
+            raise ValueError(f"{field}: {target!r} is no target such as Slack(url)")
 
 
 def targets_in(groups: Iterable[Any]) -> list[Target]:

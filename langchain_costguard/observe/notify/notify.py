@@ -11,13 +11,14 @@ from typing import Any
 from langchain_costguard.events.metered import Alert, CallSettled, Event, StoreFailed, ToolSettled, Unpriced
 from langchain_costguard.events.steered import CircuitClosed, CircuitOpened, Granted
 from langchain_costguard.observe.background import EXIT_SECONDS, Writer
-from langchain_costguard.observe.notify.ladder import Ladder, checked_ladder, targets_in
+from langchain_costguard.observe.notify.ladder import Ladder, check_targets, checked_ladder, targets_in
 from langchain_costguard.observe.notify.notice import CRITICAL, ERROR, WARNING, Notice, notice
 from langchain_costguard.observe.notify.post import Post
 from langchain_costguard.observe.notify.rates import HOUR, Key, Rates, Spike
 from langchain_costguard.observe.notify.targets import Target
 from langchain_costguard.observe.telemetry.content import redacted
 from langchain_costguard.observe.witness import Source
+from langchain_costguard.vocabulary.checks import called, listed, mapped
 from langchain_costguard.vocabulary.money import Money, nano, show
 from langchain_costguard.vocabulary.scope import Scope
 
@@ -69,6 +70,9 @@ class Notify:
     ) -> None:
         _check(spike=spike, unpriced=unpriced, dimensions=dimensions)
         rungs = checked_ladder("ladder", ladder)
+        mapped("budgets", {} if budgets is None else budgets, '{"team": {0.7: Slack(url)}}')
+        check_targets("others", () if others is None else others)
+        called("redact", redact, "a function that takes and returns a text")
         own = {label: checked_ladder(f"budgets[{label!r}]", rung) for label, rung in (budgets or {}).items()}
         others = rungs[max(rungs)] if others is None and rungs else others
         everyone = targets_in([*rungs.values(), *(t for rung in own.values() for t in rung.values()), others or ()])
@@ -257,5 +261,4 @@ def _check(*, spike: Any, unpriced: Any, dimensions: Any) -> None:
         isinstance(unpriced, bool) or not isinstance(unpriced, float) or not 0 < unpriced <= 1
     ):
         raise ValueError(f"unpriced: {unpriced!r} must be a share such as 0.1, or None")
-    if isinstance(dimensions, str) or any(name not in Scope._fields for name in dimensions):
-        raise ValueError(f"dimensions: {dimensions!r} must be some of {', '.join(Scope._fields)}")
+    listed("dimensions", dimensions, f"some of {', '.join(Scope._fields)}", lambda name: name in Scope._fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -47,7 +48,7 @@ class _Posting:
     name = ""
 
     def __init__(self, url: str, field: str = "url") -> None:
-        if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if not isinstance(url, str) or not re.match(r"https?://[^/\s]", url):
             raise ValueError(f"{field}: a {type(self).__name__} needs a URL that begins with http:// or https://")
         self._url = url
 
@@ -142,7 +143,7 @@ class Webhook(_Posting):
 
     def __init__(self, url: str, *, secret: str | Sequence[str]) -> None:
         super().__init__(url)
-        secrets = [secret] if isinstance(secret, str) else list(secret)
+        secrets = [secret] if isinstance(secret, str) else list(secret) if isinstance(secret, (list, tuple)) else []
         try:
             from standardwebhooks import Webhook as Signer
         except ImportError:
@@ -206,10 +207,13 @@ class Email:
     name = "email"
 
     def __init__(self, to: str | Sequence[str], *, server: str, sender: str | None = None) -> None:
-        self._to = [to] if isinstance(to, str) else list(to)
-        if not self._to or not all("@" in address for address in self._to):
+        self._to = [to] if isinstance(to, str) else list(to) if isinstance(to, (list, tuple)) else []
+        if not self._to or not all(isinstance(address, str) and "@" in address for address in self._to):
             raise ValueError(f"to: {to!r} must be one e-mail address or more")
-        parts = urlsplit(server) if isinstance(server, str) else urlsplit("")
+        try:
+            parts = urlsplit(server) if isinstance(server, str) else urlsplit("")
+        except ValueError:  # its own words hold the password
+            parts = urlsplit("")
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
             raise ValueError("server: an Email needs smtp://host:port or smtps://user:password@host")
         self._server, self._sender = parts, sender or self._to[0]

@@ -11,6 +11,8 @@ from langchain_costguard.observe.page.facts import facts
 from langchain_costguard.observe.spend import Spend
 
 TITLE = "What was spent"
+MARK = '<meta name="generator" content="costguard'
+"""By which a page is known."""
 
 
 def page(spend: Spend, *, title: str = TITLE) -> str:

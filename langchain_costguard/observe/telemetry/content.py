@@ -51,6 +51,8 @@ def _is_card(text: str) -> bool:
 def wanted(content: bool | None) -> bool:
     """Whether prompts and replies may be exported: as the argument says, else as the conventions' variable does."""
     if content is not None:
+        if not isinstance(content, bool):
+            raise ValueError(f"content: {content!r} must be True, False or None")
         return content
     return os.environ.get(CONTENT_VARIABLE, "").upper() in ("SPAN_ONLY", "SPAN_AND_EVENT")
 

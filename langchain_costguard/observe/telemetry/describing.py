@@ -46,7 +46,7 @@ def identifying(identify: Any) -> Callable[[str], str] | None:
         return None
     if identify is True:
         return lambda name: name if content.redacted(name) == name else hashed(name)
-    if identify == "hash":
+    if isinstance(identify, str) and identify == "hash":
         return hashed
     if callable(identify):
         return identify  # type: ignore[no-any-return]

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from langchain_costguard.vocabulary.urls import without_password
+
 TIMEOUT = 2.0
 """Seconds an export may take, and all that is done at exit together."""
 QUEUE = 2_048
@@ -52,6 +54,8 @@ def pipes(otlp: str | None, prometheus: str | None, service: str, headers: dict[
         readers += [reader] if reader is not None else []
         closing += [traces, *([logs] if logs is not None else [])]
     if prometheus is not None:
+        if not isinstance(prometheus, str):
+            raise ValueError(f"prometheus: {prometheus!r} must be an address such as 127.0.0.1:9464")
         readers.append(_prometheus(prometheus, closing))
     meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     closing.append(meters)
@@ -62,7 +66,7 @@ def pipes(otlp: str | None, prometheus: str | None, service: str, headers: dict[
 
 def _address(url: str) -> str:
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ValueError(f"otlp: {url!r} must be a URL such as http://127.0.0.1:4318")
+        raise ValueError(f"otlp: {without_password(url)!r} must be a URL such as http://127.0.0.1:4318")
     return url.rstrip("/")
 
 

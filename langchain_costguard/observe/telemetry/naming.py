@@ -76,7 +76,7 @@ def names_of(semconv: str) -> Names:
     Raises:
         ValueError: there is no such version.
     """
-    if semconv not in _NAMES:
+    if not isinstance(semconv, str) or semconv not in _NAMES:
         raise ValueError(f"semconv: {semconv!r} is not one of {', '.join(map(repr, _NAMES))}")
     return _NAMES[semconv]
 

@@ -10,7 +10,9 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
+from langchain_costguard.observe.files import appended
 from langchain_costguard.observe.telemetry.content import Redact, clean, messages_of, redacted, replies_of
+from langchain_costguard.vocabulary.checks import filed
 from langchain_costguard.vocabulary.scope import Scope
 
 
@@ -47,7 +49,7 @@ class PromptLog:
             raise ValueError(f"megabytes: {megabytes!r} must be above zero")
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
             raise ValueError(f"keep: {keep!r} must be a whole number above zero")
-        self.path = os.fspath(path)
+        self.path = filed("prompts", path)
         self._features = None if features is None else frozenset(features)
         self._below = int(share * 2**32)
         self._most = int(megabytes * 1e6)
@@ -73,12 +75,7 @@ class PromptLog:
         line = (json.dumps(row, default=str, ensure_ascii=False) + "\n").encode()
         with self._lock:
             self._turn(len(line))
-            # One write of one line to a file that is appended to: no other process's line falls into it.
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                os.write(file, line)
-            finally:
-                os.close(file)
+            appended(self.path, line)
 
     def _turn(self, more: int) -> None:
         try:

@@ -26,6 +26,7 @@ from langchain_costguard.observe.telemetry.exporters import pipes
 from langchain_costguard.observe.telemetry.presets import PRESETS
 from langchain_costguard.observe.telemetry.prompts import PromptLog
 from langchain_costguard.observe.witness import Began, Source
+from langchain_costguard.vocabulary.checks import called, mapped
 
 _SCOPE = "langchain_costguard"
 _MONEY = (CallSettled, ToolSettled, CacheHit, CallVoided)
@@ -79,10 +80,19 @@ class Telemetry:
         logs: Any = None,
     ) -> None:
         names = naming.names_of(semconv)
-        if preset is not None and preset not in PRESETS:
+        if preset is not None and not (isinstance(preset, str) and preset in PRESETS):
             raise ValueError(f"preset: {preset!r} is not one of {', '.join(map(repr, PRESETS))}, nor None")
-        if not callable(redact):
-            raise ValueError(f"redact: {redact!r} must be a callable that takes and returns a text")
+        called("redact", redact, "a function that takes and returns a text")
+        mapped("headers", {} if headers is None else headers, '{"authorization": "Bearer ..."}')
+        for field, provider, verb in (
+            ("traces", traces, "tracer"),
+            ("meters", meters, "meter"),
+            ("logs", logs, "logger"),
+        ):
+            if provider is not None and not hasattr(provider, f"get_{verb}"):
+                raise ValueError(f"{field}: {provider!r} is no provider of OpenTelemetry: it has no get_{verb}()")
+        if not isinstance(annotate, bool):
+            raise ValueError(f"annotate: {annotate!r} must be True or False")
         said = wanted(content)
         self._describe = Describing(names, preset, identifying(identify), redact, said=said)
         made = pipes(otlp, prometheus, service, dict(headers) if headers else None)

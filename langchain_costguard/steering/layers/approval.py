@@ -18,6 +18,7 @@ from langchain_costguard.steering.questions import Answer, about_tool, answered
 from langchain_costguard.steering.requests import with_note
 from langchain_costguard.steering.sayings import changed, tool_says
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.vocabulary.checks import listed
 from langchain_costguard.vocabulary.money import usd
 
 Approval = Collection[str] | Callable[[dict[str, Any], Decimal | None], Any]
@@ -33,9 +34,7 @@ def checked_approval(approval: Any) -> Approval | None:
     """
     if approval is None or callable(approval):
         return approval  # type: ignore[no-any-return]
-    if isinstance(approval, str) or not all(isinstance(name, str) for name in approval):
-        hint = 'names such as {"send_email", "delete_*"}, or a callable'
-        raise ValueError(f"approve_tools: {approval!r} must be {hint}")
+    listed("approve_tools", approval, 'names such as {"send_email", "delete_*"}, or a callable')
     return frozenset(approval)
 
 

@@ -42,14 +42,14 @@ class Fleet:
         for spec in self.specs:
             self.model(spec)
 
-    def model(self, spec: Any) -> BaseChatModel:
-        """The model a router means."""
+    def model(self, spec: Any, field: str = "router") -> BaseChatModel:
+        """The model a router means; an error names the ``field``."""
         if isinstance(spec, BaseChatModel):
             return spec
         if not isinstance(spec, str) or not spec:
-            raise ValueError(f"router: {spec!r} is no model; give a name such as 'openai:gpt-5-mini', or a chat model")
+            raise ValueError(f"{field}: {spec!r} is no model; give a name such as 'openai:gpt-5-mini', or a chat model")
         if spec not in self._known:
-            self._known[spec] = _resolved(spec, retried=self._retried)
+            self._known[spec] = _resolved(spec, field, retried=self._retried)
         return self._known[spec]
 
     def label(self, model: Any) -> str:
@@ -106,15 +106,15 @@ def answers_as(model: Any, name: str) -> bool:
     return name.startswith(own) and (len(name) == len(own) or bool(_VERSION.fullmatch(name, len(own))))
 
 
-def _resolved(spec: str, *, retried: bool) -> BaseChatModel:
+def _resolved(spec: str, field: str, *, retried: bool) -> BaseChatModel:
     try:
         from langchain.chat_models import init_chat_model
     except ImportError:
-        raise ValueError(f"router: {spec!r} needs langchain to be resolved: pass a chat model instead") from None
+        raise ValueError(f"{field}: {spec!r} needs langchain to be resolved: pass a chat model instead") from None
     try:
         model = init_chat_model(spec)
         if retried and "max_retries" in type(model).model_fields:
             model = init_chat_model(spec, max_retries=0)
         return model
     except Exception as error:
-        raise ValueError(f"router: {spec!r} cannot be had: {error}") from None
+        raise ValueError(f"{field}: {spec!r} cannot be had: {error}") from None

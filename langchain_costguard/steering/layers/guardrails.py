@@ -60,7 +60,7 @@ def max_tool_calls(most: int) -> Guardrail:
         ValueError: ``most`` is no whole number above zero.
     """
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ValueError(f"max_tool_calls: {most!r} must be a whole number above zero")
+        raise ValueError(f"max_tool_calls(most={most!r}) must be a whole number above zero")
 
     @quick
     def has_few_tool_calls(reply: AIMessage) -> Verdict:

@@ -28,7 +28,7 @@ def checked_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
     Raises:
         ValueError: names the rung.
     """
-    if isinstance(ladder, str) or not ladder:
+    if not isinstance(ladder, (list, tuple)) or not ladder:
         raise ValueError(f"on_loop: {ladder!r} must be a sequence of {', '.join(RUNGS)}, such as ('nudge', 'end')")
     for rung in ladder:
         if rung not in RUNGS:

@@ -38,6 +38,7 @@ from langchain_costguard.steering.policies.purpose import (
     substituted,
 )
 from langchain_costguard.steering.policies.steps import NUDGE, Mark, Step, marked, nudges, recent
+from langchain_costguard.vocabulary.checks import listed
 from langchain_costguard.vocabulary.slips import forgiving
 
 __all__ = ["NUDGE", "Kind", "Loop", "LoopDetector", "Step", "marked", "nudges", "recent"]
@@ -117,8 +118,7 @@ class LoopDetector:
         for name in ("repeats", "same_tool"):
             if getattr(self, name) > self.window:
                 raise ValueError(f"{name}: {getattr(self, name)!r} calls do not fit into a window of {self.window}")
-        if isinstance(self.exempt, str) or not all(isinstance(name, str) for name in self.exempt):
-            raise ValueError(f"exempt: {self.exempt!r} must be names of tools, such as ('job_status', 'wait_*')")
+        listed("exempt", self.exempt, "names of tools, such as ('job_status', 'wait_*')")
         if not isinstance(self.by_name, bool):
             raise ValueError(f"by_name: {self.by_name!r} must be True or False")
 

@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableBinding, RunnableConfig
 from langgraph.graph import MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
+from langchain_costguard.metering.settings import check_guard
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive
 from langchain_costguard.steering.layers.caches import Cache, Caches
 from langchain_costguard.steering.layers.recalling import caching
@@ -67,6 +68,7 @@ class CacheNode(_Callable):  # type: ignore[misc]
             raise ValueError(f"node: {node!r} is none: {error}") from None
         settings = dict(model.kwargs) if isinstance(model, RunnableBinding) else {}
         request = partial(_Request, key=messages_key, model=bound, settings=settings)
+        check_guard(guard)
         self.guard = guard
         self.caches = Caches(cache)
 

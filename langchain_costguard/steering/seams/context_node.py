@@ -8,6 +8,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.context.context import Context
+from langchain_costguard.metering.settings import check_guard
 from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
 from langchain_costguard.steering.layers.fetching import fetch_tool
 from langchain_costguard.steering.layers.shaping import shown
@@ -55,6 +56,7 @@ class ContextNode:
         key: str = KEY,
         messages_key: str = "messages",
     ) -> None:
+        check_guard(guard)
         bound = model.bound if isinstance(model, RunnableBinding) else model
         if bound is not None and not isinstance(bound, BaseChatModel):
             raise ValueError(f"model: {model!r} must be the chat model that the next node calls, or None")

@@ -19,6 +19,7 @@ from langchain_costguard.steering.seams.states import node_reply, node_request, 
 from langchain_costguard.steering.seams.tools import asteer_tool, back_to, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import paying
+from langchain_costguard.vocabulary.checks import is_text
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
@@ -55,7 +56,9 @@ def install(
     """
     if not isinstance(graph, CompiledStateGraph):
         hint = "; compile() it first" if hasattr(graph, "compile") else ""
-        raise ValueError(f"graph: {type(graph).__name__} is no compiled StateGraph{hint}")
+        raise ValueError(f"graph: {graph!r} is no compiled StateGraph{hint}")
+    if not is_text(messages_key):
+        raise ValueError(f"messages_key: {messages_key!r} must be a key of the graph's state")
     if policies is not None and not (isinstance(policies, Steering) and policies.guard is guard):
         raise ValueError(f"policies: {policies!r} is not what steer() returns for this guard")
     steering = policies or Steering(guard)
@@ -85,7 +88,7 @@ def install(
 
 
 def _node(nodes: dict[str, Any], field: str, name: str) -> Any:
-    if name not in nodes:
+    if not isinstance(name, str) or name not in nodes:
         there = ", ".join(map(repr, nodes)) or "none"
         raise ValueError(f"{field}: the graph has no node {name!r}; its nodes are {there} ({field}=None steers none)")
     return nodes[name]

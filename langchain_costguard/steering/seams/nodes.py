@@ -8,11 +8,13 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_core.tools import BaseTool
 from langgraph.graph import END
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
 from langchain_costguard.metering.budgets.grants import RECORDED
+from langchain_costguard.metering.settings import check_guard
 from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, StoreError
 from langchain_costguard.steering.layers.approval import Approval
 from langchain_costguard.steering.layers.ending import OnExceeded, ended, granted
@@ -26,6 +28,7 @@ from langchain_costguard.steering.seams.states import messages_of
 from langchain_costguard.steering.seams.tools import asteer_tool, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.vocabulary.checks import listed
 from langchain_costguard.vocabulary.errors import CostGuardError, StuckLoopError
 from langchain_costguard.vocabulary.money import Money, nano, usd
 
@@ -71,6 +74,7 @@ def guarded_tools(
         guard, breaker=breaker, retry=retry, approve_tools=approve_tools, on_exceeded=on_exceeded,
         tool_errors=tool_errors, loops=None,
     )  # fmt: skip
+    listed("tools", tools, "tools", lambda tool: callable(tool) or isinstance(tool, BaseTool))
     given = {} if handle_tool_errors is None else {"handle_tool_errors": handle_tool_errors}
     sync, asynchronous = partial(steer_tool, steering), partial(asteer_tool, steering)
     node = ToolNode(
@@ -106,6 +110,7 @@ class StuckLoopNode:
         goto: str | None = None,
         messages_key: str = "messages",
     ) -> None:
+        check_guard(guard)
         self.guard = guard
         self.loops = loops or LoopDetector()
         self.ladder = checked_ladder(on_loop)
@@ -164,6 +169,7 @@ class BudgetGate:
             raise ValueError(f"on_exceeded: {on_exceeded!r} is not 'end', 'raise' or 'interrupt'")
         if on_exceeded == "end" and goto is None:
             raise ValueError("goto: a gate that ends the run chooses what comes after it; name the next node")
+        check_guard(guard)
         self.guard = guard
         self.on_exceeded: OnExceeded = on_exceeded
         self.needs = None if needs is None else usd(nano(needs, "needs"))

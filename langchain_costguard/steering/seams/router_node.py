@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Command
 
+from langchain_costguard.metering.settings import check_guard
 from langchain_costguard.routing.route import Router
 from langchain_costguard.steering.flow import Flow, adrive, drive, no_calls
 from langchain_costguard.steering.layers.fleet import Fleet, fleet_of, label
@@ -15,6 +16,7 @@ from langchain_costguard.steering.seams.model import SteeredModel
 from langchain_costguard.steering.seams.states import node_request
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.vocabulary.checks import mapped
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
@@ -33,7 +35,7 @@ class RoutedModel:
     def __new__(cls, guard: CostGuard, router: Router, *, default: Any) -> Any:
         """Return a copy of the default model."""
         steering = Steering(guard, router=router, breaker=None, retry=None, loops=None, on_exceeded="raise")
-        return SteeredModel(fleet_of(router, guard).model(default), steering)
+        return SteeredModel(fleet_of(router, guard).model(default, "default"), steering)
 
 
 class RouterNode:
@@ -64,10 +66,12 @@ class RouterNode:
         goto: Mapping[str, str] | None = None,
         messages_key: str = "messages",
     ) -> None:
+        check_guard(guard)
         self.guard = guard
         self.router = router
         self.fleet = fleet_of(router, guard)
-        self.default = self.fleet.model(default)
+        mapped("goto", {} if goto is None else goto, '{"openai:gpt-5-mini": "cheap"}')
+        self.default = self.fleet.model(default, "default")
         self.default_name = label(default)
         self.key = key
         self.goto = dict(goto or {})
@@ -75,7 +79,7 @@ class RouterNode:
         names = dict.fromkeys([*_names(self.fleet), self.default_name])
         missing = [name for name in names if self.goto and name not in self.goto]
         if missing:
-            raise ValueError(f"goto: no node for {', '.join(map(repr, missing))}")
+            raise ValueError(f"goto: {self.goto!r} has no node for {', '.join(map(repr, missing))}")
 
     def __call__(self, state: Any) -> Any:
         """Choose."""

@@ -1,0 +1,1 @@
+"""Odd arguments for every public constructor, and odd command lines: ``python -m tests.fuzz --help``."""
