@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,3 +118,112 @@ def test_cached_audio_is_not_charged_twice() -> None:
 
 def test_an_embedding_model_is_priced_by_input_alone() -> None:
     assert Rates(input=20_000).charge(Usage(1_000_000, 0)) == 20_000_000
+
+
+PIECES = Rates(
+    input=1_000, output=2_000, citation=3_000, web_search=70, file_search=500, container=11_000, request=13,
+    request_by_context=(("low", 5), ("high", 13)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("usage", "beyond"),
+    [
+        (Usage(0, 0), 13),
+        (Usage(0, 0, web_searches=1), 13 + 70),
+        (Usage(0, 0, web_searches=3), 13 + 3 * 70),
+        (Usage(0, 0, file_searches=3), 13 + 3 * 500),
+        (Usage(0, 0, containers=3), 13 + 3 * 11_000),
+        (Usage(0, 0, web_searches=1, file_searches=2, containers=3), 13 + 70 + 1_000 + 33_000),
+        (Usage(0, 0, search_context="low"), 5),
+        (Usage(0, 0, search_context="high"), 13),
+        (Usage(0, 0, search_context="unheard of"), 13),
+        (Usage(0, 0, search_context="low", web_searches=2), 5 + 140),
+        (Usage(0, 10, citations=4), 13 + 4 * 3 + 6 * 2),
+        (Usage(0, 4, citations=10), 13 + 10 * 3),
+    ],
+)
+def test_what_is_billed_by_the_piece_is_added_to_the_tokens(usage: Usage, beyond: int) -> None:
+    assert PIECES.charge(usage) == beyond
+    assert PIECES.charge(usage._replace(input_tokens=7)) == beyond + 7
+
+
+def test_searches_that_are_billed_once_are_and_citations_without_a_price_are_output() -> None:
+    once = Rates(web_search=70, grounded_once=True)
+    assert [once.charge(Usage(0, 0, web_searches=n)) for n in (0, 1, 9)] == [0, 70, 70]
+    assert Rates(output=2_000).charge(Usage(0, 10, citations=4)) == 20
+    assert Rates(output=2_000).citation == 2_000
+
+
+def test_thought_at_a_rate_of_its_own_is_taken_from_the_output() -> None:
+    rates = Rates(output=2_000, reasoning=5_000)
+    assert rates.charge(Usage(0, 10, reasoning=4)) == 4 * 5 + 6 * 2
+    assert rates.charge(Usage(0, 4, reasoning=10)) == 10 * 5
+    assert Rates(output=2_000, reasoning=2_000).charge(Usage(0, 4, reasoning=10)) == 4 * 2
+
+
+def test_more_cached_and_spoken_than_there_was_is_no_reason_for_a_negative_charge() -> None:
+    rates = Rates(input=1_000, cache_read=100, cache_write=2_000, input_audio=5_000)
+    assert rates.charge(Usage(10, 0, cache_read=20)) == 2
+    assert rates.charge(Usage(10, 0, cache_write=20)) == 40
+    assert rates.charge(Usage(10, 0, input_audio=20)) == 10 * 5
+    assert rates.charge(Usage(10, 0, input_audio=10)) == 10 * 5
+    assert rates.charge(Usage(10, 0, cache_read=30, input_audio=5)) == 3
+    assert rates.charge(Usage(10, 0, input_audio=4)) == 6 * 1 + 4 * 5
+
+
+@pytest.mark.parametrize("rest", [0, 1, 499, 500, 501, 999])
+@pytest.mark.parametrize("whole", [0, 1, 2, 3])
+def test_rounding_is_half_to_even_at_a_charge_and_up_at_a_ceiling(whole: int, rest: int) -> None:
+    rates = Rates(input=1_000 * whole + rest, output=1_000 * whole + rest)
+    up = whole + (rest > 0)
+    assert rates.charge(Usage(1, 0)) == round(Decimal(1_000 * whole + rest) / 1_000)
+    assert rates.ceiling(1, 0) == rates.ceiling(0, 1) == rates.ceiling(1, 0, audio=True) == rates.output_rate() == up
+
+
+DEAR = Rates(input=9_000, output=70_000, cache_write=9_500, cache_write_1h=11_000, input_audio=10_000)
+CLIFF = Rates(
+    input=1_000,
+    output=5_000,
+    cache_write=2_000,
+    cache_write_1h=4_000,
+    input_audio=3_000,
+    request=7,
+    tiers=((10, DEAR),),
+)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "options", "each"),
+    [
+        (10, {"cache_write": False}, 1),
+        (10, {}, 2),
+        (10, {"cache_write": "1h"}, 4),
+        (10, {"audio": True}, 3),
+        (10, {"audio": True, "cache_write": False}, 3),
+        (10, {"audio": True, "cache_write": "1h"}, 4),
+        (1000, {"cache_write": False}, 9),
+        (1000, {"cache_write": "1h"}, 11),
+        (1000, {"audio": True}, 10),
+    ],
+)
+def test_a_ceiling_is_of_the_dearest_that_could_be_billed(tokens: int, options: dict[str, Any], each: int) -> None:
+    output = 70 if tokens > 10 else 5
+    assert CLIFF.ceiling(tokens, 0, **options) == tokens * each + 7
+    assert CLIFF.ceiling(tokens, 100, **options) == tokens * each + 100 * output + 7
+    assert CLIFF.output_rate(tokens) == output
+
+
+def test_a_factor_is_on_every_token_of_every_tier_and_on_nothing_else() -> None:
+    half = replace(CLIFF, web_search=70).times(Decimal("0.5"))
+    assert half.charge(Usage(10, 10)) == 5 + 25 + 7
+    assert half.charge(Usage(11, 10)) == 400  # 399.5, and a half is rounded to even
+    assert half.ceiling(1000, 0, cache_write="1h") == 5_500 + 7
+    assert half.charge(Usage(0, 0, web_searches=1)) == 70 + 7
+
+
+def test_what_the_cache_saved_is_reckoned_in_the_tier_that_holds() -> None:
+    rates = Rates(input=3_000, cache_read=1_000, tiers=((10, Rates(input=9_000, cache_read=2_000)),))
+    assert rates.saved_by_cache(Usage(10, 0, cache_read=5)) == 5 * 2
+    assert rates.saved_by_cache(Usage(11, 0, cache_read=5)) == 5 * 7
+    assert Rates(input=1_001, cache_read=2).saved_by_cache(Usage(5, 0, cache_read=1)) == 0

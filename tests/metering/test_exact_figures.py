@@ -1,0 +1,98 @@
+"""What is told, what is reported and what the store keeps is one figure, to the last unit."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
+
+from langchain_costguard import AgentHaltedError, Budget, CostGuard
+from langchain_costguard.events import CallStarted, Overrun, ToolSettled
+from langchain_costguard.metering.fees import ToolFee
+from langchain_costguard.testing import Recorder, ScriptedChatModel
+from tests.conftest import PRICES, Caller
+
+CENT = 10_000_000
+
+
+def spent(guard: CostGuard, measure: str) -> int:
+    return guard.store.read([f"all|{measure}"], now=0)[0].spent
+
+
+@pytest.mark.parametrize(
+    ("unit", "broken", "fee"), [("0.01", False, 30 * CENT), ("0", False, 25 * CENT), ("0.01", True, 25 * CENT)]
+)
+def test_a_tool_that_ends_after_what_called_it_costs_its_fee_once(
+    unit: str, broken: bool, fee: int, recorder: Recorder
+) -> None:
+    prices = {"search": ToolFee(call="0.25", unit=unit)}
+    guard = CostGuard(Budget(per="all", usd="10", tool_calls=5), tool_prices=prices, sinks=[recorder])
+
+    async def main() -> None:
+        begun, over = asyncio.Event(), asyncio.Event()
+
+        @tool
+        async def search(query: str) -> str:
+            """Search."""
+            begun.set()
+            await over.wait()
+            if broken:
+                raise LookupError(query)
+            return "found"
+
+        async def parent(_: Any) -> asyncio.Task[Any]:
+            task = asyncio.create_task(search.ainvoke({"query": "x"}))
+            await begun.wait()
+            return task
+
+        task = await RunnableLambda(parent).ainvoke("", {"callbacks": [guard]})
+        assert (guard.report().total.spent, spent(guard, "usd")) == (25 * CENT, 25 * CENT)
+        over.set()
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), LookupError) == broken
+
+    asyncio.run(main())
+    total = guard.report().total
+    assert [(event.charge, event.charged_before) for event in recorder.of(ToolSettled)] == [
+        (25 * CENT, None),
+        (fee, 25 * CENT),
+    ]
+    assert (total.spent, spent(guard, "usd")) == (fee, fee)
+    assert (total.tool_calls, spent(guard, "tool_calls")) == (1, 1)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 1000])
+def test_an_overrun_is_what_a_call_cost_beyond_its_hold_and_nothing_else_is_one(
+    more: int, recorder: Recorder, call: Caller
+) -> None:
+    guard = CostGuard(Budget(per="all", usd="1"), prices=PRICES, sinks=[recorder])
+    config = {"callbacks": [guard]}
+    call(ScriptedChatModel(usage=(1, 1), max_tokens=5), "hi", config)
+    held = recorder.of(CallStarted)[0].held
+    given = (held - 5 * 10_000) // 2500
+    call(ScriptedChatModel(usage=(given + more, 5), max_tokens=5), "hi", config)
+    over = max(0, more * 2500)
+    assert [(event.held, event.charge) for event in recorder.of(Overrun)] == [(held, held + over)][: bool(over)]
+    assert guard.report().total.overrun == over
+
+
+def test_a_tool_asked_for_on_its_own_is_not_run_while_its_agent_is_halted(call: Caller) -> None:
+    ran: list[str] = []
+
+    @tool
+    def search(query: str) -> str:
+        """Search."""
+        ran.append(query)
+        return "found"
+
+    guard = CostGuard(Budget(per="all", tool_calls=5))
+    guard.kill(reason="enough")
+    with pytest.raises(AgentHaltedError, match="enough"):
+        call(search, {"query": "x"}, {"callbacks": [guard]})
+    guard.revive()
+    assert call(search, {"query": "y"}, {"callbacks": [guard]}) == "found"
+    assert ran == ["y"]
+    assert (guard.report().total.tool_calls, spent(guard, "tool_calls")) == (1, 1)
