@@ -59,6 +59,8 @@ def reckon(call: Call, response: Any, trusted: frozenset[str], count: Callable[[
         message, blocks = parts(response)
         raw = [found for block in blocks for found in raw_usages(block)]
         usage, guessed = with_unsaid(call, usage, getattr(message, "content", None), raw, count)
+        usage, counted = _billed_units(call, usage, raw)
+        guessed = guessed or counted
         if cost is None or usage.total_tokens:
             usage, missing = _possible(call, usage, response, count)
             guessed = guessed or missing
@@ -107,6 +109,17 @@ def _heard(call: Call, usage: Usage) -> Usage:
     if not call.audio or usage.input_audio or call.rates.input_audio == call.rates.input:
         return usage
     return usage._replace(input_audio=max(0, usage.input_tokens - usage.cache_read - call.words))
+
+
+def _billed_units(call: Call, usage: Usage, raw: list[Mapping[str, Any]]) -> tuple[Usage, bool]:
+    """Outside of streams ``ChatCohere`` drops what is billed and passes on what the model has read, Cohere's template
+    of 500 tokens and more included: the input is then what the prompt is likely to have, and no more than was read.
+
+    https://docs.cohere.com/docs/how-does-cohere-pricing-work
+    """
+    if call.ref.provider != "cohere" or call.stream is not None or any("billed_units" in block for block in raw):
+        return usage, False
+    return usage._replace(input_tokens=min(usage.input_tokens, call.tokens)), True
 
 
 def _possible(call: Call, usage: Usage, response: Any, count: Callable[[str], int]) -> tuple[Usage | None, bool]:

@@ -200,8 +200,11 @@ def is_cache_hit(response: Any) -> bool:
 
 
 def reported_model(response: Any) -> str | None:
-    """The model that the provider says has answered."""
+    """The model that the provider says has answered; of Bedrock's prompt routers the one that was chosen."""
     for block in parts(response)[1]:
+        chosen = section(section(block, "trace"), "promptRouter").get("invokedModelId")
+        if isinstance(chosen, str) and chosen:
+            return chosen
         for key in _MODEL_KEYS:
             name = block.get(key)
             if isinstance(name, str) and name:
