@@ -108,7 +108,7 @@ HOSTED: dict[str, tuple[list[dict[str, Any]], tuple[int, int, int]]] = {
 
 
 @pytest.mark.parametrize("road", ROADS)
-@pytest.mark.parametrize("version", ["responses/v1", "v1"])
+@pytest.mark.parametrize("version", ["v0", "responses/v1", "v1"])
 @pytest.mark.parametrize("case", HOSTED)
 def test_tools_that_openai_runs_are_charged_by_their_use(road: str, version: str, case: str) -> None:
     items, (searches, files, boxes) = HOSTED[case]
@@ -293,11 +293,12 @@ def test_a_failed_attempt_is_a_model_call_without_a_price(call: Caller) -> None:
     assert (total.calls, total.failed, total.spent) == (0, 2, 0)
 
 
-def test_a_call_that_fails_before_anything_is_sent_is_none(call: Caller, provider: FakeProvider) -> None:
+@pytest.mark.parametrize("road", ROADS)
+def test_a_call_that_fails_before_anything_is_sent_is_none(road: str, call: Caller, provider: FakeProvider) -> None:
     recorder = Recorder()
     guard = CostGuard(Budget(per="session", usd="1", model_calls=1), sinks=[recorder], prices=PRICES)
     with pytest.raises(TypeError):
-        call(provider.openai().bind(no_such_argument=1), "hello", {"callbacks": [guard]})
+        settled(lambda sinks: guard, road, provider.openai().bind(no_such_argument=1), "hello")
     assert [event.kind for event in recorder.of(CallFailed)] == ["unsent"]
     call(provider.openai(), "hello there", {"callbacks": [guard]})
     assert guard.report().total.calls == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from langchain_costguard.metering.budgets.budget import MEASURES
-from langchain_costguard.metering.budgets.ledger import Amounts, Denial
+from langchain_costguard.metering.budgets.ledger import USD, Amounts, Denial
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.vocabulary.calendar import window_at
@@ -14,10 +14,11 @@ _HOLDS_SETTLE = 1.0
 
 def amounts(call: Call, output: int) -> tuple[Amounts, Amounts]:
     """What a call can take at the most with so many output tokens a reply, and what each one more would take."""
-    n, upper = call.times, call.upper
+    n, upper, extra = call.times, call.upper, call.asks.extra
     rate, made = call.rates.output_rate(upper), output * n
-    usd = call.rates.ceiling(upper, made, cache_write=call.writes_cache, audio=call.audio)
-    fixed = (usd, upper + made, upper, made, 1, 0, 0 if call.scope.step else 1, 0)
+    usd = call.rates.ceiling(upper, made, cache_write=call.writes_cache, audio=call.audio) + extra.usd
+    given, made = upper + extra.input, made + extra.output
+    fixed = (usd, given + made, given, made, 1, 0, 0 if call.scope.step else 1, 0)
     return fixed, (rate * n, n, 0, n, 0, 0, 0, 0)
 
 
@@ -36,10 +37,10 @@ def affordable(call: Call, denial: Denial) -> int:
     rate = call.rates.output_rate(call.upper)
     measure = MEASURES[account.measure]
     if measure == "usd":
-        rest = left - call.rates.ceiling(call.upper, 0, cache_write=call.writes_cache, audio=call.audio)
+        rest = left - amounts(call, 0)[0][USD]
         return rest // (rate * times) if rate and rest >= 0 else (call.ceiling if rest >= 0 else -1)
     if measure == "tokens":
-        return (left - call.upper) // times
+        return (left - call.upper - call.asks.extra.input - call.asks.extra.output) // times
     if measure == "output_tokens":
         return left // times
     return call.ceiling if refusal.by_holds else -1

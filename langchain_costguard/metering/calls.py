@@ -38,6 +38,7 @@ class Call:
         around: the model call inside which this one is made; ``inside`` is what those made inside this one used.
         text: it is a text model's.
         batch: the request that this prompt is sent in, where there are several.
+        hour: of what its cache keeps for an hour, the tokens up to there; None where all of it is kept so long.
         state: ``open``, or ``provisional`` once settled by estimate because its parent ended first.
         status: how it ended: ``ok``, ``failed``, ``stopped`` by the guard, or ``cancelled``.
     """
@@ -45,7 +46,7 @@ class Call:
     # fmt: off
     __slots__ = (
         "allowed", "alone", "arguments", "around", "asked", "asks", "audio", "batch", "ceiling", "charged", "coarse",
-        "held", "hold", "inside", "kind", "name", "odd", "parent", "rates", "ref", "run_id", "scope", "started",
+        "held", "hold", "hour", "inside", "kind", "name", "odd", "parent", "rates", "ref", "run_id", "scope", "started",
         "state", "status", "step_id", "stream", "strict", "task", "terms", "text", "thinks", "times", "tokens", "upper",
         "url", "words", "writes_cache",
     )
@@ -93,6 +94,7 @@ class Call:
     ceiling: int
     asked: int | None
     writes_cache: bool | Literal["1h"]
+    hour: int | None
     arguments: Any
     """A tool's, from which its price may be computed."""
 

@@ -51,6 +51,8 @@ _ANSWERS = frozenset({
 })  # fmt: skip
 """What clients call, in the frames that an error passed, what they have received."""
 
+_OURS = "langchain_costguard.metering."
+
 
 def _unsent(error: BaseException) -> bool:
     """Whether an error of a client's own (an argument it does not know, a message it cannot convert) came before
@@ -59,12 +61,13 @@ def _unsent(error: BaseException) -> bool:
         return False
     trace, within = error.__traceback__, False
     while trace is not None:
-        frame = trace.tb_frame
+        frame, trace = trace.tb_frame, trace.tb_next
         name = frame.f_code.co_name
+        if frame.f_globals.get("__name__", "").startswith(_OURS):
+            continue
         within = within or name in ("_generate", "_agenerate", "_stream", "_astream")
         if name in _SENDING or (within and any(frame.f_locals.get(each) is not None for each in _ANSWERS)):
             return False
-        trace = trace.tb_next
     return within
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.asks import NOTHING, asks
 from langchain_costguard.metering.pricing.blocks import audio_tokens
-from langchain_costguard.metering.pricing.cache_writes import may_write_cache
+from langchain_costguard.metering.pricing.cache_writes import kept_for_an_hour, may_write_cache
+from langchain_costguard.metering.pricing.offered import extra
+from langchain_costguard.metering.reckoning import rates_inside
 from langchain_costguard.metering.terms import Terms
 
 if TYPE_CHECKING:
@@ -51,11 +54,18 @@ def measure(
     call.thinks = _thinks(params)
     call.ceiling = call.allowed = call.asked or terms.limit
     call.writes_cache = may_write_cache(prompt, params, terms.facts) if terms.asks else True
+    if call.writes_cache == "1h":
+        part = kept_for_an_hour(prompt, params, terms.facts)
+        tools = params.get("tools")
+        call.hour = None if part is None else meter.estimator.estimate(ref, part, tools=tools).tokens
     if wanted.compaction:  # reads it all once more, and writes as much as an answer
         call.upper, call.times = call.upper + max(call.upper, wanted.compaction), call.times + 1
     if call.rates.input_audio != call.rates.input and not isinstance(prompt, str):
         heard = audio_tokens(prompt)
         call.audio, call.words = heard > 0, max(0, call.tokens - heard)
+    if wanted.hosted:
+        others = partial(rates_inside, call, meter.book)
+        call.asks = wanted._replace(extra=extra(wanted.hosted, call.rates, others, call.upper))
     call.odd = call.asks is not NOTHING or call.audio
 
 

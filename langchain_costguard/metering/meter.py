@@ -226,9 +226,6 @@ class Meter:
         """Replace the hold by what the provider says was used; its word on the model and on the cost wins, too."""
         book, estimated = self.book, estimated or found.estimated
         self.exactly(call)
-        if usage.cache_write and call.writes_cache == "1h" and call.stream is not None and not usage.cache_write_1h:
-            # Anthropic's streams do not say which writes are kept for how long: the dearer one, where it was asked for.
-            usage = usage._replace(cache_write_1h=usage.cache_write)
         ref = call.ref if reported is None else book.billed(call.ref, reported, call.started, found.provider)
         if ref is call.ref and usage.tier == call.asks.tier and usage.geo == call.asks.geo:
             rates = call.rates
@@ -236,8 +233,8 @@ class Meter:
             rates = book.quote(ref, call.started, usage.tier, usage.geo)
         priced = rates.charge(usage)
         if usage.others:
-            usage, more = with_others(call, usage, book)
-            priced += more
+            usage, more, guessed = with_others(call, usage, book)
+            priced, estimated = priced + more, estimated or guessed
         charge = priced if found.cost is None else found.cost
         saved = rates.saved_by_cache(usage) if usage.cache_read else 0
         source = "provider" if found.cost is not None else "estimated" if estimated else "priced"

@@ -18,6 +18,7 @@ from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.measures import CEILINGS
 from langchain_costguard.metering.meter import Meter
 from langchain_costguard.metering.pricing.cache_writes import may_write_cache
+from langchain_costguard.metering.pricing.offered import is_hosted
 from langchain_costguard.metering.pricing.rates import PICO_PER_NANO, Rates
 from langchain_costguard.metering.terms import TermsBook
 from langchain_costguard.metering.voice import Voice
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 _TELLING = CEILINGS | {
     "audio", "best_of", "cache_control", "candidate_count", "context_management", "extra_body", "functions",
-    "inference_geo", "modalities", "model_kwargs", "n", "response_format", "service_tier", "speed", "tools",
+    "inference_geo", "modalities", "model_kwargs", "n", "response_format", "search_parameters",
+    "service_tier", "speed", "tools",
 }  # fmt: skip
 """What else in a request says what it costs: any of it but tools sends the call the long way."""
 
@@ -79,6 +81,8 @@ class Quick:
             value = params[key]
             if value:
                 if key == "tools":
+                    if value.__class__ is list and any(map(is_hosted, value)):
+                        return None
                     tools = value
                 elif key not in CEILINGS or value.__class__ is not int:
                     return None

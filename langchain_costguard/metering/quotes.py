@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_costguard.metering.amounts import amounts
+from langchain_costguard.metering.budgets.ledger import USD
 from langchain_costguard.metering.pricing.explaining import parse
 from langchain_costguard.vocabulary.money import usd
 from langchain_costguard.vocabulary.usage import Usage
@@ -66,7 +68,7 @@ def quote(
     return Quote(
         usd(rates.charge(Usage(call.tokens, tier=call.asks.tier))),
         usd(rates.charge(Usage(call.tokens, likely, tier=call.asks.tier))),
-        usd(rates.ceiling(call.upper, call.ceiling * call.times, cache_write=call.writes_cache, audio=call.audio)),
+        usd(amounts(call, call.ceiling)[0][USD]),
         call.tokens,
         likely,
         str(call.ref),

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from langchain_costguard.metering.calls import Call, Stream
 from langchain_costguard.metering.pricing.bills import BILLING, told_cost, told_model
+from langchain_costguard.metering.pricing.images import DEFAULT_MODEL, KNOWN_MODEL
+from langchain_costguard.metering.pricing.offered import DRAWS
 from langchain_costguard.metering.pricing.prices import PriceBook
+from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.metering.pricing.reading import (
     from_usage_metadata,
     parts,
+    raw_usages,
     reported_model,
     reported_provider,
     says_tier,
     usage_of,
 )
 from langchain_costguard.metering.pricing.sellers import is_among
+from langchain_costguard.metering.unsaid import with_unsaid
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 
@@ -41,7 +47,8 @@ def reckon(call: Call, response: Any, trusted: frozenset[str], count: Callable[[
 
     ``trusted`` are the hosts, besides those of providers that bill in their replies, whose stated cost is believed.
     """
-    usage, guessed = usage_of(response), False
+    drawing = next((offer.model for offer in call.asks.hosted if offer.tool == DRAWS), DEFAULT_MODEL)
+    usage, guessed = usage_of(response, drawing), False
     stream = call.stream
     if usage is not None and stream is not None and stream.repeats:
         usage = _last_told(usage, stream)
@@ -49,7 +56,11 @@ def reckon(call: Call, response: Any, trusted: frozenset[str], count: Callable[[
     if usage is not None:
         usage = _as_asked(call, usage, response)
         usage = _heard(call, usage)
-        usage, guessed = _compacted(call, usage, response, count)
+        message, blocks = parts(response)
+        raw = [found for block in blocks for found in raw_usages(block)]
+        usage, guessed = with_unsaid(call, usage, getattr(message, "content", None), raw, count)
+        usage, counted = _billed_units(call, usage, raw)
+        guessed = guessed or counted
         if cost is None or usage.total_tokens:
             usage, missing = _possible(call, usage, response, count)
             guessed = guessed or missing
@@ -100,23 +111,15 @@ def _heard(call: Call, usage: Usage) -> Usage:
     return usage._replace(input_audio=max(0, usage.input_tokens - usage.cache_read - call.words))
 
 
-def _compacted(call: Call, usage: Usage, response: Any, count: Callable[[str], int]) -> tuple[Usage, bool]:
-    """The usage with a compaction whose counts the client has dropped, as it does in streams; whether that is so."""
-    if not call.asks.compaction or usage.input_tokens >= call.asks.compaction:
+def _billed_units(call: Call, usage: Usage, raw: list[Mapping[str, Any]]) -> tuple[Usage, bool]:
+    """Outside of streams ``ChatCohere`` drops what is billed and passes on what the model has read, Cohere's template
+    of 500 tokens and more included: the input is then what the prompt is likely to have, and no more than was read.
+
+    https://docs.cohere.com/docs/how-does-cohere-pricing-work
+    """
+    if call.ref.provider != "cohere" or call.stream is not None or any("billed_units" in block for block in raw):
         return usage, False
-    message, blocks = parts(response)
-    if any(isinstance(raw, Mapping) and raw.get("iterations") for raw in (b.get("usage") for b in blocks)):
-        return usage, False
-    content = getattr(message, "content", None)
-    for block in content if isinstance(content, list) else ():
-        if isinstance(block, Mapping) and block.get("type") == "compaction":
-            given = max(call.asks.compaction, call.tokens)
-            return usage.plus(Usage(given, count(str(block.get("content") or "")))), True
-        if isinstance(block, Mapping) and (block.get("value") or {}).get("type") == "compaction":  # in LangChain's v1
-            inside = block["value"]
-            given = max(call.asks.compaction, call.tokens)
-            return usage.plus(Usage(given, count(str(inside.get("content") or "")))), True
-    return usage, False
+    return usage._replace(input_tokens=min(usage.input_tokens, call.tokens)), True
 
 
 def _possible(call: Call, usage: Usage, response: Any, count: Callable[[str], int]) -> tuple[Usage | None, bool]:
@@ -151,14 +154,25 @@ def text_of(call: Call, response: Any) -> str:
     return "".join(found)
 
 
-def with_others(call: Call, usage: Usage, book: PriceBook) -> tuple[Usage, int]:
-    """The usage with that of other models that were asked inside the call, and what those cost."""
-    cost = 0
+def with_others(call: Call, usage: Usage, book: PriceBook) -> tuple[Usage, int, bool]:
+    """The usage with that of other models that were asked inside the call, what those cost, and whether a price had to
+    stand in for theirs."""
+    cost, estimated = 0, False
     for name, used in usage.others:
-        ref = ModelRef(call.ref.provider, name, call.ref.seller)
-        cost += book.quote(ref, call.started, used.tier, used.geo).charge(used)
+        rates = rates_inside(call, book, name, used)
+        cost, estimated = cost + rates.charge(used), estimated or rates.estimated
         usage = usage.plus(used)
-    return usage, cost
+    return usage, cost, estimated
+
+
+def rates_inside(call: Call, book: PriceBook, name: str, used: Usage | None = None) -> Rates:
+    """The rates of another model that the provider asks inside a call; those of a kin where that has no price."""
+    ref, tier, geo = ModelRef(call.ref.provider, name, call.ref.seller), used and used.tier, used and used.geo
+    known = book.rates(ref, call.started, tier, geo)
+    if known is None and name.startswith("gpt-image"):
+        kin = book.rates(ModelRef(ref.provider, KNOWN_MODEL, ref.seller), call.started, tier, geo)
+        known = None if kin is None else replace(kin, estimated=True)
+    return known or book.quote(ref, call.started, tier, geo)
 
 
 def guess(call: Call, output: int | None) -> tuple[Usage, int]:

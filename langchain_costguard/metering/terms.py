@@ -16,7 +16,7 @@ from langchain_costguard.metering.pricing.limits import output_limit
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.metering.pricing.rates import PICO_PER_NANO, Rates
-from langchain_costguard.metering.pricing.sellers import base_url, host_of, is_private, seller
+from langchain_costguard.metering.pricing.sellers import base_url, client_of, host_of, is_private, seller
 from langchain_costguard.metering.pricing.shapes import MARGIN as SHAPE_MARGIN
 from langchain_costguard.vocabulary.usage import ModelRef
 
@@ -150,7 +150,7 @@ class TermsBook:
     def _ref(self, provider: str, name: str, url: str | None, at: float) -> ModelRef:
         """The model with whoever sells it: an OpenAI-compatible server that is not OpenAI's, and whose models OpenAI
         does not have, is nobody we know."""
-        ref = ModelRef(provider, name, seller(provider, url, self._local))
+        ref = ModelRef(provider, name, seller(client_of(provider, name), url, self._local))
         if provider == "openai" and url is not None and is_private(url) and self._book.rates(ref, at) is None:
             return ModelRef(provider, name, host_of(url))
         return ref

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from langchain_costguard.metering.pricing.dialects import geography, normal_tier
+from langchain_costguard.metering.pricing.offered import Extra, Offer, offers
 
 COMPACTION_TRIGGER = 150_000
 """Input tokens at which Anthropic compacts a conversation, where the request does not say.
@@ -13,8 +14,11 @@ https://platform.claude.com/docs/en/build-with-claude/compaction"""
 
 _INSIDE = ("model_kwargs", "extra_body")
 _TELLING = frozenset(
-    [*_INSIDE, "service_tier", "speed", "inference_geo", "n", "candidate_count", "best_of", "context_management"]
-)
+    [
+        *_INSIDE, "service_tier", "speed", "inference_geo", "n", "candidate_count", "best_of", "context_management",
+        "tools", "search_parameters",
+    ]
+)  # fmt: skip
 _HELD = frozenset({"priority", "fast", "ultrafast", "us"})
 """What costs more than the usual; what costs less is held at the usual price, for it may not be granted."""
 
@@ -28,6 +32,10 @@ class Asks(NamedTuple):
     """Replies asked for."""
     compaction: int = 0
     """Input tokens that the provider may read once more, to compact the conversation; 0 where it may not."""
+    hosted: tuple[Offer, ...] = ()
+    """Tools that the provider runs."""
+    extra: Extra = Extra()
+    """What those may take, once the rates are known."""
 
 
 NOTHING = Asks()
@@ -44,6 +52,7 @@ def asks(params: Mapping[str, Any], facts: Mapping[str, Any]) -> Asks:
         geography(_stated(layers, "inference_geo")),
         max(1, *(_whole(_stated(layers, name)) for name in ("n", "candidate_count", "best_of"))),
         _compaction(_stated(layers, "context_management")),
+        tuple(offers(_stated(layers, "tools"), _stated(layers, "search_parameters"))),
     )
     return NOTHING if found == NOTHING else found
 

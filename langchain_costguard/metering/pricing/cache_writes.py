@@ -36,3 +36,27 @@ def may_write_cache(
     if not found:
         return False
     return "1h" if any(isinstance(mark, dict) and mark.get("ttl") == "1h" for mark in found) else True
+
+
+def kept_for_an_hour(
+    prompt: Sequence[Any] | str, params: Mapping[str, Any], facts: Mapping[str, Any]
+) -> list[Any] | None:
+    """The messages up to the last mark that asks for an hour; None where every mark does.
+
+    Those marks stand before the ones for five minutes, in the order of tools, system prompt and messages.
+    """
+    marks = [(-1, 0, mark) for mark in cache_marks(params, facts)]
+    for place, message in enumerate(prompt):
+        content = getattr(message, "content", None)
+        if isinstance(content, list):
+            marks += [
+                (place, i, block.get("cache_control")) for i, block in enumerate(content) if isinstance(block, dict)
+            ]
+    found = [(*where, isinstance(mark, dict) and mark.get("ttl") == "1h") for *where, mark in marks if mark]
+    if all(hour for _, _, hour in found):
+        return None
+    place, block, _ = max(each for each in found if each[2])
+    if place < 0:
+        return []
+    last = prompt[place]
+    return [*prompt[:place], last.model_copy(update={"content": last.content[: block + 1]})]  # type: ignore[union-attr]

@@ -127,7 +127,24 @@ def find(provider: str, name: str) -> Listing | None:
 
 def is_free(provider: str, name: str) -> bool:
     """Whether a gateway gives a model away: OpenRouter's names say so."""
-    return name.strip().lower().endswith(":free") and provider_id(provider) in ("openrouter", "")
+    name = name.strip().lower()
+    return (name.endswith(":free") or name == "openrouter/free") and provider_id(provider) in ("openrouter", "")
+
+
+def choosing(provider: str, name: str) -> str | None:
+    """What the models have in their names among which the provider itself chooses one for each call, asked for by this
+    name; None where the name is that of a model.
+
+    https://openrouter.ai/docs/features/model-routing, https://docs.aws.amazon.com/bedrock/latest/userguide/
+    prompt-routing.html, https://learn.microsoft.com/azure/ai-foundry/openai/concepts/model-router
+    """
+    name, seller = name.strip().lower(), provider_id(provider)
+    if seller == "aws" and "prompt-router/" in name:
+        return name.rpartition("default-prompt-router/")[2].partition(":")[0] if "default-" in name else ""
+    chooses = (seller == "openrouter" and name.startswith("openrouter/")) or (
+        seller == "azure" and name.startswith("model-router")
+    )
+    return "" if chooses else None
 
 
 def _provider(name: str) -> Provider | None:
@@ -160,6 +177,10 @@ def _spellings(name: str) -> Iterator[str]:
     """The name, and the name without what frameworks put around it."""
     name = name.strip()
     yield name
+    if name.startswith(
+        "arn:"
+    ):  # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonbedrock.html
+        yield name.rpartition("/")[2]
     for prefix in ("models/", "publishers/google/models/", "accounts/fireworks/models/"):
         if name.startswith(prefix):
             yield name.removeprefix(prefix)
@@ -319,18 +340,20 @@ def _moments(constraint: Any, when: datetime) -> list[float]:
     return moments or [when.timestamp() // 3600 * 3600, when.timestamp() // 3600 * 3600 + 3600]
 
 
-def dearest(provider: str, at: float) -> tuple[Rates, float] | None:
+def dearest(provider: str, at: float, among: str | None = None) -> tuple[Rates, float] | None:
     """The dearest model sold by the token (input and output price added) at a provider, and until when.
 
     Models marked deprecated and models without both token prices (embeddings, speech, images) are left out. Where the
-    provider is unknown the dearest of ``UNKNOWN_PROVIDER`` stands in.
+    provider is unknown the dearest of ``UNKNOWN_PROVIDER`` stands in. With ``among`` the provider chooses a model
+    itself: one of those with this in their names.
     """
     providers, known = _snapshot().providers, _provider(provider)
     pool = [known] if known is not None else [p for p in providers if p.id in UNKNOWN_PROVIDER]
     best: Priced | None = None
     until = math.inf
-    for listing in (Listing(p, m) for p in pool for m in p.models if not m.deprecated):
-        candidate = priced(listing, at, stand_in=_stand_in(listing, provider, known))
+    for listing in (Listing(p, m) for p in pool for m in p.models if not m.deprecated and (among or "") in m.id):
+        why = _stand_in(listing, provider, known) if among is None else _chosen(listing)
+        candidate = priced(listing, at, stand_in=why)
         until = min(until, candidate.until)
         rates = candidate.rates
         if rates is not None and rates.output and (best is None or _sum(rates) > _sum(best.rates)):
@@ -340,6 +363,13 @@ def dearest(provider: str, at: float) -> tuple[Rates, float] | None:
 
 def _sum(rates: Rates | None) -> int:
     return 0 if rates is None else rates.input + rates.output
+
+
+def _chosen(listing: Listing) -> str:
+    return (
+        f"{listing.provider.id} chooses the model; held as {listing.model.id}, the dearest it may choose in "
+        f"{_table_name()}, and charged as the one that answers"
+    )
 
 
 def _stand_in(listing: Listing, provider: str, known: Provider | None) -> str:

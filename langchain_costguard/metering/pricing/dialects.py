@@ -321,7 +321,10 @@ _DIALECTS: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any]], Usage | Non
     (frozenset({"prompt_eval_count", "eval_count"}), _ollama),
     (frozenset({"billed_units", "tokens"}), _cohere),
     (frozenset({"prompt_tokens", "completion_tokens"}), _openai_chat),
-    (frozenset({"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"}), _anthropic),
+    (
+        frozenset({"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation", "iterations"}),
+        _anthropic,
+    ),
     (frozenset({"input_tokens", "output_tokens"}), _openai_responses),
 )
 """Keys that give a dialect away, and its reader; the first that fits is used."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from langchain_costguard.metering.pricing.dialects import count, searches_said, section
+from langchain_costguard.metering.pricing.dialects import count, from_raw, searches_said, section
+from langchain_costguard.metering.pricing.images import picture_tokens
+from langchain_costguard.vocabulary.usage import Usage
 
 _SEARCH, _FILES, _CODE = "web_search", "file_search", "code_interpreter"
 _ITEMS = {"web_search_call": _SEARCH, "file_search_call": _FILES, "code_interpreter_call": _CODE}
@@ -25,10 +27,13 @@ class HostedUse(NamedTuple):
     web_searches: int = 0
     file_searches: int = 0
     containers: int = 0
+    drawn: Usage | None = None
+    """Tokens of the model that draws."""
 
 
-def hosted_use(message: Any, blocks: list[Mapping[str, Any]], raw: list[Mapping[str, Any]]) -> HostedUse:
-    """The billed uses in a reply. ``blocks`` are its metadata, ``raw`` the usage blocks among them."""
+def hosted_use(message: Any, blocks: list[Mapping[str, Any]], raw: list[Mapping[str, Any]], drawing: str) -> HostedUse:
+    """The billed uses in a reply. ``blocks`` are its metadata, ``raw`` the usage blocks among them, ``drawing`` is the
+    model that draws for the one that answers."""
     content = getattr(message, "content", None)
     outputs = (getattr(message, "additional_kwargs", None) or {}).get(
         "tool_outputs"
@@ -40,15 +45,16 @@ def hosted_use(message: Any, blocks: list[Mapping[str, Any]], raw: list[Mapping[
         for block in source
         if isinstance(block, Mapping) and (block.get("type") != "text" or "args" in block)
     ]
-    said = _said(blocks, raw)
+    said, drawn = _said(blocks, raw), _drawn(blocks, seen, drawing)
     if not seen and said is not None:
-        return HostedUse(said) if said else _NONE
+        return HostedUse(said, drawn=drawn) if said or drawn else _NONE
     found = list(_billed(seen)) if seen else ()
     searches = sum(1 for kind, _ in found if kind == _SEARCH) or sum(map(_is_result, seen)) or _grounded(blocks)
     return HostedUse(
         searches if said is None else said,
         sum(1 for kind, _ in found if kind == _FILES),
         len({where for kind, where in found if kind == _CODE}),
+        drawn,
     )
 
 
@@ -64,6 +70,33 @@ def _said(blocks: list[Mapping[str, Any]], raw: list[Mapping[str, Any]]) -> int 
         if (searches := count(section(section(block, "tool_usage"), _SEARCH).get("num_requests"))) is not None:
             return searches
     return None
+
+
+def _drawn(blocks: list[Mapping[str, Any]], seen: list[Mapping[str, Any]], drawing: str) -> Usage | None:
+    """What the tool ``image_generation`` used, as OpenAI counts it; else by the quality and size of what it drew, for
+    ``ChatOpenAI`` drops the count."""
+    for block in blocks:
+        used = from_raw(section(section(block, "tool_usage"), "image_gen"))
+        if used is not None and used.total_tokens:
+            outside = section(section(section(block, "tool_usage"), "image_gen"), "output_tokens_details")
+            return used._replace(output_image=count(outside.get("image_tokens")) or used.output_tokens)
+    pictures = [block for block in map(_item, seen) if block.get("type") == "image_generation_call"]
+    tokens = sum(
+        picture_tokens(drawing, block.get("quality"), block.get("size"))
+        for block in pictures
+        if block.get("status") not in ("failed", "incomplete") and not block.get("error")
+    )
+    return Usage(output_tokens=tokens, output_image=tokens) if tokens else None
+
+
+def _item(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An output item as OpenAI writes it; LangChain's own format keeps what it has no name for beside or inside."""
+    if block.get("type") == "non_standard":
+        return section(block, "value")
+    extras = section(block, "extras")
+    if block.get("type") == "image" and ("status" in extras or "quality" in extras):
+        return {**extras, "type": "image_generation_call"}
+    return block
 
 
 def _billed(seen: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -122,7 +122,7 @@ class PriceBook:
         self.aliases = dict(aliases or {})
         self._aliases = _checked_aliases(aliases or {})
         self._memo: dict[_Key, Priced] = {}
-        self._fallbacks: dict[str, Priced] = {}
+        self._fallbacks: dict[tuple[str, str | None], Priced] = {}
         self._lock = held_over_forks(threading.Lock())
 
     def changed(self, prices: Mapping[str, Price] | None, aliases: Mapping[str, str] | None) -> PriceBook:
@@ -146,24 +146,28 @@ class PriceBook:
         rates = self.rates(model, at, tier, geo)
         if rates is not None:
             return rates
+        among = catalog.choosing(model.seller or model.provider, model.name)
+        if among is not None:
+            return self.fallback(model, at, among)
         if self.unpriced == "refuse":
             raise LookupError(f"no price is known for {model}")
         if self.unpriced == "free":
             return Rates(model=model.name, source="no price known; counted as free", estimated=True)
         return self.fallback(model, at)
 
-    def fallback(self, model: ModelRef, at: float) -> Rates:
-        """Stand-in rates for an unknown model: the dearest known of its provider, flagged ``estimated``."""
+    def fallback(self, model: ModelRef, at: float, among: str | None = None) -> Rates:
+        """Stand-in rates for an unknown model: the dearest known of its provider, flagged ``estimated``. With ``among``
+        the provider chooses a model itself, one with this in its name."""
         provider = model.seller or model.provider
-        entry = self._fallbacks.get(provider)
+        entry = self._fallbacks.get((provider, among))
         if entry is None or entry.rates is None or not entry.since <= at < entry.until:
-            found = catalog.dearest(provider, at) or catalog.dearest("", at)
+            found = catalog.dearest(provider, at, among) or catalog.dearest(provider, at) or catalog.dearest("", at)
             assert found is not None, "the price table is empty"
             entry = Priced(at, found[1], found[0])
             with self._lock:
                 if len(self._fallbacks) >= MEMO_SIZE:
                     self._fallbacks.clear()
-                self._fallbacks[provider] = entry
+                self._fallbacks[provider, among] = entry
         assert entry.rates is not None
         return entry.rates
 

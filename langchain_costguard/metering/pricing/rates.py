@@ -104,12 +104,16 @@ class Rates:
         if rest >= 500 and (rest > 500 or nano & 1):
             nano += 1
         if usage.web_searches or usage.file_searches or usage.containers:
-            searches = min(usage.web_searches, 1) if rates.grounded_once else usage.web_searches
-            nano += searches * rates.web_search + usage.file_searches * rates.file_search
-            nano += usage.containers * rates.container
+            nano += rates.fees(usage)
         if usage.search_context and rates.request_by_context:
             return nano + dict(rates.request_by_context).get(usage.search_context, rates.request)
         return nano + rates.request
+
+    def fees(self, usage: Usage) -> int:
+        """What the use of hosted tools costs, in nano-USD."""
+        searches = min(usage.web_searches, 1) if self.grounded_once else usage.web_searches
+        tools = usage.file_searches * self.file_search + usage.containers * self.container
+        return searches * self.web_search + tools
 
     def ceiling(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 
 from langchain_costguard.metering.pricing.dialects import cached_inside, count, from_raw, normal_tier, section
 from langchain_costguard.metering.pricing.hosted import hosted_use
+from langchain_costguard.metering.pricing.images import DEFAULT_MODEL
 from langchain_costguard.observe.exports.headers import answered_by_cache
 from langchain_costguard.vocabulary.usage import Usage
 
@@ -103,8 +104,9 @@ def _details(details: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str 
     return tier, counts
 
 
-def usage_of(response: Any) -> Usage | None:
-    """The usage of a reply (an ``LLMResult``), or None where it reports none.
+def usage_of(response: Any, drawing: str = DEFAULT_MODEL) -> Usage | None:
+    """The usage of a reply (an ``LLMResult``), or None where it reports none. ``drawing`` is the model of the request's
+    tool that draws.
 
     Only generation 0 is read: with n > 1 every generation carries the usage of the whole call.
     """
@@ -118,7 +120,9 @@ def usage_of(response: Any) -> Usage | None:
         usage = _fuller(usage, block)
     if usage is None:
         return None
-    used = hosted_use(message, blocks, raw)
+    used = hosted_use(message, blocks, raw, drawing)
+    if used.drawn is not None:
+        usage = usage._replace(others=(*usage.others, (drawing, used.drawn)))
     return usage._replace(
         tier=usage.tier or _tier(blocks, raw),
         web_searches=used.web_searches,
@@ -196,8 +200,11 @@ def is_cache_hit(response: Any) -> bool:
 
 
 def reported_model(response: Any) -> str | None:
-    """The model that the provider says has answered."""
+    """The model that the provider says has answered; of Bedrock's prompt routers the one that was chosen."""
     for block in parts(response)[1]:
+        chosen = section(section(block, "trace"), "promptRouter").get("invokedModelId")
+        if isinstance(chosen, str) and chosen:
+            return chosen
         for key in _MODEL_KEYS:
             name = block.get(key)
             if isinstance(name, str) and name:

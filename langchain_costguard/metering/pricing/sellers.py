@@ -86,6 +86,12 @@ def is_private(url: str) -> bool:
     return address.is_private or address.is_loopback or address.is_unspecified
 
 
+def client_of(provider: str, name: str) -> str:
+    """Whose dialect is spoken: LiteLLM says it in the model's name, ``ollama_chat/qwen3:8b``."""
+    head, mark, _ = name.partition("/")
+    return head.removesuffix("_chat") if mark and provider == "litellm" and head.startswith("ollama") else provider
+
+
 def seller(provider: str, url: str | None, local: frozenset[str] = frozenset()) -> str:
     """Who sells what ``provider``'s client asks for at this address; empty where the client's word stands.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from langchain_costguard.metering.calls import Call
+from langchain_costguard.metering.seams.overheard import is_heard
 
 _CEILINGS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_tokens_to_sample")
 """In this order: ``ChatOpenAI``'s own ``max_completion_tokens`` wins over a ``max_tokens`` of the call in the Responses
@@ -41,8 +42,10 @@ def clamped(model: Any, call: Call, kwargs: dict[str, Any]) -> tuple[Any, dict[s
 
 def _itself(model: Any) -> Any:
     """The model that was wrapped, for it may keep something of its calls in itself; its copy, where that was changed
-    since, or calls itself: the call inside is known by its model."""
+    since, or calls itself (the call inside is known by its model), or where it listens to what the client drops."""
     own, made = model.__dict__.get(ITSELF) or (None, {})
     if own is None or ITSELF in own.__dict__ or any(model.__dict__.get(name) is not made[name] for name in made):
+        return model
+    if is_heard(type(own)) and all(own.__dict__.get(name) is made[name] for name in made):
         return model
     return own

@@ -23,6 +23,7 @@ class Reply:
         self.usage: Any = None
         self.metadata: dict[str, Any] = {}
         self.blocks: list[str | dict[Any, Any]] = []
+        self.heard: dict[str, Any] = {}
         call.stream = Stream(guard.voice.now(), 1)
 
     def add(self, chunk: ChatGenerationChunk) -> None:
@@ -39,6 +40,7 @@ class Reply:
                 self.metadata.update(facts)
         if message.content.__class__ is list:
             self.blocks += [block for block in message.content if isinstance(block, dict) and _telling(block)]
+        self.blocks += message.additional_kwargs.get("tool_outputs") or ()  # ChatOpenAI's output_version="v0"
         text = pieces(message.content, chunk)
         if text:
             if not stream.chunks:
@@ -58,7 +60,8 @@ class Reply:
         content: Any = text
         if self.blocks:
             content = [{"type": "text", "text": text}, *merge_content([], *([block] for block in self.blocks))]
-        message = AIMessage(content=content, usage_metadata=self.usage, response_metadata=self.metadata)
+        facts = {**self.metadata, "usage": self.heard} if self.heard else self.metadata
+        message = AIMessage(content=content, usage_metadata=self.usage, response_metadata=facts)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 

@@ -26,6 +26,7 @@ from langchain_costguard.metering.admission import STRICT, started
 from langchain_costguard.metering.calls import Call
 from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.clamping import ITSELF, clamped, kept_by
+from langchain_costguard.metering.seams.overheard import Heard, listening
 from langchain_costguard.metering.seams.reply import Reply
 from langchain_costguard.metering.seams.timing import Overtime, in_time, timed
 from langchain_costguard.metering.seams.waiting import adrive, drive
@@ -40,9 +41,10 @@ _GUARD = "_costguard"
 """Where in a wrapped model's ``__dict__`` its guard is: pydantic copies it along, and shows and writes no such name."""
 
 
-_inside: ContextVar[tuple[Any, UUID] | None] = ContextVar("costguard_inside", default=None)
-"""The model and run whose call is under way here: a model whose ``_generate`` calls its own ``_stream`` (or the other
-way round) is admitted once, at the outer one. Another wrapped model that it calls is admitted as ever."""
+_inside: ContextVar[tuple[Any, UUID, Heard] | None] = ContextVar("costguard_inside", default=None)
+"""The model and run whose call is under way here, and what was heard of its bill: a model whose ``_generate`` calls its
+own ``_stream`` (or the other way round) is admitted once, at the outer one. Another wrapped model that it calls is
+admitted as ever."""
 
 
 def wrap(guard: Host, model: T) -> T:
@@ -118,9 +120,15 @@ def _guarded(cls: type[BaseChatModel]) -> type[BaseChatModel]:
         for name, make in names.items()
         if getattr(cls, name, None) is not getattr(BaseChatModel, name)
     }
+    methods.update(listening(cls, _heard))
     namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__, **methods}
     guarded = type(cls)(cls.__name__, (_Guarded, cls), namespace)  # type: ignore[misc]
     return cast("type[BaseChatModel]", guarded)
+
+
+def _heard() -> Heard | None:
+    inside = _inside.get()
+    return None if inside is None else inside[2]
 
 
 class _Guarded:
@@ -151,9 +159,10 @@ def _generate(original: Any) -> Any:
             drive(guard.waiting.admit(call, patient=_inside.get() is None))
         with _settling(guard, call):
             model, kwargs = clamped(self, call, timed(guard, self, call, kwargs))
-            with _entered(model, call, guard):
+            heard: Heard = {}
+            with _entered(model, call, guard, heard):
                 result = original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
-            _done(guard, call, result)
+            _done(guard, call, result, heard)
             return result
 
     return _generate
@@ -170,10 +179,11 @@ def _agenerate(original: Any) -> Any:
             await adrive(guard.waiting.admit(call, patient=_inside.get() is None), guard.aside)
         async with _asettling(guard, call):
             model, kwargs = clamped(self, call, kwargs)
+            heard: Heard = {}
             async with in_time(guard, call):
-                with _entered(model, call, guard):
+                with _entered(model, call, guard, heard):
                     result = await original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
-            await guard.aside.run(_done, guard, call, result)
+            await guard.aside.run(_done, guard, call, result, heard)
             return result
 
     return _agenerate
@@ -194,7 +204,9 @@ def _stream(original: Any) -> Any:
             model, kwargs = clamped(self, call, timed(guard, self, call, kwargs))
             with closing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
-                    with _entered(model, call, guard):  # not while the caller has the chunk: it may call the model
+                    with _entered(
+                        model, call, guard, reply.heard
+                    ):  # not while the caller has the chunk: it may call the model
                         chunk = next(chunks, None)
                     if chunk is None:
                         break
@@ -223,7 +235,7 @@ def _astream(original: Any) -> Any:
             async with aclosing(original(model, messages, stop=stop, run_manager=run_manager, **kwargs)) as chunks:
                 while True:
                     async with in_time(guard, call):
-                        with _entered(model, call, guard):
+                        with _entered(model, call, guard, reply.heard):
                             chunk = await anext(chunks, None)
                     if chunk is None:
                         break
@@ -277,8 +289,8 @@ async def _acall(model: Any, messages: _Messages, run_manager: Any, kwargs: Mapp
 
 
 @contextmanager
-def _entered(model: Any, call: Call, guard: Host) -> Iterator[None]:
-    token = _inside.set((model, call.run_id))
+def _entered(model: Any, call: Call, guard: Host, heard: Heard) -> Iterator[None]:
+    token = _inside.set((model, call.run_id, heard))
     try:
         if guard.voice.witnesses:
             with guard.voice.within("model", call.run_id, call.name):
@@ -348,10 +360,13 @@ def _broke(guard: Host, call: Call, reply: Reply | None, error: BaseException) -
         guard.voice.safely(guard.settlement.fail_model, call, error, _as_llm_result(seen) if seen else None)
 
 
-def _done(guard: Host, call: Call, result: ChatResult) -> None:
+def _done(guard: Host, call: Call, result: ChatResult, heard: Heard | None = None) -> None:
     if guard.meter.books.take(call.run_id) is not None:
-        guard.voice.safely(guard.settlement.end_model, call, _as_llm_result(result))
+        guard.voice.safely(guard.settlement.end_model, call, _as_llm_result(result, heard))
 
 
-def _as_llm_result(result: ChatResult) -> LLMResult:
-    return LLMResult(generations=[list(result.generations)], llm_output=result.llm_output)
+def _as_llm_result(result: ChatResult, heard: Heard | None = None) -> LLMResult:
+    output = result.llm_output
+    return LLMResult(
+        generations=[list(result.generations)], llm_output={**(output or {}), "usage": heard} if heard else output
+    )
