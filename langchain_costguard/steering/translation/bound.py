@@ -72,13 +72,16 @@ class Bound:
 def read(settings: Mapping[str, Any], tools: Sequence[Any] = (), choice: Any = None) -> Bound:
     """What is bound, in a call's arguments or beside them (``tools``, ``choice``)."""
     said = {key: value for key, value in settings.items() if value is not None and key not in _HINTS}
-    functions, hosted = _sorted([*tools, *(said.pop("tools", None) or ())])
+    more = said.pop("tools", None)
+    functions, hosted = _sorted([*tools, *(more if isinstance(more, Sequence) else [more] if more else ())])
     google = said.pop("tool_config", None)
     stated = said.pop("tool_choice", None) or choice or google
     chosen = read_choice(stated, [name_of(tool) for tool in functions])
     parallel = said.pop("parallel_tool_calls", None)
     foreign = formats.other_words(said)
     form = formats.read_format(said)
+    if form is not None and not (isinstance(form, Mapping) or hasattr(form, "model_json_schema")):
+        form, foreign = None, [*foreign, "response_format"]
     effort, odd = _effort(said)
     rest = {key: value for key, value in said.items() if key not in (*formats.WORDS, *_EFFORT, *_THINKING)}
     foreign += [*odd, *(key for key in rest if key not in _PLAIN and key not in _KEPT)]

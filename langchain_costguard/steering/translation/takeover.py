@@ -109,6 +109,8 @@ def _changes(request: Any, bound: Bound, model: Any, dialect: str) -> dict[str, 
         made = model.bind_tools(tools, **({} if choice is None else {"tool_choice": choice}), **settings)
     except NotImplementedError:
         raise Untranslatable("it cannot call tools") from None
+    except Exception as error:  # a client that refuses a tool's schema, say: better now than when it is asked
+        raise Untranslatable(f"its client takes no such tools: {error}") from error
     return {"settings": dict(getattr(made, "kwargs", {}))}
 
 
