@@ -47,9 +47,8 @@ def main(files: list[Path]) -> int:
         allowed = {part for part, promise in promises.items() if promise in MAY[file.stem]}
         odd = [name for name in broken if not any(part in name for part in allowed)]
         kept = [part for part in allowed if not any(part in name for name in broken)]
-        print(
-            f"{file.stem}: {len(well & passed)} of them, {len(broken) - len(odd)} fail for a promise, {len(odd)} without"
-        )
+        told = f"{len(well & passed)} pass, {len(broken) - len(odd)} fail for a promise, {len(odd)} without"
+        print(f"{file.stem}: {told}")
         for name in odd:
             print(f"  fails: {name}")
         for part in kept:
