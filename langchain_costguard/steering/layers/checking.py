@@ -38,8 +38,8 @@ def checking(
 
     Wrong are: arguments of a tool that did not parse, what a guardrail objects to, and an exception of the class
     ``validation``. A reply whose arguments still do not parse goes to the host, and such an exception to the caller: it
-    is theirs. One that a guardrail objects to does not. What the caller has seen of a stream already is theirs, too, and
-    a refusal is not asked for again.
+    is theirs. One that a guardrail objects to does not. What the caller has seen of a stream already is theirs, too;
+    and a refusal is not asked for again.
     """
     attempt, messages = 0, list(request.messages)
     while True:
