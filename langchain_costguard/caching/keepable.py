@@ -25,6 +25,18 @@ _WELL = frozenset({
     "completed", "success",
 })
 # fmt: on
+_REFUSED = frozenset(
+    {
+        "refusal",
+        "content_filter",  # Anthropic, OpenAI
+        "safety",
+        "prohibited_content",
+        "blocklist",
+        "spii",  # Google
+        "guardrail_intervened",
+        "content_filtered",  # Bedrock
+    }
+)  # fmt: skip
 _UNFINISHED = frozenset({"incomplete", "failed", "cancelled", "in_progress", "queued"})
 """``status`` of OpenAI's Responses API."""
 _TELL = ("openai", "azure", "anthropic", "google", "bedrock", "amazon", "mistral", "groq", "cohere", "deepseek", "xai")
@@ -61,6 +73,14 @@ def cut_off(message: AIMessage, info: Mapping[str, Any] | None = None) -> bool:
     if not provider or any(facts.get(key) not in (None, "") for key in (*_REASONS, "status", "done", _OURS)):
         return False
     return message.usage_metadata is None or any(provider.startswith(known) for known in _TELL)
+
+
+def refused(message: AIMessage) -> bool:
+    """Whether the model, or a filter of its provider's, refused to answer: asked again, it would refuse again."""
+    facts = message.response_metadata
+    reasons = {str(facts.get(key)).rpartition(".")[2].lower() for key in _REASONS}
+    said = message.additional_kwargs.get("refusal") or _refuses(message.content)
+    return bool(said or reasons & _REFUSED or _blocked(facts))
 
 
 def ended_well(facts: Mapping[str, Any]) -> bool:

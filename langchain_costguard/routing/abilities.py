@@ -54,13 +54,16 @@ def able(model: BaseChatModel | Profile | str, request: RouteRequest, tokens: in
     Read of the profile are ``tool_calling``, ``structured_output``, ``image_inputs``, ``image_url_inputs``,
     ``audio_inputs``, ``video_inputs``, ``pdf_inputs``, ``image_tool_message``, ``pdf_tool_message`` and
     ``max_input_tokens``; a key that is absent denies nothing. Structured output may also come through a tool, as
-    LangChain's agents do it: profiles of models that have it are known to deny it.
+    LangChain's agents do it: profiles of models that have it are known to deny it. A chat model also has to be able to
+    take over what is bound to the request: ``request.declines``.
 
     Args:
         model: A chat model, its profile, or its name (``"openai:gpt-5-mini"``).
         request: What is asked.
         tokens: The request's input tokens; 0 where nobody counted them.
     """
+    if not isinstance(model, (str, Mapping)) and (wrong := request.declines(model)):
+        return wrong
     profile = profile_of(model)
     if not profile:
         return ""

@@ -24,7 +24,8 @@ class RouteRequest:
 
     ``messages`` are the whole conversation, the system message first. ``headroom`` reads what the budgets have left;
     it is asked only by routers that care. ``last_model`` answered last in this conversation; empty where none did.
-    ``tags`` and ``metadata`` are those of the call.
+    ``tags`` and ``metadata`` are those of the call. ``declines`` says of a chat model why it cannot take over what is
+    bound to this request, such as a tool that only another provider runs; empty where it can.
     """
 
     messages: Sequence[BaseMessage]
@@ -35,6 +36,7 @@ class RouteRequest:
     last_model: str = ""
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    declines: Callable[[Any], str] = lambda model: ""
 
     @property
     def prompt(self) -> str:

@@ -139,24 +139,6 @@ def without_call_blocks(content: Any, kept: Sequence[Any] = ()) -> Any:
 _CALLS = ("tool_use", "tool_call", "function_call", "invalid_tool_call", "non_standard")
 
 
-def settings_for(model: Any, old: Any, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments of a call, for another model than the one they were bound for: its tools in its own words."""
-    tools = settings.get("tools")
-    if not tools or _class(model) == _class(old):
-        return settings
-    choice = settings.get("tool_choice")
-    if isinstance(choice, dict):  # {"type": "function", "function": {"name": ...}} and the like
-        choice = choice.get("name") or (choice.get("function") or {}).get("name") or choice.get("type")
-    bound = model.bind_tools(tools, **({} if choice is None else {"tool_choice": choice}))
-    rest = {key: value for key, value in settings.items() if key not in ("tools", "tool_choice", "parallel_tool_calls")}
-    return {**rest, **getattr(bound, "kwargs", {})}
-
-
-def _class(model: Any) -> tuple[str, str]:
-    """A model's class by name: those that guard and steer it go by the name of the one beneath."""
-    return type(model).__module__, type(model).__qualname__
-
-
 def noted(model: Any, facts: Mapping[str, Any]) -> Any:
     """The model, whose runs have these metadata, too."""
     if not facts:

@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, StructuredOutputValidationError
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.tools import tool
 from pydantic import BaseModel
@@ -381,3 +383,15 @@ def test_calls_without_an_id_get_one(call: Caller) -> None:
     made = [c["id"] for c in reply.tool_calls]  # type: ignore[attr-defined]
     assert made == [a.tool_call_id for a in answers]  # type: ignore[attr-defined]
     assert len(set(made)) == 2
+
+
+def test_a_refusal_is_not_asked_for_again_where_its_form_was_to_be_repaired(call: Caller) -> None:
+    class City(BaseModel):
+        name: str
+
+    with FakeProvider(Reply("", finish_reason="refusal")) as provider:
+        form = ProviderStrategy(City)
+        agent = create_agent(provider.anthropic(max_tokens=50), middleware=steer(CostGuard()), response_format=form)
+        with pytest.raises(StructuredOutputValidationError):
+            call(agent, {"messages": [HumanMessage("Where?")]})
+        assert len(provider.requests) == 1

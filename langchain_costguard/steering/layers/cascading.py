@@ -18,6 +18,7 @@ from langchain_costguard.steering.layers.tiers import Tiers
 from langchain_costguard.steering.layers.trying import Tried, tried_at
 from langchain_costguard.steering.requests import Reply
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.steering.translation.takeover import in_own_words, taken_over
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError, ReplyRejectedError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply
             continue
         with _named(here, name):
             try:
-                tried = yield from tried_at(tiers, model, here, ask, request.override(model=model))
+                tried = yield from tried_at(tiers, model, here, ask, taken_over(request, model))
             except BudgetExceededError:
                 if best is None:
                     raise
@@ -55,7 +56,7 @@ def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply
         if tried.good and tried.reply is not None:
             saved = tiers.fleet.charge(tiers.last, tried.reply.message) - tried.spent
             here.tell(Sufficed, tried.why, name=name, saved=saved, score=tried.score)
-            return tried.reply
+            return in_own_words(request, tried.reply)
         here.tell(Escalated, tried.why, name=name, saved=-tried.spent, score=tried.score)
         if tried.reply is not None:
             best, by = tried, name
@@ -65,11 +66,15 @@ def cascading(tiers: Tiers, here: Here, ask: Asking, request: Any) -> Flow[Reply
 def _last(
     tiers: Tiers, here: Here, ask: Asking, request: Any, asked: RouteRequest, best: Tried | None, by: str
 ) -> Flow[Reply]:
-    """Ask the last tier; what it says is trusted, and the best of the others' is given where it says nothing."""
-    name = ref_of(tiers.last).name
+    """Ask the last tier; what it says is trusted, and the best of the others' is given where it says nothing. Where it
+    cannot take over what is bound for the request's own model, that is asked."""
+    last, name = tiers.last, ref_of(tiers.last).name
+    if wrong := asked.declines(last):
+        here.tell(Escalated, wrong, name=name)
+        last, name = request.model, ref_of(request.model).name
     try:
         with _named(here, name):
-            reply: Reply = yield from ask(request.override(model=tiers.last))
+            reply: Reply = yield from ask(taken_over(request, last))
     except BudgetExceededError as refusal:
         if best is None or best.reply is None:
             raise
@@ -84,13 +89,13 @@ def _last(
         broke_off = reply.message is not None and not here.out and cut_off(reply.message)
         if broke_off and best is not None and best.reply is not None:
             here.tell(Sufficed, f"the reply of {name} broke off", name=by, score=best.score)
-            return best.reply
+            return in_own_words(request, best.reply)
         if not reply.ended:
             checked = True if tiers.judges else None
-            on_record(tiers.runs, tiers.fleet, here, asked, tiers.last, reply.message, good=checked, assumed=True)
-        return reply
+            on_record(tiers.runs, tiers.fleet, here, asked, last, reply.message, good=checked, assumed=True)
+        return in_own_words(request, reply)
     here.tell(Sufficed, why, name=by, score=best.score)
-    return best.reply
+    return in_own_words(request, best.reply)
 
 
 def _note(tiers: Tiers, index: int, here: Here, asked: RouteRequest, tried: Tried) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage, message_chunk_to_message
 from langchain_core.messages.tool import tool_call
 
+from langchain_costguard.caching.keepable import refused
 from langchain_costguard.events.steered import EndedEarly, Repaired
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.layers.guardrails import Guardrail, Stop
@@ -37,7 +38,8 @@ def checking(
 
     Wrong are: arguments of a tool that did not parse, what a guardrail objects to, and an exception of the class
     ``validation``. A reply whose arguments still do not parse goes to the host, and such an exception to the caller: it
-    is theirs. One that a guardrail objects to does not. What the caller has seen of a stream already is theirs, too.
+    is theirs. One that a guardrail objects to does not. What the caller has seen of a stream already is theirs, too;
+    and a refusal is not asked for again.
     """
     attempt, messages = 0, list(request.messages)
     while True:
@@ -53,6 +55,8 @@ def checking(
             if len(getattr(request, "paid", ())) > 1:  # a node that runs again pays more than this reply again
                 raise
             answer, problem, stop = getattr(error, "ai_message", None), f"{type(error).__name__}: {error}", False
+            if answer is not None and refused(answer):
+                raise
         else:
             if not problem or here.out:
                 return reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -18,6 +19,7 @@ from langchain_costguard.steering.layers.recording import on_record
 from langchain_costguard.steering.policies.kinds import ErrorKind, classify
 from langchain_costguard.steering.requests import Reply, used_in
 from langchain_costguard.steering.surroundings import Here
+from langchain_costguard.steering.translation.takeover import declined, in_own_words, taken_over
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CircuitOpenError, CostGuardError
 from langchain_costguard.vocabulary.usage import Usage
 
@@ -46,7 +48,7 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
         tried.append(model)
         here.facts = _facts(fleet, why, dearest, route)
         try:
-            reply: Reply = yield from ask(request.override(model=model))
+            reply: Reply = yield from ask(taken_over(request, model))
         except Exception as error:
             why, turn = _after(error, fleet, here, asked, tried, turn, request.model if route is not None else None)
             if turn:
@@ -59,6 +61,7 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
             if others:
                 broken, turn, why = reply, others, f"the reply of {ref_of(model).name} broke off"
                 continue
+        reply = in_own_words(request, reply)
         if why and reply.message is not None and not reply.ended:
             saved = fleet.charge(fleet.model(dearest), reply.message) - fleet.charge(model, reply.message)
             here.tell(Routed, why, name=ref_of(model).name, saved=saved, score=route.score if route else None)
@@ -226,6 +229,7 @@ def as_route_request(here: Here, request: Any) -> RouteRequest:
         last_model=str(said.get("model_name") or said.get("model") or ""),
         tags=here.tags,
         metadata=here.metadata,
+        declines=partial(declined, request),
     )
 
 

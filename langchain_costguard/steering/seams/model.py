@@ -13,10 +13,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import RunnableBinding
 
 from langchain_costguard.steering.flow import Call, Ended, adrive, aperform, astep, drive, leave, passes, perform
-from langchain_costguard.steering.requests import ChatRequest, Reply, name_of, settings_for
+from langchain_costguard.steering.requests import ChatRequest, Reply, name_of
 from langchain_costguard.steering.sayings import MARK
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here, paying
+from langchain_costguard.steering.translation.formats import PARSED
 
 _STEERING = "_costguard_steering"
 """Where in a steered model's ``__dict__`` its steering is; see ``strict._GUARD``."""
@@ -218,8 +219,7 @@ class _Run:
         request = wanted.request
         if request.model is self._model:
             return beneath, request.settings
-        other = self.steering.strict(request.model)
-        return getattr(other, verb), settings_for(other, self._model, request.settings)
+        return getattr(self.steering.strict(request.model), verb), request.settings
 
     @contextmanager
     def calling(self, wanted: Call) -> Iterator[None]:
@@ -270,11 +270,13 @@ class _Run:
         if reply.raw is self._pieces and not reply.altered:
             return []
         message = reply.message
-        if message is None or (self._here.out and not reply.ended):
-            if message is None or MARK not in message.additional_kwargs:
-                return []
-            marks = {MARK: message.additional_kwargs[MARK]}
-            return [AIMessageChunk(content="", id=message.id, additional_kwargs=marks)]
+        if message is None:
+            return []
+        if self._here.out and not reply.ended:
+            known = {key for piece in self._pieces for key in piece.additional_kwargs}
+            beside = {key: value for key, value in message.additional_kwargs.items() if key in (MARK, PARSED)}
+            more = {key: value for key, value in beside.items() if key not in known}
+            return [AIMessageChunk(content="", id=message.id, additional_kwargs=more)] if more else []
         text = str(message.text)
         return [
             AIMessageChunk(
