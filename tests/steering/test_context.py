@@ -240,7 +240,8 @@ def test_what_is_exempt_is_not_cut(result: ToolMessage, context: Context, provid
     asking: list[BaseMessage] = [
         HumanMessage(TASK), AIMessage("", tool_calls=[{"name": result.name, "args": {}, "id": "1"}]), result
     ]  # fmt: skip
-    call(SteeredModel(provider.openai(), steer(guard, context=context, **QUIET)), asking)
+    steering = steer(guard, context=context, **QUIET)
+    call(SteeredModel(provider.openai().bind_tools([steering.fetch_result]), steering), asking)
     assert provider.requests[0].messages[-1]["content"] == result.content
 
 
@@ -290,10 +291,11 @@ def conversation(steps: int) -> list[BaseMessage]:
 
 
 def at_seam(seam: str, guard: CostGuard, model: Any, context: Context) -> Any:
+    steering = steer(guard, context=context, **QUIET)
     if seam == "chain":
-        return SteeredModel(model.bind_tools([search]), steer(guard, context=context, **QUIET))
+        return SteeredModel(model.bind_tools([search, steering.fetch_result]), steering)
     if seam == "graph":
-        return install(hand_written(model, [search]), guard, policies=steer(guard, context=context, **QUIET))
+        return install(hand_written(model, [search, steering.fetch_result]), guard, policies=steering)
 
     class State(MessagesState):
         llm_input_messages: list[BaseMessage]
@@ -372,7 +374,8 @@ def test_a_prompt_that_the_provider_finds_too_long_is_compacted_and_sent_once_mo
 
     provider, recorder = provider_of(reply), Recorder()
     guard = CostGuard(prices=PRICES, sinks=[recorder])
-    model = SteeredModel(provider.openai(), steer(guard, context=Context(cap=200, keep=1), **QUIET))
+    steering = steer(guard, context=Context(cap=200, keep=1), **QUIET)
+    model = SteeredModel(provider.openai().bind_tools([steering.fetch_result]), steering)
     thread = conversation(steps)
     if steps == 3:  # protected throughout: nothing can go
         thread = [HumanMessage(TASK + " boat" * 2_000)]
