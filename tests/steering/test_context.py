@@ -21,7 +21,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
-from langchain_costguard.context import Context, MemoryStash
+from langchain_costguard.context import Context
 from langchain_costguard.events import CallSettled, ContextCompacted, ContextTrimmed, ContextWarning, Refetched
 from langchain_costguard.steering import ContextNode, SteeredModel, install, steer
 from langchain_costguard.testing import FakeProvider, Recorder, Reply
@@ -243,14 +243,6 @@ def test_what_is_exempt_is_not_cut(result: ToolMessage, context: Context, provid
     steering = steer(guard, context=context, **QUIET)
     call(SteeredModel(provider.openai().bind_tools([steering.fetch_result]), steering), asking)
     assert provider.requests[0].messages[-1]["content"] == result.content
-
-
-def test_one_owner_gets_nothing_of_another_s() -> None:
-    stash = MemoryStash()
-    stash.put("user\0anna", [("r1", "secret")], now=0.0, ttl=10.0)
-    assert stash.get("user\0anna", "r1", now=9.0) == "secret"
-    assert stash.get("user\0olga", "r1", now=9.0) is None
-    assert stash.get("user\0anna", "r1", now=11.0) is None
 
 
 # At each seam
