@@ -17,6 +17,10 @@ from langchain_costguard.metering.pricing.prices import PriceBook
 from langchain_costguard.vocabulary.usage import ModelRef
 
 _LEAST_TRIGGER = 2_000
+_SHOWN = {name: name for name in ("policy", "money", "tokens", "breaks", "dearer", "ids", "words")} | {
+    "no task": "lost"
+}
+"""The columns that 80 characters have room for, and their heads; ``--json`` has all."""
 
 
 @click.group()
@@ -53,10 +57,17 @@ def plan(file: str, agent: str | None, model: str, trigger: int | None, as_json:
 
         print(json.dumps({"rows": [row._asdict() for row in found], "advice": advice(found)}))
         return
+    columns, heads = [HEADER.index(name) for name in _SHOWN], [head or name for name, head in _SHOWN.items()]
     show(
-        table(HEADER, cells(found), left=1),
+        table(
+            [head or name for name, head in _SHOWN.items()],
+            [[row[at] for at in columns] for row in cells(found)],
+            left=1,
+        ),
         f"\n{len(conversations)} conversations, {found[0].calls:,} calls to {model}, {lengths[len(lengths) // 2]:,} "
         f"tokens at the end of the median one; LangChain's policies set in at {start:,}.\n{advice(found)}\n"
-        "Money includes what would be fetched again, in a cache that is always warm within a conversation. Whether a "
-        "model would have answered otherwise, a replay cannot say.",
+        "Money includes what would be fetched again, in a cache that is always warm within a conversation; breaks are "
+        "calls whose old part had changed, dearer the share of conversations that were; ids and words, what later "
+        "replies used of old results and still found; lost, calls without the user's task. Whether a model would have "
+        "answered otherwise, a replay cannot say.",
     )

@@ -30,6 +30,8 @@ class Row(NamedTuple):
         ids, words: Recall of old identifiers and of rare plain words.
         without_task: Calls without the user's task.
         stated: What its own balance said was saved, of what was.
+        usd: All it cost, in dollars.
+        promised: What its compactions were expected to save, when they were made: to be held against what they did.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Row(NamedTuple):
     words: float
     without_task: int
     stated: float | None = None
+    usd: float = 0.0
+    promised: float = 0.0
 
 
 def compare(measure: Measure, prices: Prices, *, trigger: int) -> list[Row]:
@@ -52,9 +56,9 @@ def compare(measure: Measure, prices: Prices, *, trigger: int) -> list[Row]:
     policies: dict[str, Policy] = {
         "none": whole,
         "trim_messages": trimmed(trigger, size),
-        "ClearToolUsesEdit, keep 3": clearing(trigger, size),
+        "ClearToolUsesEdit": clearing(trigger, size),
         "SummarizationMiddleware": summarising(trigger, size, prices),
-        "shares 30/25/45 at each call": sharing(trigger, size),
+        "30/25/45 at each call": sharing(trigger, size),
     }
     for cap in (1_500, 400):
         policies[f"Context(cap={cap}) alone"] = Ours(Context(cap=cap), size, prices, compact=False)
@@ -79,6 +83,18 @@ def _row(name: str, policy: Policy, found: Sequence[Outcome], base: Sequence[Out
         _recall([each.words for each in found]),
         sum(each.without_task for each in found),
         stated,
+        sum(each.money for each in found) / 1e12,
+        sum(plan.saving for plan in policy.plans) / 1e9 if isinstance(policy, Ours) else 0.0,
+    )
+
+
+def promises(tables: Sequence[Sequence[Row]], cap: str) -> tuple[float, float]:
+    """Dollars that the compactions of ``Context(cap=...)`` were expected to save, and that they did save, in all."""
+    by_name = [{row.name: row for row in rows} for rows in tables]
+    name = f"Context(cap={cap})"
+    return (
+        sum(rows[name].promised for rows in by_name),
+        sum(rows[f"{name} alone"].usd - rows[name].usd for rows in by_name),
     )
 
 

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_costguard.context.balance import Prompted, balance
 from langchain_costguard.context.context import Context
 from langchain_costguard.context.digest import digest
+from langchain_costguard.context.horizon import Horizon
 from langchain_costguard.context.messages import calls_in
 from langchain_costguard.context.pieces import pieces_of
 from langchain_costguard.context.record import Record
@@ -38,13 +39,14 @@ class Ours:
         self.compact = compact
         self.stated = 0.0
         self.plans: list[Plan] = []
+        self.horizon = Horizon()
 
     def __call__(self, conversation: Conversation) -> Playing:
         """Play it on one conversation."""
         shaper, cap = self.shaper, self.shaper.cap(None)
-        born = shaper.born(conversation, cap, (), fetchable=True).messages
+        born = shaper.born(conversation, cap).messages
         whole, cut = list(map(self.size, conversation)), list(map(self.size, born))
-        state: dict[str, Any] = {"record": Record(cap=cap), "look": 0.0}
+        state: dict[str, Any] = {"record": Record(cap=cap), "look": 0.0, "due": -1, "dues": 0}
 
         def view(at: int) -> View:
             record: Record = state["record"]
@@ -52,16 +54,20 @@ class Ours:
             sent = shaper.view(record, born[:at])
             total, head = sum(map(self.size, sent)), unbroken
             if self.compact and calls_in(born[:at]) - record.calls >= state["look"]:
-                now = Situation(prices=self.prices)
+                now = Situation(prices=self.prices, expects=self.horizon.expected)
                 plan, state["look"] = shaper.plan(born[:at], cut[:at], total, record, now)
-                if plan is not None:
+                if plan is not None and state["due"] != record.version:
+                    self.horizon.due()
+                    state.update(due=record.version, dues=state["dues"] + 1)
+                if plan is not None and plan.pays:
                     text = shaper.digest(born[:at], plan.cut)
                     record = shaper.compacted(born[:at], conversation[:at], plan, text, record)
-                    state["record"] = record
+                    state.update(record=record, look=0.0)
                     self.plans.append(plan)
                     sent = shaper.view(record, born[:at])
                     total = sum(map(self.size, sent))
                     head = sum(cut[i] for i in record.kept if i < record.at)
+            self.horizon.called(state["dues"])
             raw = Prompted(sum(whole[:at]), self._old(conversation[:at]))
             self.stated += balance(raw, Prompted(total, head), unbroken, self.prices, _LEAST).saved * 1_000
             return View(sent, record.version)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
@@ -17,7 +17,8 @@ from langchain_costguard.context.counting import Memo
 from langchain_costguard.context.digest import digest
 from langchain_costguard.context.messages import SUMMARY, calls_in, key_of, plain, text_of
 from langchain_costguard.context.record import Record, edited, holds
-from langchain_costguard.context.timing import Edit, Prices, break_even, due, lot
+from langchain_costguard.context.repeats import reference, without_repeats
+from langchain_costguard.context.timing import Edit, Prices, break_even, due, gain, lot
 from langchain_costguard.metering.pricing.shapes import count_by_shape
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Situation:
         scale: By which estimates are multiplied.
         window: Tokens that a prompt may have; None: unknown.
         refetches: Expected of a compaction.
-        summary: Nano-USD that a summary will take.
+        summary: Nano-USD that a summary will take, of so many tokens in a prompt of so many.
+        expects: Calls to come in a thread that has had so many.
     """
 
     prices: Prices
@@ -52,31 +54,42 @@ class Situation:
     scale: float = 1.0
     window: int | None = None
     refetches: float = 1.0
-    summary: int = 0
+    summary: Callable[[int, int], int] = lambda gone, prompt: 0
+    expects: Callable[[int], float] = float
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A compaction that is due, and why."""
+    """A compaction that is due by the lot, and what it would come to."""
 
     cut: Cut
     edit: Edit
     calls: int
     """Calls since the one before."""
-    growth: float
     expected: float
-    """Calls to the next one: the economic lot."""
+    """Calls to come in the thread."""
     break_even: float
+    saving: int
+    """Nano-USD over those calls, less what it costs."""
     forced: bool = False
     """Whether the window binds."""
+
+    @property
+    def pays(self) -> bool:
+        """Whether to make it."""
+        return self.forced or self.saving > 0
 
 
 @dataclass(slots=True)
 class Born:
-    """The thread with its long results cut, and of those the wholes that were not stashed before."""
+    """The thread with its long results cut, and the wholes that somebody may ask for.
+
+    ``again`` says that results are sent whole each time, though the same is shown above.
+    """
 
     messages: list[BaseMessage]
     wholes: list[tuple[str, str]] = field(default_factory=list)
+    again: bool = False
 
 
 class Shaper:
@@ -86,7 +99,8 @@ class Shaper:
         self.chosen = chosen
         self.aim = Aim(keep=chosen.keep, room=ROOM, protect=tuple(chosen.protect))
         self.key = Memo(key_of)
-        self._cuts: dict[tuple[int, bool], Memo[tuple[BaseMessage, str]]] = {}
+        self._cuts: dict[int, Memo[BaseMessage]] = {}
+        self._again = Memo(self._repeated)
 
     def cap(self, window: int | None) -> int:
         """The tokens that stay of a result; 0: all."""
@@ -94,41 +108,60 @@ class Shaper:
             return 0
         return self.chosen.cap if window is None else max(50, min(self.chosen.cap, window // 20))
 
-    def born(self, messages: Sequence[BaseMessage], cap: int, stashed: Any, *, fetchable: bool) -> Born:
-        """The messages with long results cut; ``stashed`` tells which ids are kept already."""
+    def born(self, messages: Sequence[BaseMessage], cap: int) -> Born:
+        """The messages with long results cut, and the wholes of what is cut or said again."""
         if not cap:
-            return Born(list(messages))
-        memo = self._cuts.get((cap, fetchable))
+            return Born(list(messages), again=True)
+        memo = self._cuts.get(cap)
         if memo is None:
-            memo = self._cuts[cap, fetchable] = Memo(partial(self._cut, cap, fetchable))
-        born = Born([])
+            memo = self._cuts[cap] = Memo(partial(self._cut, cap))
+        born, seen = Born([]), set[str]()
         for message in messages:
             if not isinstance(message, ToolMessage):
                 born.messages.append(message)
                 continue
-            short, id = memo(message)
+            short = memo(message)
             born.messages.append(short)
-            if id and id not in stashed:
+            id, again = self._again(short)
+            if id and (short is not message or (id in seen and again is not short)):
                 born.wholes.append((id, text_of(message)))
+            seen.add(id)
         return born
 
-    def _cut(self, cap: int, fetchable: bool, message: BaseMessage) -> tuple[BaseMessage, str]:
-        assert isinstance(message, ToolMessage)
+    def _exempt(self, message: ToolMessage) -> bool:
         name = message.name or ""
-        exempt = message.status == "error" or name == FETCH or not plain(message)
-        if exempt or any(fnmatchcase(name, each) for each in self.chosen.exclude_tools):
-            return message, ""
-        text = text_of(message)
-        id = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
-        short = cut(text, cap, count_by_shape, id if fetchable else "")
-        if short is None:
-            return message, ""
-        extra = {**message.additional_kwargs, SUMMARY: id}
-        return message.model_copy(update={"content": short, "additional_kwargs": extra}), id
+        if message.status == "error" or name == FETCH or not plain(message):
+            return True
+        return any(fnmatchcase(name, each) for each in self.chosen.exclude_tools)
 
-    def view(self, record: Record, born: Sequence[BaseMessage]) -> list[BaseMessage]:
-        """The messages as the record has them."""
-        return edited(record, born)
+    def _cut(self, cap: int, message: BaseMessage) -> BaseMessage:
+        assert isinstance(message, ToolMessage)
+        if self._exempt(message):
+            return message
+        text = text_of(message)
+        id = _id(text)
+        short = cut(text, cap, count_by_shape, id)
+        if short is None:
+            return message
+        extra = {**message.additional_kwargs, SUMMARY: id}
+        return message.model_copy(update={"content": short, "additional_kwargs": extra})
+
+    def _repeated(self, message: BaseMessage) -> tuple[str, BaseMessage]:
+        assert isinstance(message, ToolMessage)
+        if self._exempt(message):
+            return "", message
+        text = text_of(message)
+        id = message.additional_kwargs.get(SUMMARY) or _id(text)
+        told = reference(text, id)
+        if told is None:
+            return id, message
+        extra = {**message.additional_kwargs, SUMMARY: id}
+        return id, message.model_copy(update={"content": told, "additional_kwargs": extra})
+
+    def view(self, record: Record, born: Sequence[BaseMessage], *, again: bool = False) -> list[BaseMessage]:
+        """The messages as the record has them; unless ``again``, with references for results that are shown above."""
+        shown = edited(record, born)
+        return shown if again else without_repeats(shown, self._again)
 
     def holds(self, record: Record, messages: Sequence[BaseMessage]) -> bool:
         """Whether the record is about this thread."""
@@ -137,7 +170,8 @@ class Shaper:
     def plan(
         self, born: Sequence[BaseMessage], sizes: Sequence[int], view_tokens: int, record: Record, now: Situation
     ) -> tuple[Plan | None, float]:
-        """The compaction that is due, if one is; and the calls since the last one before which none will be."""
+        """The compaction that is due, if one is; and the calls since the last one before which none will be, or none
+        will pay."""
         before = int((view_tokens + now.overhead) * now.scale)
         forced = now.window is not None and before > now.window
         total = calls_in(born)
@@ -151,20 +185,23 @@ class Shaper:
         edit = self._edit(found, sizes, before, now)
         calls = max(1, total - record.calls)
         growth = edit.gone / calls
-        expected = lot(edit, now.prices, growth)
         if not (forced and edit.gone > 0) and not due(edit, now.prices, growth, calls):
-            return None, expected * 0.8
-        return Plan(found, edit, calls, growth, expected, break_even(edit, now.prices), forced), 0.0
+            return None, lot(edit, now.prices, growth) * 0.8
+        expected, pays_after = now.expects(total), break_even(edit, now.prices)
+        plan = Plan(found, edit, calls, expected, pays_after, gain(edit, now.prices, expected), forced)
+        return plan, total * pays_after / expected * 0.9 - record.calls if expected else 0.0
 
     def _edit(self, found: Cut, sizes: Sequence[int], before: int, now: Situation) -> Edit:
-        summary = min(SUMMARY_TOKENS, sum(sizes[at] for at in found.dropped))
+        gone = sum(sizes[at] for at in found.dropped)
+        summary = min(SUMMARY_TOKENS, gone)
         head = sum(sizes[at] for at in found.kept if at < found.at)
         rest = sum(sizes[at] for at in found.kept if at >= found.at) + sum(sizes[found.covered :]) + summary
         after, rewritten = (int(tokens * now.scale) for tokens in (now.overhead + head + rest, rest))
         whole, asked = _FETCHED
         price = now.prices
         fetch = (price.read * before + price.write * whole + price.output * asked) / 1_000
-        return Edit(before, after, rewritten, summary, now.summary, int(fetch * now.refetches))
+        made = now.summary(int(gone * now.scale), before)
+        return Edit(before, after, rewritten, summary, made, int(fetch * now.refetches))
 
     def digest(self, born: Sequence[BaseMessage], found: Cut) -> str:
         """The summary without a model."""
@@ -176,3 +213,7 @@ class Shaper:
         """The record of a compaction that is made now."""
         calls = calls_in(born)
         return record_of(plan.cut, summary, thread, self.key, before, calls=calls, tokens=plan.edit.after)
+
+
+def _id(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()

@@ -221,7 +221,7 @@ class ContextCompacted(Steered):
         before, after: Tokens of the prompt.
         rewritten: Tokens that had to be written to the provider's cache again.
         cost: Nano-USD: the rewriting, the summary, and what is expected to be fetched again.
-        expected_calls: Calls until the next compaction, the economic lot.
+        expected_calls: Calls that are expected to come, by what followed the compactions before.
         expected_saving: Nano-USD over those calls, less ``cost``.
         break_even: Calls after which it has paid for itself; infinite where reading is free.
         summary: ``digest`` or ``model``.

@@ -17,7 +17,7 @@ from langchain_costguard.routing.files import saved
 from langchain_costguard.routing.linear import Linear, Stack
 from langchain_costguard.routing.records import Record
 from langchain_costguard.routing.route import Route, RouteRequest
-from langchain_costguard.routing.training import Table, check, crossfit, fit, vectors_of
+from langchain_costguard.routing.training import Table, check, fit, vectors_of, worth
 
 if TYPE_CHECKING:
     from langchain_core.embeddings import Embeddings
@@ -120,6 +120,8 @@ class ChoiceRouter:
     ) -> ChoiceRouter:
         """Learn from records of the same models; ``costs`` are dollars for an answer, where the records say none.
 
+        Embeddings are used where that is found to be worth it on records not trained on, by more than a standard error.
+
         Raises:
             ValueError: there are too few records, they have no two models in common, or a cost is not known.
             ImportError: numpy is not installed.
@@ -131,7 +133,7 @@ class ChoiceRouter:
         best = max(range(len(names)), key=lambda i: (means[i], -prices[i]))
         table = Table.of(records, vectors_of([record.prompt for record in records], embeddings))
         cheaper = [i for i in range(len(names)) if prices[i] < prices[best]]
-        *expected, top = crossfit(table, [quality[i] for i in (*cheaper, best)], seed=seed)
+        table, (*expected, top) = worth(table, [quality[i] for i in (*cheaper, best)], seed=seed, apart=True)
         kept = _worth_having([prices[i] for i in cheaper], expected)
         order = [*(cheaper[i] for i in kept), best]
         points = _points(records, common, order, [expected[i] for i in kept], top)
@@ -143,7 +145,7 @@ class ChoiceRouter:
             points=points,
             point=chosen(points, target_quality=target_quality),
             facts={"records": len(records), "quality": dict(zip(names, means, strict=True))},
-            embeddings=embeddings,
+            embeddings=embeddings if len(table.vectors) else None,
         )
 
     def save(self, path: str | Path, *, force: bool = False) -> None:

@@ -87,22 +87,33 @@ def fit(table: Table, targets: Sequence[Sequence[float]]) -> list[Linear]:
     return made
 
 
-def worth(table: Table, targets: Sequence[Sequence[float]], *, seed: int = 0) -> tuple[Table, list[list[float]]]:
+def worth(
+    table: Table, targets: Sequence[Sequence[float]], *, seed: int = 0, apart: bool = False
+) -> tuple[Table, list[list[float]]]:
     """The table without its embeddings, unless with them the error on rows not trained on is less by more than chance
-    (its standard error); and what was predicted so. The simpler of two models that do not differ is the better one."""
+    (its standard error); and what was predicted so. The simpler of two models that do not differ is the better one.
+
+    ``apart`` counts the errors of what the last target is more than each other one, which is what a choice between them
+    goes by: that a prompt is hard for all alike tells it nothing.
+    """
     plain = Table(table.looks)
     without = crossfit(plain, targets, seed=seed)
     if not len(table.vectors):
         return plain, without
     given = crossfit(table, targets, seed=seed)
-    saved = [
-        (one - wanted) ** 2 - (other - wanted) ** 2
-        for alone, both, target in zip(without, given, targets, strict=True)
-        for one, other, wanted in zip(alone, both, target, strict=True)
-    ]
+    wrong = [_errors(predicted, targets, apart=apart) for predicted in (without, given)]
+    saved = [one - other for one, other in zip(*wrong, strict=True)]
     mean = sum(saved) / len(saved)
-    error = math.sqrt(sum((value - mean) ** 2 for value in saved) / len(saved) / len(table.looks))
+    error = math.sqrt(sum((value - mean) ** 2 for value in saved)) / len(saved)
     return (table, given) if mean > error else (plain, without)
+
+
+def _errors(predicted: Sequence[Sequence[float]], targets: Sequence[Sequence[float]], *, apart: bool) -> list[float]:
+    """The squared error of each row, all targets together."""
+    off = [[p - t for p, t in zip(*pair, strict=True)] for pair in zip(predicted, targets, strict=True)]
+    if apart and len(off) > 1:
+        off = [[last - one for last, one in zip(off[-1], each, strict=True)] for each in off[:-1]]
+    return [sum(value * value for value in row) for row in zip(*off, strict=True)]
 
 
 def _linear(w: Floats, bias: float, mean: Sequence[float], spread: Sequence[float]) -> Linear:

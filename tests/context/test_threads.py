@@ -73,12 +73,12 @@ def test_every_request_of_a_thread_is_valid_and_has_the_task(
         so_far = thread[:at]
         if faults(so_far):  # what the host itself would not send
             continue
-        born = shaper.born(so_far, 100, (), fetchable=True).messages
+        born = shaper.born(so_far, 100).messages
         sizes = list(map(size, born))
         plan, _ = shaper.plan(
             born, sizes, sum(map(size, shaper.view(record, born))), record, Situation(prices=prices, window=window)
         )
-        if plan is not None:
+        if plan is not None and plan.pays:
             record = shaper.compacted(born, so_far, plan, shaper.digest(born, plan.cut), record)
         view = shaper.view(Record.from_dict(json.loads(json.dumps(record.to_dict()))), born)
         assert faults(view) == []

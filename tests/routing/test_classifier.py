@@ -575,6 +575,36 @@ def test_a_choice_keeps_to_a_spend_and_takes_embeddings(tmp_path: Path) -> None:
     assert ChoiceRouter.load(tmp_path / "choice.json", embeddings=Sides())(ask("ledger 98764")).model == "b"
 
 
+class Noise(Sides):
+    """Numbers that have nothing to do with the prompt."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[random.Random(text).gauss(0, 1) for _ in range(64)] for text in texts]
+
+
+class Hardness(Sides):
+    """How hard a prompt is for every model alike, which tells no choice between them anything."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[float(text[-1] in "02468")] for text in texts]
+
+
+@pytest.mark.parametrize("useless", [Noise(), Hardness()])
+def test_a_choice_leaves_embeddings_out_that_tell_it_nothing(useless: Embeddings, tmp_path: Path) -> None:
+    every = []
+    for prompt, hard in prompts(300):
+        asked = f"{prompt} {len(every)}"
+        level = 0.0 if asked[-1] in "02468" else 0.5
+        quality = {"a": level + (0.0 if hard else 0.5), "b": level + 0.5}
+        every.append(Record(prompt=asked, quality=quality, cost={"a": 1.0, "b": 9.0}))
+    made, plain = (ChoiceRouter.train(every, embeddings=each, target_quality=0.9) for each in (useless, None))
+    assert made.embeddings is None
+    assert made.quick
+    assert made.points == plain.points
+    made.save(tmp_path / "choice.json")
+    assert ChoiceRouter.load(tmp_path / "choice.json").point == made.point
+
+
 def test_many_models_at_once_score_as_one_by_one() -> None:
     every = three(120)
     targets = [[record.quality[name] for record in every] for name in ("cheap", "middle", "best")]

@@ -21,7 +21,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
-from langchain_costguard.context import Context, MemoryStash
+from langchain_costguard.context import Context
 from langchain_costguard.events import CallSettled, ContextCompacted, ContextTrimmed, ContextWarning, Refetched
 from langchain_costguard.steering import ContextNode, SteeredModel, install, steer
 from langchain_costguard.testing import FakeProvider, Recorder, Reply
@@ -240,16 +240,9 @@ def test_what_is_exempt_is_not_cut(result: ToolMessage, context: Context, provid
     asking: list[BaseMessage] = [
         HumanMessage(TASK), AIMessage("", tool_calls=[{"name": result.name, "args": {}, "id": "1"}]), result
     ]  # fmt: skip
-    call(SteeredModel(provider.openai(), steer(guard, context=context, **QUIET)), asking)
+    steering = steer(guard, context=context, **QUIET)
+    call(SteeredModel(provider.openai().bind_tools([steering.fetch_result]), steering), asking)
     assert provider.requests[0].messages[-1]["content"] == result.content
-
-
-def test_one_owner_gets_nothing_of_another_s() -> None:
-    stash = MemoryStash()
-    stash.put("user\0anna", [("r1", "secret")], now=0.0, ttl=10.0)
-    assert stash.get("user\0anna", "r1", now=9.0) == "secret"
-    assert stash.get("user\0olga", "r1", now=9.0) is None
-    assert stash.get("user\0anna", "r1", now=11.0) is None
 
 
 # At each seam
@@ -290,10 +283,11 @@ def conversation(steps: int) -> list[BaseMessage]:
 
 
 def at_seam(seam: str, guard: CostGuard, model: Any, context: Context) -> Any:
+    steering = steer(guard, context=context, **QUIET)
     if seam == "chain":
-        return SteeredModel(model.bind_tools([search]), steer(guard, context=context, **QUIET))
+        return SteeredModel(model.bind_tools([search, steering.fetch_result]), steering)
     if seam == "graph":
-        return install(hand_written(model, [search]), guard, policies=steer(guard, context=context, **QUIET))
+        return install(hand_written(model, [search, steering.fetch_result]), guard, policies=steering)
 
     class State(MessagesState):
         llm_input_messages: list[BaseMessage]
@@ -372,7 +366,8 @@ def test_a_prompt_that_the_provider_finds_too_long_is_compacted_and_sent_once_mo
 
     provider, recorder = provider_of(reply), Recorder()
     guard = CostGuard(prices=PRICES, sinks=[recorder])
-    model = SteeredModel(provider.openai(), steer(guard, context=Context(cap=200, keep=1), **QUIET))
+    steering = steer(guard, context=Context(cap=200, keep=1), **QUIET)
+    model = SteeredModel(provider.openai().bind_tools([steering.fetch_result]), steering)
     thread = conversation(steps)
     if steps == 3:  # protected throughout: nothing can go
         thread = [HumanMessage(TASK + " boat" * 2_000)]

@@ -28,7 +28,8 @@ class MemoryIndex:
     """The nearest answers, in memory: ``MemoryIndex()``.
 
     A lookup compares all answers of its setting. From 10,000 on, it compares the signs of their components first, then
-    the best few hundred exactly, which finds the nearest in more than 99 of 100 lookups. Threads take turns. An answer
+    the best few hundred exactly, which finds the nearest in more than 999 of 1,000 lookups, and loses none that is near
+    enough to be a hit (see ``signs``). Threads take turns. An answer
     takes 4.1 bytes a component, and what its texts take.
 
     Args:

@@ -96,10 +96,10 @@ class Rows:
         Raises:
             ValueError: the vector is of another size, or has no direction.
         """
-        asked, length = _asked(vector)
-        self._check(asked)
-        matrix = self._matrix[: len(self._ids)]
-        if len(matrix) < MANY:
+        asked, length = self._asked(vector)
+        count = len(self._ids)
+        matrix = self._matrix[:count]
+        if count < MANY:
             self._signs = None
             return self._best(matrix @ asked, None, k, length)
         if self._signs is None:
@@ -108,13 +108,35 @@ class Rows:
         near = self._signs.near(asked)
         return self._best(matrix[near] @ asked, near, k, length)
 
+    def _asked(self, vector: Sequence[float]) -> tuple[Floats, float]:
+        """The numbers of a vector and its length: to divide few scores is cheaper than to divide all its numbers.
+
+        Raises:
+            ValueError: it is of another size, zero, or not of finite numbers.
+        """
+        try:
+            asked = _numbers(array("f", vector))
+            length = math.sqrt(asked.dot(asked))
+        except (TypeError, OverflowError):
+            length = 0.0
+        if not _TINY < length < _HUGE:
+            asked, length = _numbers(unit(vector)), 1.0
+        if asked.shape[0] != self.size:
+            raise wrong_size(len(asked), self.size)
+        return asked, length
+
     def _best(self, scores: Floats, places: Any, k: int, length: float) -> list[Neighbour]:
-        order = _most(scores, min(k, len(scores)))
-        scored = sorted([(-score / length, place) for score, place in order])
-        found = []
-        for less, place in scored:
+        if k > _FEW:
+            k = min(k, len(scores))
+            order = sorted(scores.argpartition(len(scores) - k)[-k:].tolist(), key=lambda n: (-scores[n], n))
+            scored = [(place, float(scores[place])) for place in order]
+        else:
+            scored = _highest(scores, k)
+        ids, entries, found = self._ids, self._entries, []
+        for place, score in scored:
             row = place if places is None else int(places[place])
-            found.append(Neighbour(self._ids[row], max(-1.0, min(1.0, -less)), self._entries[row]))
+            cosine = score / length
+            found.append(Neighbour(ids[row], 1.0 if cosine > 1.0 else max(-1.0, cosine), entries[row]))
         return found
 
     def _check(self, vector: Sequence[float] | Floats) -> None:
@@ -133,33 +155,15 @@ class Rows:
         self._matrix, self._expires = matrix, expires
 
 
-def _most(scores: Floats, k: int) -> list[tuple[float, int]]:
-    """The ``k`` highest scores and their places. The scores are spoilt: to look for the highest again and again is
-    quicker than to sort, for a few."""
-    if k > _FEW:
-        return [(float(scores[place]), int(place)) for place in scores.argpartition(len(scores) - k)[-k:]]
+def _highest(scores: Floats, k: int) -> list[tuple[int, float]]:
+    """The places of the ``k`` highest scores, and those. The scores are spoilt: to look for the highest again and again
+    is quicker than to sort, for a few."""
     found = []
-    for _ in range(k):
+    for _ in range(min(k, len(scores))):
         place = int(scores.argmax())
-        found.append((float(scores[place]), place))
+        found.append((place, scores.item(place)))
         scores[place] = -math.inf
     return found
-
-
-def _asked(vector: Sequence[float]) -> tuple[Floats, float]:
-    """The numbers of a vector and its length: to divide few scores is cheaper than to divide all its numbers.
-
-    Raises:
-        ValueError: it is empty, zero, or not of finite numbers.
-    """
-    try:
-        asked = _numbers(array("f", vector))
-        length = math.sqrt(float(asked.dot(asked)))
-    except (TypeError, OverflowError):
-        length = 0.0
-    if not _TINY < length < _HUGE:
-        return _numbers(unit(vector)), 1.0
-    return asked, length
 
 
 def _numbers(vector: array[float]) -> Floats:

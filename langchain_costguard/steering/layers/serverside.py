@@ -25,6 +25,22 @@ def serves(chosen: Context, model: Any) -> bool:
     return chosen.server and any(cls.__name__ == "ChatAnthropic" for cls in type(model).__mro__)
 
 
+def clears(chosen: Context, request: Any) -> bool:
+    """Whether the provider takes old results out of the prompt, for us or because the user asks for it: what they are
+    referred to by would then refer to nothing."""
+    model = getattr(request, "model", None)
+    return serves(chosen, model) or "context_management" in _settings(request) or bool(_own(model))
+
+
+def _settings(request: Any) -> Mapping[str, Any]:
+    name = "model_settings" if hasattr(request, "model_settings") else "settings"
+    return getattr(request, name, None) or {}
+
+
+def _own(model: Any) -> Any:
+    return getattr(model, "context_management", None)
+
+
 def clear_at_least(shaped: Shaped, sizes: Sequence[int]) -> int:
     """Tokens that have to go at a time, so that the calls to the next clearing pay for the rewriting.
 
@@ -44,9 +60,8 @@ def clear_at_least(shaped: Shaped, sizes: Sequence[int]) -> int:
 
 def with_clearing(request: Any, shaped: Shaped, sizes: Sequence[int]) -> Any:
     """The request with the edit asked for, unless it or its model asks for edits itself."""
-    name = "model_settings" if hasattr(request, "model_settings") else "settings"
-    settings: Mapping[str, Any] = getattr(request, name) or {}
-    if "context_management" in settings or getattr(request.model, "context_management", None):
+    settings = _settings(request)
+    if "context_management" in settings or _own(request.model):
         return request
     least = clear_at_least(shaped, sizes)
     assert shaped.now is not None
@@ -60,4 +75,5 @@ def with_clearing(request: Any, shaped: Shaped, sizes: Sequence[int]) -> Any:
         "clear_at_least": {"type": "input_tokens", "value": least},
     }
     betas = dict.fromkeys([*(getattr(request.model, "betas", None) or ()), *(settings.get("betas") or ()), BETA])
+    name = "model_settings" if hasattr(request, "model_settings") else "settings"
     return request.override(**{name: {**settings, "context_management": {"edits": [edit]}, "betas": [*betas]}})

@@ -11,12 +11,12 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_costguard.context.balance import Prompted, balance
 from langchain_costguard.context.record import Record
 from langchain_costguard.context.summary import Making
-from langchain_costguard.context.timing import gain, outlay
+from langchain_costguard.context.timing import outlay
 from langchain_costguard.events.steered import ContextCompacted, ContextTrimmed, ContextWarning
 from langchain_costguard.metering.pricing.minimums import least_tokens
 from langchain_costguard.routing.abilities import profile_of
 from langchain_costguard.steering.flow import Asking, Flow
-from langchain_costguard.steering.layers.serverside import serves, with_clearing
+from langchain_costguard.steering.layers.serverside import clears, serves, with_clearing
 from langchain_costguard.steering.layers.summarizing import making
 from langchain_costguard.steering.layers.windows import STATE, Shaped, Windows, has_state, with_warned
 from langchain_costguard.steering.policies.kinds import ErrorKind
@@ -97,14 +97,15 @@ def _shaped(windows: Windows, here: Here, request: Any, chosen_later: bool) -> F
     cap = record.cap or shaper.cap(window)
     if cap != windows.chosen.cap:  # by the window of the model it began with: another one changes no bytes
         record = replace(record, cap=cap)
-    born = (yield from windows.born(here, request, cap)).messages
-    ref = windows.ref(request, thread, chosen_later=chosen_later)
-    shaped = Shaped(request, record, old, thread, key, ref, born=born)
+    cut = yield from windows.born(here, request, cap)
+    born, ref = cut.messages, windows.ref(request, thread, chosen_later=chosen_later)
+    again = cut.again or clears(windows.chosen, request)
+    shaped = Shaped(request, record, old, thread, key, ref, born=born, again=again)
     if ref is None:
         return _sending(windows, shaped)
     shaped.now = now = windows.situation(request, ref, thread, window)
     sizes = windows.sizes(ref, born)
-    view = sum(windows.sizes(ref, shaper.view(record, born)))
+    view = sum(windows.sizes(ref, shaper.view(record, born, again=again)))
     _warn(windows, here, shaped, int((view + now.overhead) * now.scale))
     record = shaped.record
     if serves(windows.chosen, model):
@@ -116,7 +117,9 @@ def _shaped(windows: Windows, here: Here, request: Any, chosen_later: bool) -> F
     plan, look = shaper.plan(born, sizes, view, record, now)
     thread.look = record.version, now.prices, look
     if plan is not None:
-        _compact(windows, here, shaped, plan)
+        windows.due(thread, record.version)
+        if plan.pays:
+            _compact(windows, here, shaped, plan)
     return _sending(windows, shaped)
 
 
@@ -148,7 +151,7 @@ def _compact(windows: Windows, here: Here, shaped: Shaped, plan: Plan) -> None:
 
 def _sending(windows: Windows, shaped: Shaped) -> Shaped:
     """The request with the messages as the edit has them; the one given where they are the same."""
-    view = windows.shaper.view(shaped.record, shaped.born)
+    view = windows.shaper.view(shaped.record, shaped.born, again=shaped.again)
     messages = shaped.request.messages
     if len(view) != len(messages) or any(a is not b for a, b in zip(view, messages, strict=True)):
         shaped.request = shaped.request.override(messages=view)
@@ -176,7 +179,7 @@ def _shrunk(windows: Windows, here: Here, request: Any, shaped: Shaped) -> Shape
     shaper, now = windows.shaper, shaped.now
     window = min(now.window or shaped.sent[0], int(shaped.sent[0] * _SHRUNK))
     sizes = windows.sizes(shaped.ref, shaped.born)
-    view = sum(windows.sizes(shaped.ref, shaper.view(shaped.record, shaped.born)))
+    view = sum(windows.sizes(shaped.ref, shaper.view(shaped.record, shaped.born, again=shaped.again)))
     plan, _ = shaper.plan(shaped.born, sizes, view, shaped.record, replace(now, window=window))
     if plan is None:
         return None
@@ -259,7 +262,7 @@ def _tell(windows: Windows, here: Here, shaped: Shaped) -> None:
         rewritten=edit.rewritten,
         cost=outlay(edit, prices),
         expected_calls=plan.expected,
-        expected_saving=gain(edit, prices, plan.expected),
+        expected_saving=plan.saving,
         break_even=plan.break_even,
         summary="model" if shaped.by_model else "digest",
         forced=plan.forced,

@@ -6,17 +6,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.prompt.prompt import Schemas
 from langchain_costguard.context.birth import FETCH
 from langchain_costguard.context.counting import Sizes, scale
+from langchain_costguard.context.horizon import Horizon
 from langchain_costguard.context.messages import by_user, key_of
 from langchain_costguard.context.record import Record
 from langchain_costguard.context.shaping import Born, Plan, Shaper, Situation
+from langchain_costguard.context.summary import cached_price, summary_price
 from langchain_costguard.context.timing import Prices
 from langchain_costguard.metering.pricing.limits import output_limit
 from langchain_costguard.metering.pricing.minimums import least_tokens
@@ -33,6 +37,11 @@ if TYPE_CHECKING:
     from langchain_costguard.steering.surroundings import Here
     from langchain_costguard.vocabulary.scope import Scope
     from langchain_costguard.vocabulary.usage import Usage
+
+_UNFETCHABLE = (
+    f"Long tool results are sent whole: the model has no tool {FETCH!r} to ask for what would be cut out of them. Bind "
+    "`steer(...).fetch_result` to it, and give it to the node that runs the tools."
+)
 
 T = TypeVar("T")
 
@@ -63,6 +72,9 @@ class Thread:
     misses: int = 0
     look: tuple[int, Prices | None, float] = (0, None, 0.0)
     """A version, prices, and the calls after that version before which at those prices no compaction is due."""
+    due: int = -1
+    """The version at which a compaction was due last, whether it was made or not."""
+    dues: int = 0
     making: Making | None = None
     told: Shaped | None = None
     """What a ``ContextNode`` prepared last, whose answer it sees only in the next state."""
@@ -80,6 +92,8 @@ class Shaped:
     ref: ModelRef | None = None
     now: Situation | None = None
     born: list[BaseMessage] = field(default_factory=list)
+    again: bool = False
+    """Whether results are sent whole though the same is shown above."""
     plan: Plan | None = None
     deferred: Plan | None = None
     """A compaction that waits for its summary by a model."""
@@ -97,6 +111,7 @@ class Windows:
         self.chosen = chosen
         self.guard = guard
         self.shaper = Shaper(chosen)
+        self.horizon = Horizon()
         self.refetched = 0
         self.compactions = 0
         self.given = False
@@ -183,10 +198,15 @@ class Windows:
             self.guard.say_once("An edit of a thread could not be kept beyond this process", error)
 
     def born(self, here: Here, request: Any, cap: int) -> Flow[Born]:
-        """The thread with long results cut, once their wholes are kept. Where they cannot be, nothing is cut."""
+        """The thread with long results cut, once their wholes are kept. Where they cannot be, or where the model has no
+        tool that fetches them, nothing is cut."""
         messages, stash, whose, now = request.messages, self.chosen.stash, owner(here.scope), self.guard.now()
         fresh = now - self.chosen.ttl / 2
-        born = self.shaper.born(messages, cap, (), fetchable=self._fetchable(request))
+        born = self.shaper.born(messages, cap)
+        if not self._fetchable(request):
+            if born.wholes:
+                self.guard.say_once(_UNFETCHABLE)
+            return Born(list(messages), again=True)
         wholes = [each for each in born.wholes if self._stashed.get((whose, each[0]), 0.0) < fresh]
         if not wholes:
             return born
@@ -198,7 +218,7 @@ class Windows:
             yield from self._with_stash(put)
         except CacheError as error:
             self.guard.say_once("The wholes of long tool results could not be kept, so they are not cut", error)
-            return Born(list(messages))
+            return Born(list(messages), again=True)
         if len(self._stashed) > _STASHED:
             self._stashed.clear()
         self._stashed.update(((whose, id), now) for id, _ in wholes)
@@ -230,7 +250,23 @@ class Windows:
         overhead = estimate(ref, head, tools=self._schemas(tools) if tools else None).tokens
         refetches = max(_LEAST_REFETCHES, (1 + self.refetched) / (1 + self.compactions))
         prices = self._prices(ref, thread)
-        return Situation(prices=prices, overhead=overhead, scale=thread.scale, window=window, refetches=refetches)
+        return Situation(
+            prices=prices,
+            overhead=overhead,
+            scale=thread.scale,
+            window=window,
+            refetches=refetches,
+            summary=partial(self._summary, prices),
+            expects=self.horizon.expected,
+        )
+
+    def _summary(self, prices: Prices, gone: int, prompt: int) -> int:
+        """Nano-USD for a summary: nothing for a digest or a function; of a model's, see ``summarizing``."""
+        chosen = self.chosen.summary
+        if chosen is None or (callable(chosen) and not isinstance(chosen, BaseChatModel)):
+            return 0
+        rates = Fleet((), self.guard).rates(self.summarizer())
+        return min(summary_price(rates, gone), cached_price(prices, prompt))
 
     def _prices(self, ref: ModelRef, thread: Thread) -> Prices:
         now = self.guard.now()
@@ -256,11 +292,18 @@ class Windows:
         """The tokens of each message."""
         return self._sizes.of(ref, messages)
 
+    def due(self, thread: Thread, version: int) -> None:
+        """A compaction of this version of the thread is due: what follows is counted once."""
+        if thread.due != version:
+            thread.due, thread.dues = version, thread.dues + 1
+            self.horizon.due()
+
     # What came of it
 
     def learn(self, shaped: Shaped, usage: Usage | None, message: AIMessage) -> None:
         """Take from a reply how long its prompt was, and whether it is kept by the provider."""
         thread = shaped.thread
+        self.horizon.called(thread.dues)
         thread.at = self.guard.now()
         thread.ref = _answering(message, shaped.ref)
         if usage is None or shaped.ref is None:
