@@ -153,7 +153,7 @@ def check_fees(fees: Any) -> None:
             nano(price, f"tool_prices[{name!r}]", zero=True)
 
 
-def failing_over(store: Any, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any, hold: float) -> Any:
+def failing_over(store: Any, policy: Any, voice: Any, spool: Any, clock: Any, hold: float) -> Any:
     """The store; one that others share is watched for outages, and leased from where it says so."""
     if not store.shared:
         return store
