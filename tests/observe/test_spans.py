@@ -202,9 +202,7 @@ def test_spans_lie_where_their_runs_do_and_the_programs_own_below_them(
 
 
 @pytest.mark.parametrize("ends", ["well", "left midway", "refused", "broken"])
-def test_an_agent_that_is_steered_alone_has_a_span_however_its_run_ends(
-    ends: str, stream: Caller, lens: Lens
-) -> None:
+def test_an_agent_that_is_steered_alone_has_a_span_however_its_run_ends(ends: str, stream: Caller, lens: Lens) -> None:
     def look_up(query: str) -> str:
         """Look it up."""
         if ends == "broken":

@@ -211,6 +211,8 @@ class Callbacks(BaseCallbackHandler):
         if self.voice.witnesses:
             self._began_model(run_id, parent_run_id, prompt, params, metadata or _NOTHING)
         self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
+        if self.voice.witnesses:
+            self._whose(run_id)
 
     @event(_call_waits)
     def on_llm_start(
@@ -230,12 +232,19 @@ class Callbacks(BaseCallbackHandler):
         if self.voice.witnesses:
             self._began_model(run_id, parent_run_id, text, params, metadata or _NOTHING)
         self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+        if self.voice.witnesses:
+            self._whose(run_id)
 
     def _began_model(
         self, run_id: UUID, parent: UUID | None, prompt: Any, params: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
         name = metadata.get("ls_model_name") or params.get("model") or ""
         self.voice.began("model", run_id, parent, name, prompt, params, metadata)
+
+    def _whose(self, run_id: UUID) -> None:
+        call = self.meter.open_calls.get(run_id.int)
+        if call is not None:
+            self.voice.whose(run_id, call.scope)
 
     @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:

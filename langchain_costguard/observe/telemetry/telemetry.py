@@ -26,6 +26,7 @@ from langchain_costguard.observe.telemetry.exporters import pipes
 from langchain_costguard.observe.telemetry.presets import PRESETS
 from langchain_costguard.observe.telemetry.prompts import PromptLog
 from langchain_costguard.observe.witness import Began, Source
+from langchain_costguard.vocabulary.scope import Scope
 
 _SCOPE = "langchain_costguard"
 _MONEY = (CallSettled, ToolSettled, CacheHit, CallVoided)
@@ -134,6 +135,9 @@ class Telemetry:
         if not self._talks and run.said is not None:
             run = run._replace(said=None)
         self.spans.began(run)
+
+    def whose(self, run_id: UUID, scope: Scope) -> None:
+        """Its events say so."""
 
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """A run is over."""
