@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableLambda
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -76,7 +77,7 @@ def ask(runnable: Any, value: Any, config: Any, way: str) -> None:
 
 def once(guard: CostGuard, model: Any, seam: str, way: str) -> None:
     """One call through a seam."""
-    value: Any = "hello"
+    value: Any = "hello" if isinstance(model, BaseChatModel) else {"messages": [("user", "hello")]}
     config: dict[str, Any] = {"callbacks": [guard]} if seam == "config" else {}
     if seam == "wrap":
         model = guard.wrap(model)
@@ -119,6 +120,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from langchain.agents import create_agent
 from langchain_core.tracers.langchain import wait_for_all_tracers
 from langchain_costguard import CostGuard, Price
 from langchain_costguard.observe.telemetry import Telemetry
@@ -130,9 +132,11 @@ provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 guard = CostGuard(prices={"gpt-4o": Price(input="2.50", output="10.00")}, telemetry=Telemetry())
 with FakeProvider("four little words here") as fake:
-    for seam in ("config", "wrap", "steer"):
+    for seam in ("config", "wrap", "steer", "watch"):
         for way in ("sync", "async", "stream", "astream"):
-            once(guard, fake.openai(), seam, way)
+            # Of a single call that is watched, nobody can say who traces it.
+            model = create_agent(fake.openai(), []) if seam == "watch" else fake.openai()
+            once(guard, model, seam, way)
 wait_for_all_tracers()
 print(json.dumps([dict(span.attributes) for span in exporter.get_finished_spans()], default=str))
 """
@@ -151,7 +155,7 @@ def test_the_spans_that_langsmith_makes_of_its_runs_have_our_cost_and_none_are_o
     )
     spans = json.loads(done.stdout.splitlines()[-1])
     calls = [span for span in spans if span.get("gen_ai.operation.name") == "chat"]
-    assert len(calls) == 12
+    assert len(calls) == 16
     cost = [json.loads(span["langsmith.metadata.usage_metadata"])["total_cost"] for span in calls]
     assert len(set(cost)) == 1
     assert cost[0] > 0

@@ -18,7 +18,7 @@ from langchain_costguard.events.metered import (
     Refused,
     ToolSettled,
 )
-from langchain_costguard.observe.exports.langsmith import show_cost
+from langchain_costguard.observe.exports.langsmith import LangSmith
 from langchain_costguard.observe.telemetry import beside, naming
 from langchain_costguard.observe.telemetry.content import Redact, redacted, wanted
 from langchain_costguard.observe.telemetry.describing import Describing, Identify, identifying
@@ -88,6 +88,7 @@ class Telemetry:
         self._describe = Describing(names, preset, identifying(identify), redact, said=said)
         made = pipes(otlp, prometheus, service, dict(headers) if headers else None)
         self._close = made.close
+        self._langsmith = LangSmith() if annotate and beside.by_langsmith() else None
         self._prompts = (
             prompts if isinstance(prompts, PromptLog) or prompts is None else PromptLog(prompts, redact=redact)
         )
@@ -115,6 +116,8 @@ class Telemetry:
     def __call__(self, event: Event) -> None:
         """Tell of an event."""
         spans = self.spans
+        if self._langsmith is not None:
+            self._langsmith(event)
         if isinstance(event, CallStarted):
             spans.started(event)
         elif isinstance(event, _MONEY):
@@ -134,18 +137,22 @@ class Telemetry:
         """A run begins."""
         if not self._talks and run.said is not None:
             run = run._replace(said=None)
+        if self._langsmith is not None:
+            self._langsmith.began(run)
         self.spans.began(run)
 
     def whose(self, run_id: UUID, scope: Scope) -> None:
         """Its events say so."""
+        if self._langsmith is not None:
+            self._langsmith.whose(run_id, scope)
 
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """A run is over."""
+        if self._langsmith is not None:
+            self._langsmith.ended(run_id, outcome, error)
         run = self.spans.ended(run_id, outcome, error)
         if run is None:
             return
-        if run.theirs and run.charge and beside.by_langsmith():
-            show_cost(outcome, run.charge)
         if run.error and run.kind != "chain":
             self.metrics.failed(run.kind, run.scope, run.error)
         if self._prompts is not None and run.kind == "model" and run.run is not None:
@@ -153,6 +160,8 @@ class Telemetry:
 
     def beside(self, run_id: UUID, handlers: Sequence[Any]) -> None:
         """Others find their spans by themselves."""
+        if self._langsmith is not None:
+            self._langsmith.beside(run_id, handlers)
 
     def within(self, kind: str, run_id: UUID | None, name: str) -> AbstractContextManager[None]:
         """Around a run whose frame is ours."""
