@@ -40,7 +40,7 @@ class Telemetry:
 
     Args:
         otlp: The collector's base URL (``http://127.0.0.1:4318``); exporters are made for it, which wait 2 s at exit. A
-            URL that ends in ``/traces`` is taken as it is, and is sent spans alone (Langfuse, MLflow, Phoenix, Galileo);
+            URL that ends in ``/traces`` is taken as it is, and sent spans alone (Langfuse, MLflow, Phoenix, Galileo);
             one that ends in ``/metrics``, metrics alone (VictoriaMetrics).
         headers: Headers of what is sent there.
         prometheus: Where ``/metrics`` is served (``127.0.0.1:9464``).
