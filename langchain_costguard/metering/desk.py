@@ -48,11 +48,17 @@ class Desk:
         self.shared = bool(meter.ledger.store.shared)
 
     def accounts(self) -> list[AccountLine]:
-        """Every account of the store."""
+        """Every account of the store; the cap of a budget of this guard is its own, though it refuses above that."""
         try:
-            return list(account_lines(self._meter.ledger.store.scan(now=self._clock())))
+            lines = list(account_lines(self._meter.ledger.store.scan(now=self._clock())))
         except StoreError:
             return []
+        above = {
+            (budget.label, measure): budget.ceiling(cap) - cap
+            for budget in self._meter.ledger.budgets
+            for measure, cap in (budget.caps().items() if budget.lockout != 1 else ())
+        }
+        return [line._replace(cap=line.cap - above.get((line.budget, line.measure), 0)) for line in lines]
 
     def price(self, model: ModelRef, usage: Usage, at: float) -> int | None:
         """What a usage costs of a model at a time."""

@@ -68,6 +68,11 @@ class Voice:
         for witness in self.witnesses:
             self.safely(witness.began, run)
 
+    def whose(self, run_id: UUID, scope: Scope) -> None:
+        """Tell witnesses who is spending in a run."""
+        for witness in self.witnesses:
+            self.safely(witness.whose, run_id, scope)
+
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """Tell witnesses of a run that is over, and settled."""
         for witness in self.witnesses:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
+from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 
@@ -44,6 +45,9 @@ class Witness(Protocol):
 
     def began(self, run: Began) -> None:
         """A run begins, before it is admitted or refused."""
+
+    def whose(self, run_id: UUID, scope: Scope) -> None:
+        """Who is spending in a model's run; before whoever comes after us is told that it begins."""
 
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """A run is over, and settled: with its reply or output, or with an error."""

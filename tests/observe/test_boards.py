@@ -24,6 +24,7 @@ from tests.conftest import PRICES
 
 KEYWORDS = {
     "sum", "min", "max", "by", "rate", "increase", "histogram_quantile", "or", "and", "vector", "le", "__rate_interval",
+    "avg_over_time", "offset",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from langchain_costguard.observe.exports.headers import (
     answered_by_cache,
     galileo_otlp,
     helicone_headers,
+    litellm_body,
     portkey_headers,
     requests_made,
 )
@@ -145,6 +146,8 @@ def test_gateways_are_told_who_spends() -> None:
     told = {"_user": "u1", "session": "s1", "agent": "research", "feature": "search", "task": "t"}
     assert json.loads(portkey["x-portkey-metadata"]) == told
     assert portkey["x-portkey-trace-id"] == "r1"
+    assert litellm_body(WHO)["metadata"]["tags"] == ["agent:research", "feature:search", "task:t"]
+    assert (litellm_body(WHO)["user"], litellm_body(Scope())) == ("u1", {})
     assert "\n" not in str(helicone_headers(WHO._replace(user="a\nx-evil: 1")).values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.tracers import LangChainTracer
+from langchain_core.tracers.context import tracing_v2_enabled
 from langsmith import Client
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard
@@ -76,8 +78,11 @@ def api() -> Iterator[Runs]:
     runs.close()
 
 
+SEAMS = ("config", "wrap", "steer", "watched agent", "watched and traced", "wrapped and traced", "wrapped in an agent")
+
+
 @pytest.mark.parametrize("way", ["sync", "async", "stream", "astream"])
-@pytest.mark.parametrize("seam", ["config", "wrap", "steer"])
+@pytest.mark.parametrize("seam", SEAMS)
 def test_cost_and_tags_land_on_the_runs_and_nothing_else_breaks(
     seam: str, way: str, api: Runs, provider: FakeProvider
 ) -> None:
@@ -88,26 +93,43 @@ def test_cost_and_tags_land_on_the_runs_and_nothing_else_breaks(
     value: Any = "hello"
     # A wrapped model that is streamed is not told who else listens: there the guard goes into the config, too.
     first = seam == "config" or (seam == "wrap" and "stream" in way)
-    callbacks: list[Any] = [guard, usage, tracer] if first else [usage, tracer]
-    if seam == "wrap":
+    callbacks: list[Any] = [guard, usage] if first else [usage]
+    if "wrap" in seam:
         model = guard.wrap(model)
-    elif seam == "steer":
-        model, value = (
-            create_agent(model, [], middleware=steer(guard), name="helper"),
-            {"messages": [("user", "hello")]},
-        )
-    with guard.scope(user="u1", session="s1", feature="search", task="t", agent="helper"):
+    if seam == "steer" or "agent" in seam:
+        middleware = steer(guard) if seam == "steer" else []
+        model, value = create_agent(model, [], middleware=middleware, name="helper"), {"messages": [("user", "hello")]}
+    traced = tracing_v2_enabled(client=client) if "traced" in seam else nullcontext()
+    if "traced" not in seam:
+        callbacks.append(tracer)
+    watched = guard.watch() if "watched" in seam else nullcontext()
+    with traced, watched, guard.scope(user="u1", session="s1", feature="search", task="t", agent="helper"):
         ask(model, value, {"callbacks": callbacks}, way)
     (run,) = api.llm()
     metadata = run["extra"]["metadata"]
     assert metadata["usage_metadata"]["total_cost"] * 1e9 == pytest.approx(guard.report().total.spent)
-    if seam == "wrap" and "stream" in way:
-        return
+    assert metadata["usage_metadata"]["output_tokens"] == provider.usage().output_tokens
     tags = {"model": "gpt-4o", "agent": "helper", "feature": "search", "user": "u1", "session": "s1", "task": "t"}
     assert {tag: metadata.get(f"costguard_{tag}") for tag in tags} == tags
     assert metadata["session_id"] == "s1"
+    assert run["outputs"]
+    assert run["end_time"]
     assert usage.usage_metadata["gpt-4o"]["output_tokens"] == provider.usage().output_tokens
     assert "total_cost" not in usage.usage_metadata["gpt-4o"]
+
+
+def test_what_is_told_late_takes_no_operation_more(api: Runs, provider: FakeProvider) -> None:
+    sent = []
+    for seam in ("config", "watch"):
+        guard = CostGuard(prices=PRICES, sinks=[LangSmith()])
+        client = Client(api_url=api.url, api_key="none", auto_batch_tracing=False)
+        callbacks: list[Any] = [*([guard] if seam == "config" else []), LangChainTracer(client=client)]
+        with guard.watch() if seam == "watch" else nullcontext():
+            agent = create_agent(provider.openai(), [])
+            agent.invoke({"messages": [("user", "hello")]}, {"callbacks": callbacks})
+        sent.append([method for method, _, _ in api.posts])
+        api.posts.clear()
+    assert sent[0] == sent[1] == ["POST"] * 3 + ["PATCH"] * 3
 
 
 def test_the_users_own_message_is_what_it_was(provider: FakeProvider, api: Runs) -> None:

@@ -43,7 +43,8 @@ def test_counters_agree_with_the_bill_and_gauges_with_the_store(
     lens: Lens, provider: FakeProvider, stream: Caller, tmp_path: Path
 ) -> None:
     store = SQLiteStore(str(tmp_path / "budgets.db"))
-    guard = CostGuard(Budget(per="user", usd="1"), prices=PRICES, store=store, telemetry=lens.telemetry())
+    budget = Budget(per="user", usd="1", lockout=1.2)
+    guard = CostGuard(budget, prices=PRICES, store=store, telemetry=lens.telemetry())
     with guard.scope(user="u1", feature="search", agent="research"):
         for _ in range(3):
             stream(provider.openai(), "hello", {"callbacks": [guard]})
@@ -54,7 +55,9 @@ def test_counters_agree_with_the_bill_and_gauges_with_the_store(
     assert lens.total("costguard.requests", status="ok") == 3
     assert lens.total("costguard.calls.held.usd") == pytest.approx(0)
     metrics = lens.metrics()
-    assert metrics["costguard.budget.spent"] == {(("budget", "user"), ("measure", "usd")): spent}
+    whose = ("budget", "user"), ("measure", "usd")
+    assert metrics["costguard.budget.spent"] == {whose: spent}
+    assert metrics["costguard.budget.cap"] == {whose: 1_000_000_000}
     assert metrics["costguard.budget.headroom.ratio"][("budget", "user"), ("measure", "usd")] == pytest.approx(
         1, abs=0.01
     )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from importlib import import_module
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import RunnableLambda
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -75,7 +77,7 @@ def ask(runnable: Any, value: Any, config: Any, way: str) -> None:
 
 def once(guard: CostGuard, model: Any, seam: str, way: str) -> None:
     """One call through a seam."""
-    value: Any = "hello"
+    value: Any = "hello" if isinstance(model, BaseChatModel) else {"messages": [("user", "hello")]}
     config: dict[str, Any] = {"callbacks": [guard]} if seam == "config" else {}
     if seam == "wrap":
         model = guard.wrap(model)
@@ -118,6 +120,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from langchain.agents import create_agent
 from langchain_core.tracers.langchain import wait_for_all_tracers
 from langchain_costguard import CostGuard, Price
 from langchain_costguard.observe.telemetry import Telemetry
@@ -129,9 +132,11 @@ provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 guard = CostGuard(prices={"gpt-4o": Price(input="2.50", output="10.00")}, telemetry=Telemetry())
 with FakeProvider("four little words here") as fake:
-    for seam in ("config", "wrap", "steer"):
+    for seam in ("config", "wrap", "steer", "watch"):
         for way in ("sync", "async", "stream", "astream"):
-            once(guard, fake.openai(), seam, way)
+            # Of a single call that is watched, nobody can say who traces it.
+            model = create_agent(fake.openai(), []) if seam == "watch" else fake.openai()
+            once(guard, model, seam, way)
 wait_for_all_tracers()
 print(json.dumps([dict(span.attributes) for span in exporter.get_finished_spans()], default=str))
 """
@@ -150,7 +155,7 @@ def test_the_spans_that_langsmith_makes_of_its_runs_have_our_cost_and_none_are_o
     )
     spans = json.loads(done.stdout.splitlines()[-1])
     calls = [span for span in spans if span.get("gen_ai.operation.name") == "chat"]
-    assert len(calls) == 12
+    assert len(calls) == 16
     cost = [json.loads(span["langsmith.metadata.usage_metadata"])["total_cost"] for span in calls]
     assert len(set(cost)) == 1
     assert cost[0] > 0
@@ -164,8 +169,9 @@ def searching(request: Request) -> Reply | str:
     return "We decided nothing."
 
 
+@pytest.mark.parametrize("by", ["config", "steering alone"])
 def test_spans_lie_where_their_runs_do_and_the_programs_own_below_them(
-    call: Caller, lens: Lens, caplog: pytest.LogCaptureFixture
+    by: str, call: Caller, lens: Lens, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = lens.traces.get_tracer("mine")
 
@@ -180,7 +186,7 @@ def test_spans_lie_where_their_runs_do_and_the_programs_own_below_them(
     with FakeProvider(searching) as provider:
         agent = create_agent(provider.openai(), [look_up], name="helper", middleware=steer(guard))
         with mine.start_as_current_span("request"), guard.scope(user="u1", session="s1", feature="minutes"):
-            call(agent, {"messages": [("user", "What was decided?")]}, {"callbacks": [guard]})
+            call(agent, {"messages": [("user", "?")]}, {"callbacks": [guard]} if by == "config" else {})
     above = {span.name: lens.parent(span) for span in lens.spans()}
     assert above == {
         "chat gpt-4o": "invoke_agent helper",
@@ -192,10 +198,36 @@ def test_spans_lie_where_their_runs_do_and_the_programs_own_below_them(
     assert len({span.context.trace_id for span in lens.spans()}) == 1
     tool = lens.named("execute_tool look_up").attributes
     assert (tool["costguard.cost.usd"], tool["gen_ai.tool.name"]) == (0.01, "look_up")
-    ours = [span.attributes for span in lens.spans() if span.name.startswith(("chat", "execute"))]
+    ours = [span.attributes for span in lens.spans() if span.name not in ("database", "request")]
+    assert len(ours) == 4
     assert all((one["user.id"], one["session.id"], one["costguard.feature"]) == ("u1", "s1", "minutes") for one in ours)
     assert "gen_ai.usage.input_tokens" not in lens.named("invoke_agent helper").attributes
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("ends", ["well", "left midway", "refused", "broken"])
+def test_an_agent_that_is_steered_alone_has_a_span_however_its_run_ends(ends: str, stream: Caller, lens: Lens) -> None:
+    def look_up(query: str) -> str:
+        """Look it up."""
+        if ends == "broken":
+            raise OSError("no disk")
+        return query
+
+    budget = Budget(per="session", usd="1", **({"model_calls": 1} if ends == "refused" else {}))
+    guard = CostGuard(budget, prices=PRICES, telemetry=lens.telemetry())
+    with FakeProvider(searching) as provider:
+        middleware = steer(guard, on_exceeded="raise")
+        agent = create_agent(provider.openai(), [look_up], name="helper", middleware=middleware)
+        for _ in range(2):
+            with suppress(OSError, BudgetExceededError):
+                stream(agent, {"messages": [("user", "?")]}, most=1 if ends == "left midway" else None)
+            if ends == "refused":
+                guard.grant("session", model_calls=1)
+    gc.collect()  # a traceback may keep the run
+    agents = [span for span in lens.spans() if span.name == "invoke_agent helper"]
+    assert len(agents) == 2
+    assert {lens.parent(span) for span in lens.spans() if span not in agents} == {"invoke_agent helper"}
+    assert len({span.context.trace_id for span in lens.spans()}) == 2
 
 
 @pytest.mark.parametrize(("semconv", "written"), [("1.41", "cache_creation"), ("0.1", "cache_write")])

@@ -220,6 +220,8 @@ class Callbacks(BaseCallbackHandler):
         except BaseException as error:
             self._not_made(run_id, error)
             raise
+        if self.voice.witnesses:
+            self._whose(run_id)
 
     @event(_call_waits)
     def on_llm_start(
@@ -243,6 +245,8 @@ class Callbacks(BaseCallbackHandler):
         except BaseException as error:
             self._not_made(run_id, error)
             raise
+        if self.voice.witnesses:
+            self._whose(run_id)
 
     def _not_made(self, run_id: UUID, error: BaseException) -> None:
         """What is refused here is not made: LangChain tells no guard that let it in of its end."""
@@ -257,6 +261,11 @@ class Callbacks(BaseCallbackHandler):
     ) -> None:
         name = metadata.get("ls_model_name") or params.get("model") or ""
         self.voice.began("model", run_id, parent, name, prompt, params, metadata)
+
+    def _whose(self, run_id: UUID) -> None:
+        call = self.meter.open_calls.get(run_id.int)
+        if call is not None:
+            self.voice.whose(run_id, call.scope)
 
     @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:

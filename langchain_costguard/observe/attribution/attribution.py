@@ -103,6 +103,9 @@ class Attribution:
             if len(self._sent) > self._keep:
                 self._sent.pop(next(iter(self._sent)), None)
 
+    def whose(self, run_id: UUID, scope: Scope) -> None:
+        """Its events say so."""
+
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """Note what it answered."""
         self._sent.pop(run_id.int, None)

@@ -26,7 +26,7 @@ PANELS: tuple[tuple[str, str, str, str, str], ...] = (
      f"sum by (gen_ai_request_model) (rate(costguard_cost_usd_total{_RATE})) * 1e6 / sum by (gen_ai_request_model) "
      f'(rate(costguard_tokens_total{{type=~"input|output"}}{_RATE}))', "{{gen_ai_request_model}}"),
     ("Share of input read from providers' caches", "timeseries", "percentunit",
-     f'sum(rate(costguard_tokens_total{{type="cache_read"}}{_RATE})) / '
+     f'(sum(rate(costguard_tokens_total{{type="cache_read"}}{_RATE})) or vector(0)) / '
      f'sum(rate(costguard_tokens_total{{type="input"}}{_RATE}))', "hit ratio"),
     ("p95 time to first token", "timeseries", "s",
      "histogram_quantile(0.95, sum by (le, gen_ai_request_model) "

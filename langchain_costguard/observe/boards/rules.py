@@ -10,7 +10,9 @@ RULES: tuple[tuple[str, str, str, str, str], ...] = (
     ("CostguardRefusing", "sum by (budget, kind) (increase(costguard_refused_total[5m])) > 0", "0m", "warning",
      "Calls are refused by budget {{ $labels.budget }}."),
     ("CostguardSpike",
-     "sum(increase(costguard_cost_usd_total[1h])) > 3 * sum(increase(costguard_cost_usd_total[1d])) / 24 "
+     # The hours of the day before, as far as there were any: in its first hour nothing is a spike.
+     "sum(increase(costguard_cost_usd_total[1h])) > "
+     "3 * avg_over_time(sum(increase(costguard_cost_usd_total[1h]))[1d:5m] offset 1h) "
      "and sum(increase(costguard_cost_usd_total[1h])) > 1", "0m", "critical",
      "The last hour cost more than three times an average hour."),
     ("CostguardHoldsStuck", "max by (budget) (costguard_budget_held / costguard_budget_cap) > 0.5", "10m", "warning",

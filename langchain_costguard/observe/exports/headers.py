@@ -40,6 +40,18 @@ def portkey_headers(scope: Scope, *, key: str | None = None, provider: str | Non
     return {name: _one_line(value) for name, value in found.items() if value}
 
 
+def litellm_body(scope: Scope) -> dict[str, Any]:
+    """What a LiteLLM proxy is told of who spends: ``ChatOpenAI(extra_body=litellm_body(scope))``. Its budgets and logs
+    are by user and by tag.
+
+    https://docs.litellm.ai/docs/proxy/request_headers
+    """
+    tags = [f"{name}:{value}" for name in ("agent", "feature", "task") if (value := getattr(scope, name))]
+    metadata = {"tags": tags, "session_id": scope.session, "trace_id": scope.trace}
+    told = {"user": scope.user, "metadata": {name: value for name, value in metadata.items() if value}}
+    return {name: value for name, value in told.items() if value}
+
+
 def galileo_otlp(base: str, *, key: str, project: str, log_stream: str) -> dict[str, Any]:
     """The arguments of a ``Telemetry`` whose spans go to Galileo: ``Telemetry(**galileo_otlp(...))``.
 

@@ -52,7 +52,7 @@ def pipes(otlp: str | None, prometheus: str | None, service: str, headers: dict[
     if otlp is not None:
         traces, logs, reader = _otlp(_address(otlp), resource, headers)
         readers += [reader] if reader is not None else []
-        closing += [traces, *([logs] if logs is not None else [])]
+        closing += [provider for provider in (traces, logs) if provider is not None]
     if prometheus is not None:
         if not isinstance(prometheus, str):
             raise ValueError(f"prometheus: {prometheus!r} must be an address such as 127.0.0.1:9464")
@@ -87,20 +87,26 @@ def _otlp(base: str, resource: Any, headers: dict[str, str] | None) -> tuple[Any
     except ImportError:
         raise ImportError(_needs("otlp")) from None
     given: dict[str, Any] = {"timeout": TIMEOUT, "headers": headers}
-    only = base.endswith("/traces")
-    where = base if only else f"{base}/v1/traces"
-    spans = BatchSpanProcessor(OTLPSpanExporter(where, **given), max_queue_size=QUEUE)
-    traces = TracerProvider(resource=resource, shutdown_on_exit=False)
-    traces.add_span_processor(spans)
-    if only:
-        return traces, None, None
-    logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    logs.add_log_record_processor(
-        BatchLogRecordProcessor(OTLPLogExporter(f"{base}/v1/logs", **given), max_queue_size=QUEUE)
-    )
-    every = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or 15_000)
-    metrics = OTLPMetricExporter(f"{base}/v1/metrics", **given)
-    return traces, logs, PeriodicExportingMetricReader(metrics, every, TIMEOUT * 1000)
+    traces = logs = reader = None
+    if where := _place(base, "traces"):
+        traces = TracerProvider(resource=resource, shutdown_on_exit=False)
+        traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(where, **given), max_queue_size=QUEUE))
+    if where := _place(base, "logs"):
+        logs = LoggerProvider(resource=resource, shutdown_on_exit=False)
+        records = BatchLogRecordProcessor(OTLPLogExporter(where, **given), max_queue_size=QUEUE)
+        logs.add_log_record_processor(records)
+    if where := _place(base, "metrics"):
+        every = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or 15_000)
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter(where, **given), every, TIMEOUT * 1000)
+    return traces, logs, reader
+
+
+def _place(base: str, signal: str) -> str | None:
+    """Where a signal goes: below the base, or to the very URL where that is of one signal alone."""
+    for one in ("traces", "metrics"):
+        if base.endswith(f"/{one}"):
+            return base if signal == one else None
+    return f"{base}/v1/{signal}"
 
 
 def _prometheus(address: str, closing: list[Any]) -> Any:

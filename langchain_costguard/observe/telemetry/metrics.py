@@ -31,6 +31,7 @@ _KINDS = (
     ("input", "input_tokens"), ("output", "output_tokens"), ("cache_read", "cache_read"),
     ("cache_write", "cache_write"), ("reasoning", "reasoning"),
 )  # fmt: skip
+_OWN = "{own}"  # the account's own unit, which its measure names
 _USD = "{USD}"  # "USD" would end a Prometheus name in upper case
 
 
@@ -252,15 +253,12 @@ class Metrics:
 
             return read
 
+        # A unit of "1" is a ratio to whoever names metrics by the rules, and ends a gauge's name in "_ratio".
+        # https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#metric-metadata-1
         for name, unit, measure, text in (
-            (
-                "spent",
-                "1",
-                _sum("spent"),
-                "Exact, of all accounts of a budget, from the store; in nano-USD, ms, counts.",
-            ),
-            ("held", "1", _sum("held"), "The same, reserved by calls under way."),
-            ("cap", "1", _sum("cap"), "The same, what may be spent."),
+            ("spent", _OWN, _sum("spent"), "Exact, of a budget's accounts, from the store; in nano-USD, ms, counts."),
+            ("held", _OWN, _sum("held"), "The same, reserved by calls under way."),
+            ("cap", _OWN, _sum("cap"), "The same, what may be spent."),
             ("headroom.ratio", "1", _fullest, "The share left of a budget's fullest account."),
         ):
             meter.create_observable_gauge(f"costguard.budget.{name}", [gauge(measure)], unit, text)

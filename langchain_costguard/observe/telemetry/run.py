@@ -14,8 +14,8 @@ class Run:
 
     # fmt: off
     __slots__ = (
-        "agent", "charge", "children", "error", "held", "kind", "name", "parent", "ready", "run", "scope", "span",
-        "theirs",
+        "agent", "charge", "children", "error", "held", "kind", "name", "named", "parent", "ready", "run", "scope",
+        "span", "theirs",
     )
     # fmt: on
 
@@ -29,5 +29,7 @@ class Run:
         """The money is known."""
         self.theirs = False
         """Another instrumentation makes the span."""
+        self.named = False
+        """Of an agent or graph: it is known who is spending in it."""
         self.error = ""
         self.children: list[UUID] = []

@@ -108,6 +108,7 @@ class Spans:
         noted.theirs = self._annotate and beside.active() is not None and event.kind != "embedding"
         if noted.theirs:
             return
+        self._name_above(noted)
         frame = _frame.get()
         if event.kind == "tool" and frame is not None and frame.name == event.name:
             noted.span, frame.span = frame.span, None
@@ -180,6 +181,15 @@ class Spans:
             # A frame's span that no run took up was refused: what never ends is never exported.
             _frame.reset(mark)
             contexts.detach(token)
+
+    def _name_above(self, noted: Run) -> None:
+        """Who is spending in an agent or a graph is known at the first call in it."""
+        above = self._runs.get(noted.parent.int) if noted.parent is not None else None
+        while above is not None and not above.named:
+            above.named = True
+            if above.span is not None:
+                above.span.set_attributes(self._describe.who(noted.scope._replace(agent="", step="")))
+            above = self._runs.get(above.parent.int) if above.parent is not None else None
 
     def _start(self, noted: Run) -> Any:
         name = f"{naming.operation_of(noted.kind)} {self._describe.safe(noted.name)}"

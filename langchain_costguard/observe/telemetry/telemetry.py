@@ -18,7 +18,7 @@ from langchain_costguard.events.metered import (
     Refused,
     ToolSettled,
 )
-from langchain_costguard.observe.exports.langsmith import show_cost
+from langchain_costguard.observe.exports.langsmith import LangSmith
 from langchain_costguard.observe.telemetry import beside, naming
 from langchain_costguard.observe.telemetry.content import Redact, redacted, wanted
 from langchain_costguard.observe.telemetry.describing import Describing, Identify, identifying
@@ -27,6 +27,7 @@ from langchain_costguard.observe.telemetry.presets import PRESETS
 from langchain_costguard.observe.telemetry.prompts import PromptLog
 from langchain_costguard.observe.witness import Began, Source
 from langchain_costguard.vocabulary.checks import called, mapped
+from langchain_costguard.vocabulary.scope import Scope
 
 _SCOPE = "langchain_costguard"
 _MONEY = (CallSettled, ToolSettled, CacheHit, CallVoided)
@@ -40,7 +41,8 @@ class Telemetry:
 
     Args:
         otlp: The collector's base URL (``http://127.0.0.1:4318``); exporters are made for it, which wait 2 s at exit. A
-            URL that ends in ``/traces`` is taken as it is, and is sent spans alone (Langfuse, MLflow, Galileo).
+            URL that ends in ``/traces`` is taken as it is, and sent spans alone (Langfuse, MLflow, Phoenix, Galileo);
+            one that ends in ``/metrics``, metrics alone (VictoriaMetrics).
         headers: Headers of what is sent there.
         prometheus: Where ``/metrics`` is served (``127.0.0.1:9464``).
         service: The resource's name; ``OTEL_SERVICE_NAME`` wins.
@@ -97,6 +99,7 @@ class Telemetry:
         self._describe = Describing(names, preset, identifying(identify), redact, said=said)
         made = pipes(otlp, prometheus, service, dict(headers) if headers else None)
         self._close = made.close
+        self._langsmith = LangSmith() if annotate and beside.by_langsmith() else None
         self._prompts = (
             prompts if isinstance(prompts, PromptLog) or prompts is None else PromptLog(prompts, redact=redact)
         )
@@ -124,6 +127,8 @@ class Telemetry:
     def __call__(self, event: Event) -> None:
         """Tell of an event."""
         spans = self.spans
+        if self._langsmith is not None:
+            self._langsmith(event)
         if isinstance(event, CallStarted):
             spans.started(event)
         elif isinstance(event, _MONEY):
@@ -143,15 +148,22 @@ class Telemetry:
         """A run begins."""
         if not self._talks and run.said is not None:
             run = run._replace(said=None)
+        if self._langsmith is not None:
+            self._langsmith.began(run)
         self.spans.began(run)
+
+    def whose(self, run_id: UUID, scope: Scope) -> None:
+        """Its events say so."""
+        if self._langsmith is not None:
+            self._langsmith.whose(run_id, scope)
 
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """A run is over."""
+        if self._langsmith is not None:
+            self._langsmith.ended(run_id, outcome, error)
         run = self.spans.ended(run_id, outcome, error)
         if run is None:
             return
-        if run.theirs and run.charge and beside.by_langsmith():
-            show_cost(outcome, run.charge)
         if run.error and run.kind != "chain":
             self.metrics.failed(run.kind, run.scope, run.error)
         if self._prompts is not None and run.kind == "model" and run.run is not None:
@@ -159,6 +171,8 @@ class Telemetry:
 
     def beside(self, run_id: UUID, handlers: Sequence[Any]) -> None:
         """Others find their spans by themselves."""
+        if self._langsmith is not None:
+            self._langsmith.beside(run_id, handlers)
 
     def within(self, kind: str, run_id: UUID | None, name: str) -> AbstractContextManager[None]:
         """Around a run whose frame is ours."""

@@ -15,6 +15,7 @@ from langchain_costguard.steering.asking import Paused, Side, kept, put, side
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive, no_calls
 from langchain_costguard.steering.layers.approval import Given, asked_leave, given
 from langchain_costguard.steering.sayings import MARK
+from langchain_costguard.steering.seams.whole_run import guard_here
 from langchain_costguard.steering.surroundings import Here
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _framed(steering: Steering, request: Any) -> AbstractContextManager[None]:
     """The frame in which a tool runs, for those who trace it."""
     if not steering.guard.voice.witnesses:
         return nullcontext()
+    guard_here()  # the node is told of before the tool
     manager = (getattr(request.runtime, "config", None) or {}).get("callbacks")
     return steering.guard.voice.within("tool", getattr(manager, "parent_run_id", None), request.tool_call["name"])
 

@@ -7,9 +7,11 @@ is found runs in an agent that is steered, and the guard is attached to whatever
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, cast
+from uuid import UUID, uuid4
 
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
@@ -26,13 +28,16 @@ _asking: ContextVar[bool] = ContextVar("costguard_asking", default=False)
 
 
 class _Mark(BaseChannel[Any, Any, Any]):
-    """A channel that is empty to everybody but us, and tells us the guard of its graph."""
+    """A channel that is empty to everybody but us, and tells us the guard of its graph. Each run of the graph has its
+    own, which is let go as the run ends, however it does."""
 
-    __slots__ = ("guard",)
+    __slots__ = ("__weakref__", "guard", "seen")
 
     def __init__(self, guard: CostGuard) -> None:
         super().__init__(Any, KEY)
         self.guard = guard
+        self.seen: list[UUID] = []
+        """The agent's run and those of its nodes, as far as nobody but us has told of them."""
 
     @property
     def ValueType(self) -> Any:
@@ -43,7 +48,7 @@ class _Mark(BaseChannel[Any, Any, Any]):
         return Any
 
     def from_checkpoint(self, checkpoint: Any) -> _Mark:
-        return self
+        return _Mark(self.guard)
 
     def copy(self) -> _Mark:
         return self
@@ -55,7 +60,7 @@ class _Mark(BaseChannel[Any, Any, Any]):
 
     def get(self) -> Any:
         if _asking.get():
-            return self.guard
+            return self
         raise EmptyChannelError
 
 
@@ -74,11 +79,35 @@ def guard_here() -> CostGuard | None:
         return None
     token = _asking.set(True)
     try:
-        return cast("CostGuard | None", read(KEY))
+        mark: _Mark = read(KEY)
     except Exception:  # KeyError: another graph; and no call is lost to a host that reads its state otherwise
         return None
     finally:
         _asking.reset(token)
+    if mark.guard.voice.witnesses and config is not None:
+        _witness(mark, config)
+    return mark.guard
+
+
+def _witness(mark: _Mark, config: Mapping[str, Any]) -> None:
+    """Tell of the agent's own run, which began before there was anything of ours to tell of it."""
+    guard, manager = mark.guard, config.get("callbacks")
+    node = getattr(manager, "parent_run_id", None)
+    if node is None or node in mark.seen or guard in getattr(manager, "handlers", ()):
+        return
+    metadata = config.get("metadata") or {}
+    name = str(metadata.get("lc_agent_name") or "")
+    if not mark.seen:
+        mark.seen.append(uuid4())
+        guard.voice.began("chain", mark.seen[0], None, name, None, {}, metadata)
+        weakref.finalize(mark, _over, guard, mark.seen).atexit = False
+    mark.seen.append(node)
+    guard.voice.began("chain", node, mark.seen[0], name, None, {}, metadata)
+
+
+def _over(guard: CostGuard, seen: list[UUID]) -> None:
+    for run_id in reversed(seen):
+        guard.voice.ended(run_id, None, None)
 
 
 def loop_entry() -> str | None:

@@ -9,7 +9,14 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from langchain_costguard.metering.stores import Claim, Grant, RedisStore
 from langchain_costguard.metering.stores.failover import FailoverStore
@@ -84,7 +91,9 @@ class Leases(RuleBasedStateMachine):
 
     def nobody_was_refused_for_a_lease_of_his_own(self, process: Process, claims: list[Claim], least: int) -> None:
         balances = self.shared.read(list(CAPS), now=self.now)
-        short = [c for c, b in zip(claims, balances, strict=True) if b.spent + b.held + c.fixed + c.per_unit * least > c.cap]
+        short = [
+            c for c, b in zip(claims, balances, strict=True) if b.spent + b.held + c.fixed + c.per_unit * least > c.cap
+        ]
         assert short
         assert any(self.held_by(process, c.account) <= process.under_way(c.account, 0) for c in short)
 

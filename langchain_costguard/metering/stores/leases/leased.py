@@ -369,7 +369,9 @@ class LeasedStore:
 
     def _return_all(self) -> None:
         now = self._now()
-        self._send([row for lease in list(self._leases.values()) if (row := self._taken_back(lease, now, keep=False))], now)
+        self._send(
+            [row for lease in list(self._leases.values()) if (row := self._taken_back(lease, now, keep=False))], now
+        )
 
     def _bring(self, _: Sequence[None]) -> None:
         """Tell what was spent, and return what is idle: all of it when the process ends."""
