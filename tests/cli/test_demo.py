@@ -16,7 +16,7 @@ from langchain_costguard.cli.demo import SCENES
 from langchain_costguard.cli.demo.stage import Stage
 from tests.cli.conftest import Done, Shell
 
-PICTURE = Path(__file__).parents[2] / "notebooks" / "guide" / "demo.svg"
+GUIDE = Path(__file__).parents[2] / "notebooks" / "guide"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def test_the_demo_shows_a_stuck_agent_stopped_at_its_budget(shown: Done) -> None
 
 def test_the_picture_in_the_readme_is_what_the_demo_draws(shown: Done, shared_shell: Shell) -> None:
     drawn = (shared_shell.folder / "demo.svg").read_text("utf-8")
-    assert drawn == PICTURE.read_text("utf-8"), "draw it anew: costguard demo --svg notebooks/guide/demo.svg"
+    assert drawn == (GUIDE / "demo.svg").read_text("utf-8"), "costguard demo --svg notebooks/guide/demo.svg"
+    text = shown.stdout.removeprefix("$ costguard demo\n")
+    assert f"```text\n{text}```" in (GUIDE / "demo.md").read_text("utf-8")  # which a package index shows in its place
     assert not re.search(r"https?://(?!www\.w3\.org)|127\.0\.0\.1", drawn)
 
 
