@@ -79,7 +79,7 @@ ONLY_IN = {
     "genai_prices": ["metering/pricing/*"],
     "pandas": ["observe/tables.py"],
     "langgraph": ["vocabulary/errors.py", "steering/*", "steering/*/*", "cli/*"],
-    "langchain": ["steering/seams/middleware.py", "steering/layers/fleet.py", "cli/*"],
+    "langchain": ["steering/seams/middleware.py", "steering/layers/fleet.py", "cli/*", "cli/demo/*"],
     "langchain_openai": ["testing/clients.py", "cli/*"],
     "langchain_anthropic": ["testing/clients.py"],
     "numpy": [

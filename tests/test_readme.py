@@ -46,8 +46,10 @@ class Page:
 
 README = Page(ROOT / "README.md")
 PRINTED = {
-    "README.md": ("research", "runaway loop", "Totals(calls=2"),
+    "README.md": ("research",),
+    "notebooks/guide/brake.md": ("runaway loop",),
     "notebooks/guide/steering.md": ("costguard.budget",),
+    "notebooks/guide/testing.md": ("Totals(calls=2",),
 }
 """What must be seen among what a page prints, besides the outputs that it shows."""
 PAGES = [README, *map(Page, sorted((ROOT / "notebooks" / "guide").glob("*.md")))]
@@ -146,7 +148,7 @@ def test_every_cell_of_a_notebook_runs(page: Page, newcomer: Path, monkeypatch: 
     [pytest.param(page, command, id=f"{page.name}: {command}") for page in PAGES for command in page.commands],
 )
 def test_every_command_runs(page: Page, command: str, newcomer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "budgets.db" in command:  # of what the README's own block on stores has spent
+    if "budgets.db" in command:  # of what somebody has spent
         shared = CostGuard(Budget(per="user", usd="1.00", window="day"), store=SQLiteStore("budgets.db"))
         with shared.scope(user="u1"):
             ScriptedChatModel().invoke("hello", config={"callbacks": [shared]})
@@ -173,6 +175,13 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.text):
             assert (ROOT / Path(page.name).parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_is_short_and_begins_with_a_picture_that_is_there() -> None:
+    assert README.text.count("\n") <= 250
+    pictures = re.findall(r'<img src="([^"]+)" width="\d+" alt="[^"]{40,}">', README.text)
+    assert [(ROOT / picture).exists() for picture in pictures] == [True]
+    assert README.text.index("<img") < README.text.index("\n## ")
 
 
 def test_the_two_commands_set_everything_up_themselves_and_are_what_ci_runs() -> None:

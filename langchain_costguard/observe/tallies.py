@@ -32,7 +32,8 @@ class Tallies(Rows[Scope]):
         if self._acts is None:
             from langchain_costguard.observe.acts import Acts
 
-            self._acts = Acts()
+            with self._lock:  # the first acts may come at once, on many threads
+                self._acts = self._acts or Acts()
         self._acts.note(event)
 
     def unpriced(self, scope: Scope) -> None:

@@ -78,11 +78,12 @@ class Replayed(BaseChatModel):
 def replayed() -> dict[str, Replayed]:
     """Real clients, each having asked a provider on loopback once."""
     with FakeProvider("fine") as provider:
-        clients = {"ChatOpenAI": provider.openai(), "ChatAnthropic": provider.anthropic()}
-        return {
-            name: Replayed(result=client._generate([HumanMessage("hello")]), params=client._get_ls_params())
-            for name, client in clients.items()
-        }
+        return {"ChatOpenAI": replay(provider.openai()), "ChatAnthropic": replay(provider.anthropic())}
+
+
+def replay(client: BaseChatModel) -> Replayed:
+    """A model that gives this client's reply again."""
+    return Replayed(result=client._generate([HumanMessage("hello")]), params=client._get_ls_params())
 
 
 def prompts() -> Iterator[str]:

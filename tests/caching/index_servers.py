@@ -130,8 +130,9 @@ class _Imitation(socketserver.StreamRequestHandler):
         )
         assert matched is not None, query
         tag, now, most, parameter, score = matched.groups()
-        given, limit, returned = (words.index(word) for word in (b"PARAMS", b"LIMIT", b"RETURN"))
-        assert words[words.index(b"DIALECT") + 1] == b"2", words
+        upper = [word.upper() for word in words]  # redis-py before 8 writes "params"
+        given, limit, returned, dialect = map(upper.index, (b"PARAMS", b"LIMIT", b"RETURN", b"DIALECT"))
+        assert words[dialect + 1] == b"2", words
         assert words[given + 1 : given + 3] == [b"2", parameter.encode()], words
         fields = words[returned + 2 : returned + 2 + int(words[returned + 1])]
         vector = array("f", words[given + 3])
