@@ -46,7 +46,7 @@ class Entry:
             read: dict[str, Any] = json.loads(text)
             known = {name: read[name] for name in _NAMES if name in read}
             return cls(**{**known, "tags": tuple(read.get("tags") or ())})
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no entry of a cache: {error}") from None
 
 
