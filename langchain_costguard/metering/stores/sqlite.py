@@ -92,6 +92,10 @@ class SQLiteStore(OncePerAccount):
             change = partial(_execute, "INSERT OR REPLACE INTO costguard_flag VALUES (?, ?)", (name, text))
         self._database.run(change)
 
+    def risks(self) -> list[str]:
+        """What may make this ledger forget what was spent, a sentence each."""
+        return ["the file was deleted or replaced while in use"] if self._database.gone() else []
+
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         def work(connection: sqlite3.Connection) -> Grant | Refusal:
             accounts = _load(connection, claims)
