@@ -92,6 +92,8 @@ class CostGuard(Steerable, Changing):
         sinks: Callables that receive every event.
         alerts: Shares of a cap at which an ``Alert`` is emitted, once.
         on_store_failure: While the store does not answer: ``"refuse"`` calls, or count ``"local"``-ly in this process.
+        on_forgotten: Where a store has forgotten what was spent (emptied, evicted, restarted): ``"restore"`` what this
+            process knows, or ``"refuse"`` its further calls until a person has looked. It is an event and an error.
         hold_seconds: How long a hold lasts that nobody settles, because its process died or its call was cancelled.
         wait: Seconds ``guard.wrap(model)`` waits for holds of other calls to settle before it refuses.
         spool: A folder in which settlements that could not be delivered are kept, for this process or the next one
@@ -99,8 +101,7 @@ class CostGuard(Steerable, Changing):
         token_counter: Your own counter of input tokens; it is believed as it is.
         aliases: What a gateway's own names stand for: ``{"cheap": "openai:gpt-4o-mini"}``.
         local: Servers of your own, whose models cost nothing by the token: ``["http://gpu-1:8000"]``.
-        trust_cost_from: Gateways whose stated cost is the bill, as OpenRouter's and Perplexity's own is:
-            ``["http://litellm:4000"]``.
+        trust_cost_from: Gateways whose stated cost is the bill, as OpenRouter's own is: ``["http://litellm:4000"]``.
         require: Tags without which no model call is made; ``untagged="warn"`` lets it through, and says so once.
         counters: Your own by model, as ``{"claude-*": AnthropicCounter(m)}``: names or patterns; the first that fits.
         log: The spend log: a path, a URL as of a store, or a ``SpendLog``. Default: ``COSTGUARD_LOG``, or none.
@@ -131,6 +132,7 @@ class CostGuard(Steerable, Changing):
         sinks: Sequence[Sink] = (),
         alerts: Sequence[float] = thresholds.DEFAULT_THRESHOLDS,
         on_store_failure: Literal["refuse", "local"] = "refuse",
+        on_forgotten: Literal["restore", "refuse"] = "restore",
         hold_seconds: float = 600.0,
         wait: float = 10.0,
         spool: str | os.PathLike[str] | None = None,
@@ -164,7 +166,7 @@ class CostGuard(Steerable, Changing):
         voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not trial.budgets else MemoryStore()  # a drill books nothing
         waits_by = time.monotonic if clock is time.time else clock
-        self.store: Store = failing_over(inner, on_store_failure, voice, spool, waits_by, hold_seconds)
+        self.store: Store = failing_over(inner, on_store_failure, voice, spool, waits_by, hold_seconds, on_forgotten)
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)

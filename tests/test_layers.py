@@ -70,7 +70,7 @@ ONLY_IN = {
         "observe/log/sqlite.py",
     ],
     "psycopg": [
-        "metering/stores/postgres.py",
+        "metering/stores/pool.py",
         "metering/stores/session.py",
         "observe/log/postgres.py",
         "observe/log/sink.py",

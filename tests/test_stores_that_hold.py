@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import redis
 
-from langchain_costguard import Budget, CostGuard, MemoryStore, RedisStore, SQLiteStore
+from langchain_costguard import Budget, CostGuard, MemoryStore, RedisStore, SQLiteStore, StoreUnavailableError
+from langchain_costguard.cli import main
 from langchain_costguard.events import StoreFailed
 from langchain_costguard.metering.budgets.switch import halt, revive
 from langchain_costguard.metering.stores import Claim, Grant, StoreError, open_store
@@ -307,3 +308,62 @@ def test_no_url_shows_its_password_however_malformed(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         raise ValueError(repr(open_store(url)))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["restore", "refuse"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_deleted_while_in_use_is_noticed(
+    how: str, replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("langchain_costguard.metering.stores.database.LOOKS", 0.0)
+    recorder, path = Recorder(), tmp_path / "budgets.db"
+    store = SQLiteStore(path)
+    budget = Budget(per="all", usd="1")
+    guard = CostGuard(budget, store=store, prices=PRICES, sinks=[recorder], on_forgotten=how)  # type: ignore[arg-type]
+    for _ in range(3):
+        model().invoke("hi", {"callbacks": [guard]})
+    for each in tmp_path.iterdir():
+        each.unlink()
+    if replaced:
+        SQLiteStore(path).close()
+    assert store.risks() == ["the file was deleted or replaced while in use"]
+    model().invoke("hi", {"callbacks": [guard]})
+    assert any("has forgotten" in event.message for event in recorder.of(StoreFailed))
+    assert "deleted or replaced while in use" in caplog.text
+    if how == "restore":
+        assert spent(SQLiteStore(path)) == 4 * ONE_CALL
+    else:
+        with pytest.raises(StoreUnavailableError, match=r"has forgotten what was spent .*start this process again"):
+            model().invoke("hi", {"callbacks": [guard]})
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "forbidden", "risks"),
+    [
+        ((), "", ["nothing is written to disk"]),
+        (("--appendonly", "yes"), "", []),
+        (("--save", "60 1"), "", []),
+        (("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru", "--save", "60 1"), "-config", ["allkeys-lru"]),
+        (("--maxmemory-policy", "allkeys-lru"), "-config", []),  # no limit, so that nothing is evicted
+    ],
+)
+def test_a_server_that_may_forget_is_told_at_its_first_use_and_by_the_doctor(
+    settings: tuple[str, ...],
+    forbidden: str,
+    risks: list[str],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with redis_server(None, *settings) as server:
+        if forbidden:
+            with redis.Redis.from_url(server.url) as client:
+                client.execute_command("ACL", "SETUSER", "default", forbidden)
+        guard = CostGuard(Budget(per="all", usd="1"), store=RedisStore(server.url), prices=PRICES)
+        model().invoke("hi", {"callbacks": [guard]})
+        guard.close()
+        said = [record.message for record in caplog.records if "RedisStore" in record.message]
+        assert len(said) == len(risks)
+        assert main(["doctor", "--store", server.url]) == bool(risks)
+    shown = capsys.readouterr().out
+    assert all(any(risk in text for text in said) and risk in shown.replace("\n", " ") for risk in risks)

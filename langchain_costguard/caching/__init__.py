@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from langchain_costguard.caching.base import Answers, CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.rules import Options, Rules
-from langchain_costguard.vocabulary.urls import place_of
+from langchain_costguard.vocabulary.urls import place_of, without_password
 
 if TYPE_CHECKING:
     from langchain_costguard.caching.exact.cache import ExactCache
     from langchain_costguard.caching.exact.memory import MemoryCache
+    from langchain_costguard.caching.exact.postgres import PostgresCache
     from langchain_costguard.caching.exact.redis import RedisCache
     from langchain_costguard.caching.exact.sqlite import SQLiteCache
     from langchain_costguard.caching.index.memory import MemoryIndex
@@ -44,6 +45,7 @@ __all__ = [
     "MemoryCache",
     "MemoryIndex",
     "Options",
+    "PostgresCache",
     "PromptCache",
     "RedisCache",
     "RedisIndex",
@@ -65,6 +67,7 @@ _LAZY = {
     "Fit": "semantic.fit",
     "MemoryCache": "exact.memory",
     "MemoryIndex": "index.memory",
+    "PostgresCache": "exact.postgres",
     "PromptCache": "prompt.promptcache",
     "RedisCache": "exact.redis",
     "RedisIndex": "index.redis",
@@ -85,7 +88,8 @@ def __getattr__(name: str) -> Any:
 
 
 def open_cache(url: str, **options: Unpack[Options]) -> ExactCache:
-    """The cache a URL names: ``memory:``, ``sqlite:PATH``, ``redis://…``, ``rediss://…`` or ``unix://…``.
+    """The cache a URL names: ``memory:``, ``sqlite:PATH``, ``redis://…``, ``rediss://…``, ``unix://…`` or
+    ``postgresql://…``.
 
     ``sqlite:///PATH`` is understood as SQLAlchemy does: three slashes and a relative path, four for an absolute one.
 
@@ -105,6 +109,9 @@ def open_cache(url: str, **options: Unpack[Options]) -> ExactCache:
             from langchain_costguard.caching.exact.redis import RedisCache
 
             return RedisCache(url, **options)
-    known = "memory:, sqlite:PATH, redis://…, rediss://… or unix://…"
-    shown = url if isinstance(url, str) and "@" not in url else f"{str(url).partition(':')[0]}:…"
-    raise ValueError(f"a cache's URL must be {known}, not {shown!r}")
+        case "postgres", _:
+            from langchain_costguard.caching.exact.postgres import PostgresCache
+
+            return PostgresCache(url, **options)
+    known = "memory:, sqlite:PATH, redis://…, rediss://…, unix://… or postgresql://…"
+    raise ValueError(f"a cache's URL must be {known}, not {without_password(url)!r}")

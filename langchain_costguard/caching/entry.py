@@ -45,12 +45,17 @@ class Entry:
         try:
             read: dict[str, Any] = json.loads(text)
             known = {name: read[name] for name in _NAMES if name in read}
-            return cls(**{**known, "tags": tuple(read.get("tags") or ())})
-        except (TypeError, AttributeError) as error:
+            entry = cls(**{**known, "tags": tuple(read.get("tags") or ())})
+            for name in _NAMES:
+                if not isinstance(getattr(entry, name), _KINDS.get(name, str)):
+                    raise ValueError(f"no entry of a cache: its {name} is {getattr(entry, name)!r}"[:200])
+            return entry
+        except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no entry of a cache: {error}") from None
 
 
 _NAMES = [field.name for field in fields(Entry)]
+_KINDS: dict[str, Any] = {"tags": tuple, "created": (int, float), "expires": (int, float), "cost": int}
 
 
 class Wanted(NamedTuple):

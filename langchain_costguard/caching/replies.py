@@ -53,7 +53,7 @@ def decoded(text: str) -> AIMessage:
     """
     try:
         return AIMessage(**{"content": "", **json.loads(text)})
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         raise ValueError(f"no message: {error}") from None
 
 

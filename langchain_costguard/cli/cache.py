@@ -42,7 +42,7 @@ _store = click.option(
     metavar="URL",
     envvar="COSTGUARD_CACHE",
     show_envvar=True,
-    help="where answers are kept: sqlite:PATH or redis://HOST:PORT/DB",
+    help="where answers are kept: sqlite:PATH, redis://HOST:PORT/DB or postgresql://HOST/DB",
 )
 
 

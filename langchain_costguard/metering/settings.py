@@ -153,13 +153,16 @@ def check_fees(fees: Any) -> None:
             nano(price, f"tool_prices[{name!r}]", zero=True)
 
 
-def failing_over(store: Any, policy: Any, voice: Any, spool: Any, clock: Any, hold: float) -> Any:
+def failing_over(store: Any, policy: Any, voice: Any, spool: Any, clock: Any, hold: float, forgotten: Any) -> Any:
     """The store; one that others share is watched for outages, and leased from where it says so."""
+    if forgotten not in ("restore", "refuse"):
+        raise ValueError(f"on_forgotten: {forgotten!r} is not 'restore' or 'refuse'")
     if not store.shared:
         return store
     from langchain_costguard.metering.stores.failover import FailoverStore
 
-    watched, size = FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock), of_store(store)
+    size = of_store(store)
+    watched = FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock, forgotten=forgotten)
     if size is None:
         return watched
     from langchain_costguard.metering.stores.leases.leased import LeasedStore

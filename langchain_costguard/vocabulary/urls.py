@@ -45,7 +45,7 @@ def without_password(url: Any) -> Any:
 def told(error: Exception | str, url: str) -> str:
     """What is wrong with a URL, without what is not to be shown of it."""
     text, shown = str(error), without_password(url)
-    for part in re.split(r"[:@/?&=#]+", url):
+    for part in dict.fromkeys(re.split(r"[:@/?&=#]+", url)):
         if len(part) > 2 and part not in shown:
             text = text.replace(part, "***")
     return text

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -219,3 +222,36 @@ def test_many_answers_are_all_found_and_forgotten(kind: Kind) -> None:
 def test_the_stock_of_an_answer_with_half_a_surrogate_pair_is_told(cache: Answers) -> None:
     cache.put(key("q"), entry("\ud83d"), now=NOW)
     assert [stock.entries for stock in cache.stock(now=NOW)] == [1]
+
+
+JUNK = {
+    "no JSON": b"{broken",
+    "a list": b"[]",
+    "nested for ever": b'{"a":' * 50_000,
+    "no bytes of text": b"\xff\xfe\x00",
+    "other fields": b'{"answer": 1}',
+    "a time that is none": b'{"reply": "{}", "created": "soon", "expires": "late"}',
+    "a reply that is none": b'{"reply": 5, "created": 0, "expires": 9e12}',
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_an_entry_that_cannot_be_read_is_passed_over_said_once_and_replaced(
+    junk: str, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache: Any = kind.make()
+    cache.put(key("q"), entry("a"), now=NOW)
+    if kind.name == "memory":
+        return  # nobody else writes there
+    if kind.name == "sqlite":
+        with closing(sqlite3.connect(cache.path)) as file, file:
+            file.execute("UPDATE costguard_answer SET entry = ?", (JUNK[junk],))
+    elif kind.name == "postgres":
+        cache._pool.ask("UPDATE costguard_answer SET entry = $1", f"\\x{JUNK[junk].hex()}", again=False)
+    else:
+        cache.server.ask("SET", f"{cache.prefix}:answer:{key('q')}", JUNK[junk])
+    assert [cache.get(key("q"), now=NOW) for _ in range(3)] == [None] * 3
+    assert len([r for r in caplog.records if "cannot be read, and is passed over" in r.message]) == 1
+    assert list(cache.stock(now=NOW)) is not None
+    cache.put(key("q"), entry("b"), now=NOW)
+    assert cache.get(key("q"), now=NOW) == entry("b")

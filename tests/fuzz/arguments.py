@@ -151,6 +151,7 @@ DOORS: dict[str, Door] = {
     "MemoryCache": Door(caching.MemoryCache, extra=OPTIONS),
     "SQLiteCache": Door(caching.SQLiteCache, {"path": "c.db"}, OPTIONS),
     "RedisCache": Door(caching.RedisCache, {"url_or_client": URL}, OPTIONS),
+    "PostgresCache": Door(caching.PostgresCache, {"url": "postgresql://127.0.0.1:1/x"}, OPTIONS),
     "open_cache": Door(caching.open_cache, {"url": "memory:"}, OPTIONS),
     "Rules": Door(caching.Rules),
     "SemanticCache": Door(caching.SemanticCache, {"embeddings": EMBEDDINGS}, OPTIONS),

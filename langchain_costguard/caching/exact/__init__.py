@@ -1,1 +1,1 @@
-"""Exact answers: the same question, the same answer; in this process, in a file, or in Redis."""
+"""Exact answers: the same question, the same answer; in this process, in a file, in Redis or in PostgreSQL."""

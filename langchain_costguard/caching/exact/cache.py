@@ -211,14 +211,24 @@ class ExactCache(BaseCache):
         key = digest(_FACE, tenant, question.parameters, normal(prompt)).hex()
         return _Ask(key, tenant, said.model, who)
 
+    def _read_entry(self, text: str | bytes) -> Entry | None:
+        """The entry of a line that was kept; one that cannot be read is none, and soon replaced."""
+        try:
+            return Entry.from_json(text)
+        except ValueError as error:
+            self._complain("entry", f"an entry cannot be read, and is passed over ({error})")
+            return None
+
+    def _complain(self, kind: str, text: str) -> None:
+        if kind not in self._complained:
+            self._complained.add(kind)
+            log.warning("%s: %s (said once)", type(self).__name__, text)
+
     def _safely(self, verb: Callable[..., T], *args: Any) -> T | None:
         try:
             return verb(*args)
         except Exception as error:
-            kind = f"{verb.__name__}: {type(error).__name__}"
-            if kind not in self._complained:
-                self._complained.add(kind)
-                log.warning("%s: %s; going on without it (said once)", type(self).__name__, error)
+            self._complain(f"{verb.__name__}: {type(error).__name__}", f"{error}; going on without it")
             return None
 
 

@@ -35,7 +35,7 @@ def from_text(text: str) -> list[Generation]:
     """
     try:
         return [_unpacked(said) for said in json.loads(text)]
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"no generations: {error!r}") from None
 
 

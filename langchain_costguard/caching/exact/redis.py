@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from langchain_costguard.caching.base import CacheError, counted
+from langchain_costguard.caching.base import counted
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
 from langchain_costguard.caching.exact.cache import ExactCache
 from langchain_costguard.caching.exact.server import Server
@@ -87,11 +87,8 @@ class RedisCache(ExactCache):
         text = self.server.ask("GET", self._answer + key)
         if text is None:
             return None
-        try:
-            entry = Entry.from_json(text)
-        except ValueError as error:
-            raise CacheError(f"{self!r}: {error}") from error
-        return entry if entry.expires > now else None
+        entry = self._read_entry(text)
+        return entry if entry is not None and entry.expires > now else None
 
     def put(self, key: str, entry: Entry, *, now: float) -> None:
         """Remember an answer."""

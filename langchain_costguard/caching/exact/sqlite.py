@@ -107,10 +107,7 @@ class SQLiteCache(ExactCache):
             touch = partial(_execute, "UPDATE costguard_answer SET used = ? WHERE key = ?", (now, key))
             with suppress(StoreError):  # others write at the moment: no reason to do without the answer
                 self._database.run(touch)
-        try:
-            return Entry.from_json(row[0])
-        except ValueError as error:
-            raise CacheError(f"{self!r}: {error}") from error
+        return self._read_entry(row[0])
 
     def put(self, key: str, entry: Entry, *, now: float) -> None:
         """Remember an answer."""

@@ -48,7 +48,7 @@ def told(llm_string: str) -> Told:
     if llm_string.startswith("{"):
         try:
             model, end = json.JSONDecoder().raw_decode(llm_string)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Told(False, "", None, False)
         found = model.get("kwargs")
         own, rest = found if isinstance(found, dict) else {}, llm_string[end:].removeprefix("---")
@@ -114,7 +114,7 @@ def _number(value: Any) -> float | None:
 def _messages(prompt: str) -> list[dict[str, Any]] | None:
     try:
         read = json.loads(prompt) if prompt.startswith("[") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(read, list) or not all(_is_message(each) for each in read):
         return None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
+
+log = logging.getLogger("langchain_costguard")
 
 
 class Neighbour(NamedTuple):
@@ -80,3 +83,20 @@ def stocked(held: Iterable[tuple[Entry, int]]) -> list[Stock]:
         row[1] += size + len(entry.to_json().encode("utf-8", "surrogatepass"))
         row[2] += entry.cost
     return [Stock(feature, model, *sums[feature, model]) for feature, model in sorted(sums)]
+
+
+def entry_in(text: Any) -> Entry | None:
+    """The entry that was kept as a text; nothing where it is none, which is said once: it is passed over, and replaced
+    when its question is asked again."""
+    if not isinstance(text, (str, bytes)):
+        return None
+    try:
+        return Entry.from_json(text)
+    except ValueError as error:
+        if not _said:
+            _said.append(str(error))
+            log.warning("a semantic cache: an entry cannot be read, and is passed over (%s; said once)", error)
+        return None
+
+
+_said: list[str] = []

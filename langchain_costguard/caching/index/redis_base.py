@@ -13,7 +13,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
-from langchain_costguard.caching.index.base import stocked
+from langchain_costguard.caching.index.base import entry_in, stocked
 from langchain_costguard.caching.outage import Outage
 from langchain_costguard.metering.stores.base import checked_timeout
 from langchain_costguard.metering.stores.dial import Client, dial
@@ -120,7 +120,7 @@ class RemoteIndex(ABC):
 
             found = self._asked(read)
             for i, key in enumerate(part):
-                entry = entry_of(found[2 * i])
+                entry = entry_in(found[2 * i])
                 if entry is not None:
                     yield key, entry, self._bytes(found[2 * i + 1])
 
@@ -153,16 +153,6 @@ class RemoteIndex(ABC):
 
     def _drop_vector(self, pipe: Any, setting: str, id: str) -> None:  # noqa: B027 - where there is none, nothing is done
         """Take a vector out that does not go with the answer's key."""
-
-
-def entry_of(found: Any) -> Entry | None:
-    """The answer in a reply of the server, or nothing where there is none."""
-    if not isinstance(found, str | bytes):
-        return None
-    try:
-        return Entry.from_json(found)
-    except ValueError:
-        return None
 
 
 def lifetime(entry: Entry, now: float) -> int:

@@ -13,8 +13,8 @@ from redis.exceptions import ResponseError
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry
-from langchain_costguard.caching.index.base import Neighbour, unit, wrong_size
-from langchain_costguard.caching.index.redis_base import Link, RemoteIndex, entry_of, lifetime
+from langchain_costguard.caching.index.base import Neighbour, entry_in, unit, wrong_size
+from langchain_costguard.caching.index.redis_base import Link, RemoteIndex, lifetime
 from langchain_costguard.metering.stores.dial import Client
 
 
@@ -91,7 +91,7 @@ class RedisSearchIndex(RemoteIndex):
         found = []
         for document in documents:
             # A hash that expired during the search has no fields.
-            entry = entry_of(getattr(document, "entry", None))
+            entry = entry_in(getattr(document, "entry", None))
             if entry is not None and entry.expires > now:
                 _, id = self._parts(document.id)
                 found.append(Neighbour(id, 1 - float(document.distance), entry))

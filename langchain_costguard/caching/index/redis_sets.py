@@ -11,8 +11,8 @@ from redis.exceptions import ResponseError
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry
-from langchain_costguard.caching.index.base import Neighbour, unit, wrong_size
-from langchain_costguard.caching.index.redis_base import Link, RemoteIndex, entry_of, lifetime
+from langchain_costguard.caching.index.base import Neighbour, entry_in, unit, wrong_size
+from langchain_costguard.caching.index.redis_base import Link, RemoteIndex, lifetime
 from langchain_costguard.metering.stores.dial import Client
 
 EFFORT = 200
@@ -127,7 +127,7 @@ class RedisVectorSetIndex(RemoteIndex):
         gone = [id for (id, _), text in zip(scores, texts, strict=True) if text is None]
         if gone:
             self._asked(lambda client: self._drop(keys=[self._set(setting)], args=gone, client=client))
-        rows = zip(scores, map(entry_of, texts), strict=True)
+        rows = zip(scores, map(entry_in, texts), strict=True)
         return [Neighbour(*near, entry) for near, entry in rows if entry is not None and entry.expires > now]
 
     def _objection(self, error: ResponseError) -> Exception:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.caching.entry import Entry, Stock, Wanted
-from langchain_costguard.caching.index.base import Neighbour, stocked, unit
+from langchain_costguard.caching.index.base import Neighbour, entry_in, stocked, unit
 from langchain_costguard.caching.index.memory import MemoryIndex, Place
 from langchain_costguard.metering.stores.base import StoreError, checked_timeout
 from langchain_costguard.metering.stores.database import Database
@@ -69,7 +69,7 @@ class VectorFile:
         """What is held, by feature and model; the bytes are those of the vectors and the entries."""
         query = "SELECT entry, length(vector) FROM costguard_vector WHERE expires > ?"
         rows = self._run(lambda connection: connection.execute(query, (now,)).fetchall(), write=False)
-        return stocked((entry, size) for text, size in rows if (entry := _entry(text)) is not None)
+        return stocked((entry, size) for text, size in rows if (entry := entry_in(text)) is not None)
 
     def _run(self, work: Callable[[sqlite3.Connection], T], *, write: bool = True) -> T:
         try:
@@ -133,7 +133,7 @@ class SQLiteIndex(VectorFile):
         while True:
             rows, forgotten, left = self._run(partial(_news, self._seen, self._forgotten), write=False)
             for change, id, setting, blob, text in rows:
-                entry, vector = _entry(text), _vector(blob)
+                entry, vector = entry_in(text), _vector(blob)
                 if entry is not None and vector is not None:
                     with suppress(ValueError):  # of another model of embeddings, from a process with other settings
                         self._near.place(id, setting, vector, entry)
@@ -173,20 +173,12 @@ def _insert(row: tuple[Any, ...], now: float, most: int, connection: sqlite3.Con
 
 def _forget(wanted: Wanted, connection: sqlite3.Connection) -> int:
     rows = connection.execute("SELECT change, entry FROM costguard_vector").fetchall()
-    gone = [(change,) for change, text in rows if (entry := _entry(text)) is None or wanted.fits(entry)]
+    gone = [(change,) for change, text in rows if (entry := entry_in(text)) is None or wanted.fits(entry)]
     connection.executemany("DELETE FROM costguard_vector WHERE change = ?", gone)
     times = connection.execute("SELECT max(times) FROM costguard_vector_forgotten").fetchone()[0] or 0
     connection.execute("DELETE FROM costguard_vector_forgotten")
     connection.execute("INSERT INTO costguard_vector_forgotten VALUES (?)", (times + 1,))
     return len(gone)
-
-
-def _entry(text: str) -> Entry | None:
-    """The entry, or nothing where the file holds something else."""
-    try:
-        return Entry.from_json(text)
-    except ValueError:
-        return None
 
 
 def _blob(vector: array[float]) -> bytes:

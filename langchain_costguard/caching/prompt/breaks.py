@@ -166,8 +166,10 @@ def _objects(text: str) -> Iterator[tuple[int, int, Any]]:
     while at >= 0:
         try:
             value, end = _JSON.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except ValueError:
             end = at + 1
+        except RecursionError:  # and so it would be a thousand times, from each inner one on
+            return
         else:
             yield at, end, value
         at = text.find("{", end)

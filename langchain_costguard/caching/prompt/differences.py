@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-_WORDS = re.compile(r"[\w.:+/@-]*\w|\s+|[^\w\s]")
+# No attempt begins inside a run of signs: one that no letter ends is read once, not once for each sign.
+_WORDS = re.compile(r"(?<![.:+/@-])(?:[.:+/@-]*+\w++)++|\s+|[^\w\s]")
 _MOST = 4_000_000
 """Pairs of words (or lines) that are still compared one by one; longer texts, by their beginnings and ends alone."""
 

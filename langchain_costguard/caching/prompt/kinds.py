@@ -19,7 +19,7 @@ _LOOKS: tuple[tuple[str, str], ...] = (
         r"|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b|\b\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[ap]m)?\b"
         r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|\b1[5-9]\d{8}(?:\d{3}|\.\d+)?\b",
     ),
-    ("e-mail address", r"[\w.+-]+@[\w-]+\.[\w.-]*\w"),
+    ("e-mail address", r"(?<![\w.+-])[\w.+-]++@[\w-]++\.[\w.-]*\w"),
     ("id", r"\b[a-z]{2,12}[-_](?=\w*\d)\w{5,}\b|\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b|\b[0-9A-HJKMNP-TV-Z]{26}\b"),
 )
 _PATTERNS = [(kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _LOOKS]
@@ -41,7 +41,7 @@ _BEFORE: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
 )
 _NAME = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,3}")
-_NUMBER = re.compile(r"[\d.,%$€ ]*\d[\d.,%$€ ]*")
+_NUMBER = re.compile(r"(?=[.,%$€ ]*+\d)[\d.,%$€ ]++")
 _LOOK_BACK = 40
 _AROUND = 100
 """Characters to each side of a change that are looked at: a line may be the whole prompt."""

@@ -209,6 +209,10 @@ _LEAST = 4
 """Letters that a word must have for a beginning of two or fewer letters to make its opposite."""
 
 
+MOST = 2_500
+"""Pairs of words that are compared: 20 us each, for the first time."""
+
+
 def _read(text: str, groups: list[list[frozenset[str]]]) -> None:
     groups += [[frozenset(map(stem, side.split())) for side in line.split("/")] for line in text.strip().splitlines()]
 
@@ -229,8 +233,11 @@ _PLACES = _indexed()
 
 
 def opposed(one: Iterable[str], other: Iterable[str]) -> list[tuple[str, str]]:
-    """Words, one of each side, that are opposites or told apart."""
-    return [pair for pair in product(sorted(one), sorted(other)) if _opposed(*pair)]
+    """Words, one of each side, that are opposites or told apart; of more than ``MOST`` pairs none is looked at."""
+    mine, yours = sorted(one), sorted(other)
+    if len(mine) * len(yours) > MOST:
+        return []
+    return [pair for pair in product(mine, yours) if _opposed(*pair)]
 
 
 def framed(one: str, other: str) -> bool:

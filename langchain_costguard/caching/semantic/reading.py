@@ -31,6 +31,8 @@ _ASCII = re.compile(r"[a-zA-Z0-9]+(?:'[a-zA-Z]+)?")
 _SIGN = re.compile(
     r"(?<=[\w)\]])\s*(\*\*|[<>!=]=|[*+^%\u00d7\u00f7<>]|(?<=[\d)])\s*[-\u2212/]|\s[-\u2212/]\s)\s*(?=[\w(\[$€£.-])"
 )
+_INITIALS = 8
+"""Letters that an abbreviation of names has at the most."""
 _OPENERS = frozenset('.!?:;\n"“«([*#>-')
 _COMMON = frozenset((*STOP, *LIGHT, *DATES, *UNITS, *SMALL, *WHEN))
 """Words that are no names, whatever their capitals."""
@@ -117,7 +119,7 @@ def _names(text: str, language: str) -> tuple[frozenset[str], frozenset[str]]:
     initials: set[str] = set()
     if text.islower():
         return frozenset(), frozenset()
-    run, last, seen, raised = "", -1, 0, 0
+    run, last, seen, raised, first = "", -1, 0, 0, len(text) - len(text.lstrip())
     for match in (_ASCII if text.isascii() else _WORD).finditer(text):
         word = match.group()
         seen += 1
@@ -128,10 +130,10 @@ def _names(text: str, language: str) -> tuple[frozenset[str], frozenset[str]]:
         upper, lower = word[0].isupper(), word.lower()
         raised += upper
         odd = len(word) > 1 and not word[1:].islower() and word[1:] != word[1:].lower()
-        if odd or (upper and len(word) > 1 and lower not in _COMMON and not _opens(text, start)):
+        if odd or (upper and len(word) > 1 and lower not in _COMMON and not _opens(text, start, first)):
             found.add(lower)
         if upper:
-            run = run + lower[0] if start - last <= 1 else lower[0]
+            run = (run + lower[0])[-_INITIALS:] if start - last <= 1 else lower[0]
             initials.update([run[i:] for i in range(len(run) - 1)])
         last = match.end()
     # Titles, shouting, and German, where every noun is written so, have no names that can be told by their capitals.
@@ -140,10 +142,11 @@ def _names(text: str, language: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(found), frozenset(initials)
 
 
-def _opens(text: str, start: int) -> bool:
-    """Whether what starts here opens a sentence, a line or a quotation, where every word has a capital."""
+def _opens(text: str, start: int, first: int) -> bool:
+    """Whether what starts here opens a sentence, a line, a quotation or (``first``) the text, where every word has a
+    capital."""
     before = text[max(0, start - 8) : start].rstrip(" \t\r")
-    return before[-1] in _OPENERS if before else not text[:start].strip()
+    return before[-1] in _OPENERS if before else start <= first
 
 
 def _negations(words: tuple[str, ...]) -> int:

@@ -171,7 +171,7 @@ def _answer(reply: str) -> tuple[str, str]:
         message = json.loads(reply)
         calls = [(call["name"], call["args"]) for call in message.get("tool_calls", ())]
         content = message.get("content", "")
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "", reply
     told = json.dumps(calls, sort_keys=True) if calls else ""
     return told, " ".join(content.casefold().split()) if isinstance(content, str) else json.dumps(content)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import rich_click as click
 from rich.padding import Padding
 from rich.text import Text
 
+from langchain_costguard.cli import options
 from langchain_costguard.cli.doctor import records
 from langchain_costguard.cli.doctor.diagnosis import Diagnosis, diagnose
 from langchain_costguard.cli.doctor.requests import Asked
 from langchain_costguard.cli.doctor.trials import Outcome, Trials
 from langchain_costguard.cli.program import ProgramCommand, program
 from langchain_costguard.cli.screen import bare_table, console, show
+from langchain_costguard.cli.stores import asking, shared
 
 _WORDS = {
     "model": "with no budget for model calls",
@@ -39,9 +42,12 @@ _TAIL = 15
     help="""\
 send this to a server when it listens: 'POST /ask {"question": "hi"}'; may be repeated""",
 )
+@options.store
 @click.option("--verbose", is_flag=True, help="show what the program itself prints")
 @click.argument("words", nargs=-1, metavar="PROGRAM [ARGS]...", type=click.UNPROCESSED)
-def command(words: tuple[str, ...], seconds: str, tools: bool, requests: tuple[str, ...], verbose: bool) -> int:
+def command(
+    words: tuple[str, ...], seconds: str, tools: bool, requests: tuple[str, ...], store: str | None, verbose: bool
+) -> int:
     """Prove that the guard binds in your program.
 
     Runs it in trials: first with no budget for model calls, then with answers that are made up, so that it goes on to
@@ -50,9 +56,13 @@ def command(words: tuple[str, ...], seconds: str, tools: bool, requests: tuple[s
     that lead nowhere, and keys that nobody knows. A program without a guard of its own is judged as it would run under
     costguard run. All else the program does, it does.
 
+    Without a PROGRAM, --store alone looks whether that store may forget what was spent.
+
     Exit status: 0 when every call is refused, 1 when something gets through or bypasses the guard, 2 when it was no
     trial.
     """
+    if store and not words:
+        return _look_at(store)
     what = program(words, "doctor")
     what.check()
     if what.notebook:
@@ -70,6 +80,15 @@ def command(words: tuple[str, ...], seconds: str, tools: bool, requests: tuple[s
     found.notes += [f"{s.request.method} {s.request.path} was answered {s.answer}." for s in outcomes[-1].sent]
     _print(found)
     return 1 if found.bad else 0
+
+
+def _look_at(url: str) -> int:
+    """Say what may make a store forget; 1 where something may."""
+    store: Any = shared(url, create=False)
+    asking(store.flags)
+    found: list[str] = asking(getattr(store, "risks", list))
+    show(*(f"{store!r}: {risk}." for risk in found or ("it answers, and nothing is seen that would make it forget",)))
+    return 1 if found else 0
 
 
 def _stages(outcomes: list[Outcome], *, tools: bool) -> Iterator[str]:

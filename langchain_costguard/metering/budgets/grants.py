@@ -53,7 +53,7 @@ def _number(measure: str, value: Any) -> Any:
         return value
     if measure == "seconds":
         return number if number.is_finite() else value
-    return int(number) if number.is_finite() and number == number.to_integral_value() else value
+    return int(number) if number.is_finite() and number.adjusted() < 20 and number == int(number) else value
 
 
 def accounts_of(ledger: Ledger, label: str, scope: Scope, now: float) -> list[Account]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TABLE = re.compile(r"\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"\s*((?:\"[^\"]*\"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:\"[^\"]*\"|'[^']*'|[\w-]+))*)\s*=")
+_TABLE = re.compile(r"\s*+(\[\[?)((?:[^]\"']++|\"[^\"]*+\"|'[^']*+')++)\]\]?\s*+(?:#.*)?$")
+_KEY = re.compile(r"\s*+((?:\"[^\"]*+\"|'[^']*+'|[\w-]++)(?:\s*\.\s*(?:\"[^\"]*+\"|'[^']*+'|[\w-]++))*+)\s*=")
 _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)")
 
 Path = Sequence[str | int]

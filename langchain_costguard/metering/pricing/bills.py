@@ -65,12 +65,16 @@ def _headers(blocks: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield {str(key).lower(): value for key, value in headers.items()}
 
 
+_NO_BILL = NANO * 10**9
+"""Nano-USD: what no call costs. Made an integer of, a number of a hundred thousand digits takes a quarter second."""
+
+
 def _amount(value: object) -> int | None:
     """USD as a provider writes it, in nano-USD; a float is read by the digits it shows."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
         amount = Decimal(str(value)) * NANO
-        return int(amount.to_integral_value()) if amount.is_finite() and amount >= 0 else None
+        return int(amount.to_integral_value()) if 0 <= amount < _NO_BILL else None  # NaN is neither
     except (InvalidOperation, OverflowError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sqlite3
@@ -16,6 +17,7 @@ from langchain_costguard.metering.stores.base import StoreBusyError, StoreError
 from langchain_costguard.metering.stores.together import Job, Together
 from langchain_costguard.observe.files import made
 
+log = logging.getLogger("langchain_costguard")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], object]
 
@@ -34,6 +36,9 @@ _LOOK = 2 * PAUSE[1]
 
 CROWDED = 0.1
 """Seconds for which a process makes way for others that were seen to commit between two transactions of its own."""
+
+LOOKS = 1.0
+"""Seconds between two looks whether the file is still the one at its path."""
 
 _inherited: list[sqlite3.Connection] = []
 """A parent process' connections, kept so that they are never closed here:
@@ -56,6 +61,9 @@ class Database:
         self._schema = schema
         self._mode = mode
         self._leaving = threading.Lock()
+        self._pid: int
+        self._connection: sqlite3.Connection
+        self._look_at: float
         self._start()
         _databases.add(self)
 
@@ -76,7 +84,32 @@ class Database:
         """Close the file in this process; what is asked afterwards is a `StoreError`."""
         if self._pid == os.getpid():
             with self._busy:  # SQLite itself crashes where a connection is closed under a transaction
+                self._closed = True
                 self._connection.close()
+
+    def gone(self) -> bool:
+        """Whether the file that was opened is no longer at its path: deleted, or another in its place."""
+        return _inode(self.path) != self._inode
+
+    def _look(self) -> None:
+        """A file that was deleted, or replaced, still takes what is written to it, and nobody else ever reads it."""
+        now = time.monotonic()
+        if now < self._look_at or self._closed:
+            return
+        self._look_at = now + LOOKS
+        if not self.gone():
+            return
+        log.error(
+            "SQLite at %s: the file was deleted or replaced while in use; the one that is there now is used", self.path
+        )
+        # Not closed: SQLite would take away the side files by their names, which may be those of the new file.
+        _inherited.append(self._connection)
+        try:
+            self._connection = _open(self.path, self._schema, self._mode)
+        except ValueError as error:
+            self._look_at = now
+            raise StoreError(str(error)) from error
+        self._inode = _inode(self.path)
 
     def _start(self) -> None:
         where = f"SQLite at {self.path}"
@@ -85,8 +118,10 @@ class Database:
         )
         self._busy = threading.Lock()  # while a transaction runs: a fork waits for its end
         self._connection = _open(self.path, self._schema, self._mode)
+        self._inode, self._look_at = _inode(self.path), time.monotonic() + LOOKS
         self._ended = self._contended = 0.0
         self._seen = -1
+        self._closed = False
         self._pid = os.getpid()
 
     def _leave_parent(self) -> None:
@@ -109,9 +144,10 @@ class Database:
 
     def _run_together(self, jobs: list[Job[tuple[Work, bool]]]) -> None:
         write = any(job.wanted[1] for job in jobs)
-        connection = self._connection
         try:
             with self._busy:
+                self._look()
+                connection = self._connection
                 self._let_others()
                 _attempt(
                     lambda: _transaction(connection, partial(_do, jobs), write), connection, self.timeout, QUEUEING
@@ -180,6 +216,14 @@ def _attempt(action: Callable[[], None], connection: sqlite3.Connection, timeout
             if still >= timeout or waited >= max(queueing, timeout):
                 raise
         time.sleep(random.uniform(*PAUSE))
+
+
+def _inode(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _version(connection: sqlite3.Connection) -> int:

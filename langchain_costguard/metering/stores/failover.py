@@ -28,6 +28,7 @@ from langchain_costguard.observe.background import EXIT_SECONDS, Writer
 __all__ = ["RECEIPTS", "FailoverStore", "FailurePolicy"]
 
 FailurePolicy = Literal["refuse", "local"]
+Forgotten = Literal["restore", "refuse"]
 log = logging.getLogger("langchain_costguard")
 
 DOWN_AFTER = 3
@@ -46,7 +47,8 @@ class FailoverStore:
     either way, and reach the primary when it is back: a thread tries by itself, and whoever comes first brings them
     before anything is reserved there again. With a ``spool`` folder they wait on disk, and outlive the process.
 
-    A ledger that has forgotten what it said before is told again, as far as this process knows it.
+    A ledger that has forgotten what it said before is told again, as far as this process knows it; or, ``forgotten``
+    being ``"refuse"``, nothing more is reserved in it by this process, until a person has looked.
 
     ``clock`` measures waiting, in seconds that only go forward.
     """
@@ -59,6 +61,7 @@ class FailoverStore:
         *,
         spool: str | os.PathLike[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        forgotten: Forgotten = "restore",
     ) -> None:
         self.primary = primary
         self.shared = primary.shared
@@ -71,7 +74,8 @@ class FailoverStore:
         self._spool = None if spool is None else Spool(spool, of=repr(primary))
         self._outbox = Outbox(primary, self._spool, self._forgot)
         self._remembered = Remembered()
-        self._forgotten = False
+        self._forgotten, self._refuses, self._distrust = False, forgotten == "refuse", ""
+        self._looked = self._warned = False
         self._mirror = Mirror() if policy == "local" else None
         self._moment = time.time(), time.monotonic()
         self._writer: Writer[None] = Writer(
@@ -83,6 +87,8 @@ class FailoverStore:
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """As the primary does, or by the policy."""
         mirror = self._mirror
+        if self._distrust:
+            raise StoreError(self._distrust)
         if self._may_ask(now):
             try:
                 self._catch_up(now)
@@ -91,6 +97,9 @@ class FailoverStore:
                 self._fail(error)
             else:
                 self._failures = 0
+                if not self._looked:
+                    self._looked = True
+                    self._writer.put(None)  # looks what may make it forget, behind the call
                 if mirror is not None and isinstance(answer, Grant):
                     mirror.held(claims, answer, until, now)
                 return answer
@@ -180,6 +189,12 @@ class FailoverStore:
     def _restored(self, claims: Sequence[Claim], actual: Sequence[int], totals: list[int], now: float) -> list[int]:
         """The totals, after what the ledger has forgotten was told to it again."""
         self._forgotten = False
+        if self._refuses:
+            why = f"{self.primary!r} has forgotten what was spent (emptied, evicted, restarted or failed over?)"
+            self._distrust = f"{why}; restore it, or accept what it says, and start this process again"
+            self._failed(self._distrust)
+            log.error(self._distrust)
+            return totals
         try:
             spent = {claim.account: amount for claim, amount in zip(claims, actual, strict=True)}
             fallen = self._remembered.restore(self.primary, spent, now)
@@ -230,6 +245,10 @@ class FailoverStore:
         """
         then, measured = self._moment
         now = then + time.monotonic() - measured
+        if self._looked and not self._warned:
+            self._warned = True
+            for risk in getattr(self.primary, "risks", list)():
+                log.warning("%r: %s", self.primary, risk)
         if self._down:
             self.primary.flags()
         if self._outbox:

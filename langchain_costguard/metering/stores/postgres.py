@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib import resources
 from typing import Any
-
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from langchain_costguard.metering.stores.base import (
     Balance,
@@ -20,21 +14,14 @@ from langchain_costguard.metering.stores.base import (
     Refusal,
     Reservation,
     Settlement,
-    StoreError,
     checked_timeout,
 )
 from langchain_costguard.metering.stores.leases.sizes import checked
+from langchain_costguard.metering.stores.pool import Pool
 from langchain_costguard.metering.stores.repeats import OncePerAccount
-from langchain_costguard.metering.stores.session import Session, array, given, kept, numbers, rows
-from langchain_costguard.metering.stores.together import Job, Together
+from langchain_costguard.metering.stores.session import array, given, kept, numbers
 from langchain_costguard.vocabulary.money import Money
-from langchain_costguard.vocabulary.urls import without_password
 
-CONNECTIONS = 4
-"""At most, per process: what more threads ask for goes together, over these. More would only wait for each other's
-locks in the server."""
-MAKING = 5.0
-"""Seconds to make the tables and functions, once."""
 ROWS_AT_ONCE = 500
 
 _RESERVE = "SELECT costguard_reserve_1($1, $2, $3, $4, $5, $6, $7)"
@@ -47,7 +34,6 @@ _SCAN = (
 )
 _FLAG = "INSERT INTO costguard_flag VALUES ($1, $2, $3) ON CONFLICT (ledger, name) DO UPDATE SET text = excluded.text"
 _MADE = "SELECT to_regprocedure('costguard_settle_1(text,text[],bigint[],bigint,double precision)') IS NOT NULL"
-_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('costguard schema', 0));"
 
 
 class PostgresStore(OncePerAccount):
@@ -74,24 +60,18 @@ class PostgresStore(OncePerAccount):
         self.timeout = checked_timeout(timeout)
         checked(lease)
         self.lease = lease
-        self._url = _checked_url(url)
-        self._where = f"PostgreSQL at {without_password(url)}"
-        self._inherited: list[Session] = []
-        self._idle: list[Session] = []
-        self._start()
+        self._url = url
+        self._pool = Pool(url, who=type(self).__name__, timeout=self.timeout, made=_MADE, schema=_schema)
 
     def __repr__(self) -> str:
-        return f"<PostgresStore: {self._where}, namespace {self.namespace!r}>"
+        return f"<PostgresStore: {self._pool.where}, namespace {self.namespace!r}>"
 
     def __reduce__(self) -> tuple[Callable[[str], PostgresStore], tuple[str]]:
         return partial(type(self), namespace=self.namespace, timeout=self.timeout, lease=self.lease), (self._url,)
 
     def close(self) -> None:
         """Close the connections that are not in use; a later call makes new ones."""
-        idle, self._idle = self._idle, []
-        if self._pid == os.getpid():
-            for session in idle:
-                session.close()
+        self._pool.close()
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
         """The balances of these accounts; an unknown one is all zeros."""
@@ -131,7 +111,7 @@ class PostgresStore(OncePerAccount):
     ) -> tuple[list[int], Grant | Refusal]:
         """Settle, then reserve, in one trip; no account more than once in either."""
         statements = self._settling(*settlement, now), self._reserving(*reservation, now)
-        settled, reserved = self._do(Job(statements, False))
+        settled, reserved = self._pool.ask_all(statements, again=False)
         return numbers(settled[0][0]), _granted(reserved)
 
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
@@ -163,85 +143,8 @@ class PostgresStore(OncePerAccount):
         names = array([claim.account for claim in claims])
         return _SETTLE, self.namespace, names, array(figures), str(until), repr(now)
 
-    # The connections
-
-    def _start(self) -> None:
-        self._inherited += self._idle  # a parent's: closing them here would end its sessions
-        self._idle = []
-        self._together: Together[tuple[tuple[str, ...], ...]] = Together(
-            self._exchange, leaders=CONNECTIONS, patience=self.timeout, where=self._where
-        )
-        self._pid = os.getpid()
-
     def _ask(self, *statement: str, again: bool) -> list[tuple[Any, ...]]:
-        (found,) = self._do(Job((statement,), again))
-        return found
-
-    def _do(self, job: Job[tuple[tuple[str, ...], ...]]) -> list[list[tuple[Any, ...]]]:
-        if self._pid != os.getpid():
-            self._start()
-        try:
-            answer: Any = self._together.do(job)
-        except (psycopg.Error, OSError) as error:
-            raise StoreError(f"{self._where}: {str(error).strip() or type(error).__name__}") from error
-        return answer  # type: ignore[no-any-return]
-
-    def _exchange(self, jobs: list[Job[tuple[tuple[str, ...], ...]]]) -> None:
-        again = bool(jobs[0].kind)
-        try:
-            self._attempt(self._take, jobs, self.timeout / 2 if again else self.timeout)
-        except (psycopg.Error, OSError) as error:
-            self.close()
-            left = [job for job in jobs if not job.over]
-            try:
-                if not again:
-                    raise
-                self._attempt(self._new, left, self.timeout / 2)
-            except (psycopg.Error, OSError) as last:
-                for job in left:
-                    if not job.over:
-                        job.error = last if again else error
-
-    def _attempt(
-        self, take: Callable[[], Session], jobs: list[Job[tuple[tuple[str, ...], ...]]], seconds: float
-    ) -> None:
-        session = take()
-        try:
-            wanted = [(text, values) for job in jobs for text, *values in job.wanted]
-            results = session.ask(wanted, time.monotonic() + seconds)
-            for job in jobs:
-                found = [next(results) for _ in job.wanted]
-                try:
-                    job.value = list(map(rows, found))
-                except (psycopg.Error, ValueError) as error:
-                    job.error = error
-                job.over = True
-        except BaseException:
-            session.close()
-            raise
-        self._idle.append(session)
-
-    def _take(self) -> Session:
-        while self._idle:
-            try:
-                session = self._idle.pop()
-            except IndexError:
-                break
-            if not session.stale():
-                return session
-            session.close()
-        return self._new()
-
-    def _new(self) -> Session:
-        session, until = Session(self._url), time.monotonic() + MAKING
-        try:
-            ((made,),) = [row for result in session.ask([(_MADE, ())], until) for row in rows(result)]
-            if made != "t":
-                session.run(_ONE_AT_A_TIME + _schema(), MAKING)
-        except BaseException:
-            session.close()
-            raise
-        return session
+        return self._pool.ask(*statement, again=again)
 
 
 def _granted(answer: Any) -> Grant | Refusal:
@@ -256,13 +159,3 @@ def _granted(answer: Any) -> Grant | Refusal:
 @cache
 def _schema() -> str:
     return (resources.files("langchain_costguard.metering.stores") / "sql" / "ledger.sql").read_text("utf-8")
-
-
-def _checked_url(url: Any) -> str:
-    if not isinstance(url, str) or not re.match(r"postgres(ql)?://", url):
-        raise ValueError(f"PostgresStore needs a url that begins with postgresql://, not {without_password(url)!r}")
-    try:
-        conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise ValueError(f"PostgresStore cannot use url {without_password(url)!r}: {type(error).__name__}") from None
-    return url

@@ -144,6 +144,32 @@ class RedisStore(OncePerAccount):
             totals = _totals(replies[0], claims, actual)
         return totals, self._reserve(*reservation, now) if isinstance(replies[1], RedisError) else _granted(replies[1])
 
+    def risks(self) -> list[str]:
+        """What may make this ledger forget what was spent, a sentence each.
+
+        Raises:
+            StoreError: the server did not answer.
+        """
+        if isinstance(self._wire, RedisCluster):
+            return []  # each of its nodes has settings of its own
+        said = _text(self._guarded("INFO", again=True))
+        facts = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+        found, policy = [], facts.get("maxmemory_policy", "noeviction")
+        if facts.get("maxmemory", "0") != "0" and policy != "noeviction":
+            found.append(f"maxmemory-policy is {policy}: balances may be evicted; noeviction keeps them")
+        if facts.get("aof_enabled") == "0" and not self._saves():
+            found.append("nothing is written to disk (no appendonly, no save): a restart forgets what was spent")
+        if facts.get("role") == "slave":
+            found.append("this is a replica: it cannot be written to")
+        return found
+
+    def _saves(self) -> bool:
+        """Whether the server takes snapshots; where nobody may ask, it is taken to."""
+        try:
+            return bool(self._guarded("CONFIG", "GET", "save", again=True)[1])
+        except StoreError:
+            return True
+
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])

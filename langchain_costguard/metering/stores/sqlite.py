@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from langchain_costguard.metering.stores import account as rules
 from langchain_costguard.metering.stores.account import Account
-from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, checked_timeout
+from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, StoreError, checked_timeout
 from langchain_costguard.metering.stores.database import Database
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.vocabulary.checks import filed
@@ -26,6 +28,9 @@ accounts ended."""
 SWEEP = 16
 """Accounts looked at, at least, when new ones are added: processes that live for one call sweep their share too."""
 
+_HOLDS = re.compile(r"\d{1,15}=-?\d{1,19}(?: \d{1,15}=-?\d{1,19})*+")
+_HALF = 2**62
+"""Beyond it a sum of two is no SQLite integer any more."""
 ROWS_AT_ONCE = 500
 UPSERT = (
     "INSERT INTO costguard_account VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
@@ -71,12 +76,13 @@ class SQLiteStore(OncePerAccount):
         """Every account there is."""
         query = "SELECT name, spent, cap, holds FROM costguard_account"
         rows = self._database.run(lambda connection: connection.execute(query).fetchall(), write=False)
-        return [(name, _balance(*row, now=now)) for name, *row in rows]
+        return [(name, _balance(*_sound(name, *row), now=now)) for name, *row in rows]
 
     def flags(self) -> Mapping[str, str]:
         """The flags set on this store: name to text."""
         query = "SELECT name, text FROM costguard_flag"
-        return dict(self._database.run(lambda connection: connection.execute(query).fetchall(), write=False))
+        rows = self._database.run(lambda connection: connection.execute(query).fetchall(), write=False)
+        return {str(name): text if isinstance(text, str) else repr(text) for name, text in rows}
 
     def flag(self, name: str, text: str | None) -> None:
         """Set a flag, or with None remove it."""
@@ -85,6 +91,10 @@ class SQLiteStore(OncePerAccount):
         else:
             change = partial(_execute, "INSERT OR REPLACE INTO costguard_flag VALUES (?, ?)", (name, text))
         self._database.run(change)
+
+    def risks(self) -> list[str]:
+        """What may make this ledger forget what was spent, a sentence each."""
+        return ["the file was deleted or replaced while in use"] if self._database.gone() else []
 
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         def work(connection: sqlite3.Connection) -> Grant | Refusal:
@@ -140,8 +150,21 @@ def _rows(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, tup
         places = ",".join("?" * len(part))
         query = f"SELECT name, spent, cap, holds FROM costguard_account WHERE name IN ({places})"
         for name, spent, cap, holds in connection.execute(query, part):
-            found[name] = (spent, cap, holds)
+            found[name] = _sound(name, spent, cap, holds)
     return found
+
+
+def _sound(name: str, spent: Any, cap: Any, holds: Any) -> tuple[int, int, str]:
+    """A row, if it is one of an account: columns of SQLite hold whatever is written to them.
+
+    Raises:
+        StoreError: it is none.
+    """
+    whole = all(isinstance(figure, int) and abs(figure) < _HALF for figure in (spent, cap))
+    if not whole or not isinstance(holds, str) or not (holds == "" or _HOLDS.fullmatch(holds)):
+        row = f"spent {spent!r}, cap {cap!r}, holds {holds!r}"[:200]
+        raise StoreError(f"the account {name!r} cannot be read ({row}): mend the file, or delete that row")
+    return spent, cap, holds
 
 
 def _balance(spent: int, cap: int, holds: str, *, now: float) -> Balance:
@@ -149,7 +172,7 @@ def _balance(spent: int, cap: int, holds: str, *, now: float) -> Balance:
     return Balance(spent, held, cap)
 
 
-def _buckets(holds: str) -> dict[int, int]:
+def _buckets(holds: str) -> dict[float, int]:
     pairs = (hold.split("=") for hold in holds.split())
     return {int(second): int(amount) for second, amount in pairs}
 

@@ -15,15 +15,16 @@ Redact = Callable[[str], str]
 _SECRETS = re.compile(
     r"""
     -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
-    | \beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+                              # a signed token
+    | (?<![\w-])eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]+                   # a signed token
     | \b(?:sk|pk|rk|whsec|xox[abeprs]|gh[opsru]|glpat|hf|AIza|ya29|AKIA|ASIA|lsv2|github_pat)[-_]?[\w./+-]{12,}
     | (?i:bearer|basic)\s+[\w.~+/=-]{12,}
     | (?P<named>(?i:api[-_ ]?key|secret|token|passw(?:or)?d|pwd)["']?\s*[:=]\s*["']?)[^\s"',;}]{6,}
-    | (?P<login>\w+://[^\s/:@]*:)[^\s/@]+(?=@)                          # a password in a URL
+    | (?P<login>(?<!\w)\w++://[^\s/:@]*+:)[^\s/@]++(?=@)               # a password in a URL
     """,
     re.VERBOSE | re.DOTALL,
 )
-_EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+")
+# No attempt begins in the middle of a run: a text of one word is read once, not once for each of its letters.
+_EMAIL = re.compile(r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]++@[\w-]++(?:\.[\w-]++)+")
 _DIGITS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w.]\d)")
 
 

@@ -46,7 +46,7 @@ def valid_json(schema: type[Any] | Mapping[str, Any] | None = None) -> Guardrail
         text = _unfenced(str(reply.text))
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"It must be valid JSON and nothing else: {error}"
         return check(value)
 
