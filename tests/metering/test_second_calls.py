@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
-from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
+from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.test_bill import priced, settled, table
 
@@ -110,3 +112,24 @@ def test_the_model_that_the_reply_names_is_the_one_that_is_charged(listening: bo
     for times in (1, 2):
         call(Alias(usage=(100, 4), max_tokens=10), "hi", {"callbacks": [guard]})
         assert guard.report().total.spent == 104 * 3000 * times
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_hold_stands_for_its_time_and_not_much_longer(listening: bool) -> None:
+    clock = ManualClock()
+    guard = CostGuard(
+        Budget(per="all", usd="1"),
+        prices=PRICES,
+        clock=clock,
+        sinks=[Recorder()] if listening else [],
+        hold_seconds=600,
+    )
+    ScriptedChatModel(max_tokens=5).invoke("hi", {"callbacks": [guard]})
+    metadata = {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 5}
+    guard.on_chat_model_start({}, [[HumanMessage("never heard of again")]], run_id=uuid4(), metadata=metadata)
+    began, held = clock(), []
+    while (balance := guard.store.read(["all|usd"], now=clock())[0]).held:
+        held.append(balance.held)
+        clock.advance(1)
+    assert 600 <= clock() - began <= 660  # in steps of a tenth
+    assert len(set(held)) == 1
