@@ -9,9 +9,8 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 
-from langchain_costguard import AgentHaltedError, Budget, CostGuard
+from langchain_costguard import AgentHaltedError, Budget, CostGuard, ToolFee
 from langchain_costguard.events import CallStarted, Overrun, ToolSettled
-from langchain_costguard.metering.fees import ToolFee
 from langchain_costguard.testing import Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 

@@ -1,0 +1,135 @@
+"""What the long way says of a first call, the short way says of the ones after it; and replies that say too little."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
+from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
+from tests.conftest import PRICES, Caller
+from tests.test_bill import priced, settled, table
+
+
+def big_tool() -> dict[str, Any]:
+    properties = {f"field_{n}": {"type": "string", "description": "what it says " * 20} for n in range(40)}
+    parameters = {"type": "object", "properties": properties}
+    return {"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}}
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        {"max_completion_tokens": 1000},
+        {"max_tokens": 1000},
+        {"tools": [big_tool()]},
+        {"n": 9},
+    ],
+    ids=lambda bound: next(iter(bound)),
+)
+def test_what_a_call_asks_for_is_held_from_the_second_on_as_at_the_first(bound: dict[str, Any], call: Caller) -> None:
+    with FakeProvider("fine") as provider:
+        guard = CostGuard(Budget(per="all", usd="0.006"), prices=PRICES)
+        model, config = provider.openai(max_tokens=100), {"callbacks": [guard]}
+        for _ in range(3):
+            call(model, "hi", config)
+        with pytest.raises(BudgetExceededError):
+            call(model.bind(**bound), "hi", config)
+        call(model.bind(max_completion_tokens=50), "hi", config)  # the larger one is 100
+        assert len(provider.requests) == 4
+
+
+def test_the_smaller_of_two_ceilings_is_no_reason_to_refuse(call: Caller) -> None:
+    with FakeProvider("fine") as provider:
+        guard = CostGuard(Budget(per="all", output_tokens=103), prices=PRICES)
+        for ceiling in (100, 50, 100, 100):
+            call(provider.openai(max_tokens=100).bind(max_completion_tokens=ceiling), "hi", {"callbacks": [guard]})
+        with pytest.raises(BudgetExceededError):
+            call(provider.openai(max_tokens=100), "hi", {"callbacks": [guard]})
+
+
+def test_a_thread_without_a_context_counts_into_the_trace_whose_callbacks_it_was_given() -> None:
+    guard = CostGuard(Budget(per="trace", model_calls=3), prices=PRICES)
+    model, refused = ScriptedChatModel(max_tokens=5), []
+
+    def ask(given: Any) -> None:
+        try:
+            model.invoke("hi", {"callbacks": given})
+        except BudgetExceededError as error:
+            refused.append(error)
+
+    def step(_: Any, config: RunnableConfig) -> None:
+        for _ in range(4):
+            thread = threading.Thread(target=ask, args=(config["callbacks"],))
+            thread.start()
+            thread.join()
+
+    for runs in (1, 2):
+        RunnableLambda(step).invoke("", {"callbacks": [guard]})
+        assert len(refused) == runs
+        assert guard.report().total.calls == 3 * runs
+
+
+@pytest.mark.parametrize("road", ["invoke", "stream", "wrapped invoke"])
+def test_a_reply_without_text_and_with_counts_of_zero_costs_all_that_was_held(road: str) -> None:
+    zero = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    with FakeProvider(Reply("", usage=zero)) as provider:
+        event = settled(priced, road, provider.openai(max_tokens=10))
+    assert event.estimated
+    assert event.charge == event.held > 0
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_a_compaction_is_found_in_either_version_of_langchains_blocks(version: str) -> None:
+    block = {"type": "compaction", "content": "what was said until now"}
+    with FakeProvider(Reply("hi", items=[block], usage={"input_tokens": 900, "output_tokens": 4})) as provider:
+        edits = {"edits": [{"type": "compact_20260112"}]}
+        model = provider.anthropic(
+            max_tokens=100, context_management=edits, betas=["compact-2026-01-12"], output_version=version
+        )
+        event = settled(table, "stream", model)
+    assert event.estimated
+    assert event.usage.input_tokens == 150_900
+    assert event.usage.output_tokens > 4
+
+
+class Alias(ScriptedChatModel):
+    """Asked for as gpt-4o-mini, it says that gpt-4o has answered."""
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {**super()._get_ls_params(stop, **kwargs), "ls_model_name": "gpt-4o-mini"}
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_the_model_that_the_reply_names_is_the_one_that_is_charged(listening: bool, call: Caller) -> None:
+    prices = {"gpt-4o": Price(input="3", output="3")}
+    guard = CostGuard(Budget(per="all", usd="1"), prices=prices, sinks=[Recorder()] if listening else [])
+    for times in (1, 2):
+        call(Alias(usage=(100, 4), max_tokens=10), "hi", {"callbacks": [guard]})
+        assert guard.report().total.spent == 104 * 3000 * times
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_hold_stands_for_its_time_and_not_much_longer(listening: bool) -> None:
+    clock = ManualClock()
+    guard = CostGuard(
+        Budget(per="all", usd="1"),
+        prices=PRICES,
+        clock=clock,
+        sinks=[Recorder()] if listening else [],
+        hold_seconds=600,
+    )
+    ScriptedChatModel(max_tokens=5).invoke("hi", {"callbacks": [guard]})
+    metadata = {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 5}
+    guard.on_chat_model_start({}, [[HumanMessage("never heard of again")]], run_id=uuid4(), metadata=metadata)
+    began, held = clock(), []
+    while (balance := guard.store.read(["all|usd"], now=clock())[0]).held:
+        held.append(balance.held)
+        clock.advance(1)
+    assert 600 <= clock() - began <= 660  # in steps of a tenth
+    assert len(set(held)) == 1
