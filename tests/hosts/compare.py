@@ -2,7 +2,8 @@
 
     python -m tests.hosts.compare off.xml watch.xml steer.xml steer-once.xml
 
-Each file is pytest's ``--junitxml`` of one run. Exits with 1 where a test fails that should not, or passes that is
+Each file is pytest's ``--junitxml`` of one run; beside it, ``steer.again.xml`` is that of those which failed, run once
+more. Exits with 1 where a test fails that should not, or passes that is
 listed as one that fails.
 """
 
@@ -19,6 +20,13 @@ MAY = {"watch": (), "steer": ("tool-hook", "retry", "repair"), "steer-once": ("t
 
 def outcomes(file: Path) -> tuple[set[str], set[str]]:
     """The tests that passed, and those that failed."""
+    passed, failed = _read(file)
+    again = file.with_suffix(".again.xml")
+    mended = _read(again)[0] & failed if again.exists() else set()
+    return passed | mended, failed - mended
+
+
+def _read(file: Path) -> tuple[set[str], set[str]]:
     passed, failed = set[str](), set[str]()
     for case in ElementTree.parse(file).iter("testcase"):
         name = f"{case.get('classname')}::{case.get('name')}"

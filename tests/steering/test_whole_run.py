@@ -23,9 +23,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard
 from langchain_costguard.steering import SteeredModel, guarded_tools, install, steer
-from langchain_costguard.testing import FakeProvider, Reply, Request
+from langchain_costguard.testing import FakeProvider, ManualClock, Reply, Request
 from tests.conftest import PRICES, Caller
-from tests.steering.seams import hand_written
+from tests.steering.seams import build, hand_written
 
 GO: Any = {"messages": [HumanMessage("go")]}
 
@@ -191,3 +191,23 @@ def test_the_tools_of_a_guarded_node_are_of_the_run_of_its_graph(call: Caller) -
         builder.add_edge("tools", "agent")
         state = call(builder.compile(), GO)
         assert [m.status for m in state["messages"] if m.type == "tool"] == ["success", "success", "error", "error"]
+
+
+@pytest.mark.parametrize("seam", ["create_agent", "graph"])
+def test_the_time_of_a_run_is_over_when_it_is_over_though_nobody_listens(seam: str, call: Caller) -> None:
+    clock = ManualClock()
+
+    @tool
+    def wait(query: str) -> str:
+        """Wait."""
+        clock.advance(4)
+        return f"results for {query}"
+
+    def waits(request: Request) -> Reply:
+        return Reply(tool_calls=[("wait", {"query": f"thing {request.number} {'x' * request.number}"})])
+
+    with FakeProvider(waits) as provider:
+        guard = CostGuard(Budget(per="trace", seconds=10), prices=PRICES, clock=clock)
+        agent = build(seam, guard, provider.openai(max_tokens=50), [wait], None, {"loops": None})
+        assert "I have to stop here: the time" in call(agent, GO)["messages"][-1].text
+        assert len(provider.requests) == 3

@@ -173,7 +173,10 @@ class Ledger:
             if not memory.take_coarsely(page, amounts, until, now):
                 return None
         else:
-            brief = [a for a in self._brief(scope, step_id, now) if amounts[a[0]] or a[0] == USD or a[0] == SECONDS]
+            found = self._brief(scope, step_id, now)
+            if any(a[0] == SECONDS for a in found):  # its end is on no page
+                return None
+            brief = [a for a in found if amounts[a[0]] or a[0] == USD]
             taken = memory.take(page, amounts, NONE, (0, 0), until, now, brief, coarse=True)
             if taken is None:
                 return None
