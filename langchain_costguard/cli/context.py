@@ -59,11 +59,7 @@ def plan(file: str, agent: str | None, model: str, trigger: int | None, as_json:
         return
     columns, heads = [HEADER.index(name) for name in _SHOWN], [head or name for name, head in _SHOWN.items()]
     show(
-        table(
-            [head or name for name, head in _SHOWN.items()],
-            [[row[at] for at in columns] for row in cells(found)],
-            left=1,
-        ),
+        table(heads, [[row[at] for at in columns] for row in cells(found)], left=1),
         f"\n{len(conversations)} conversations, {found[0].calls:,} calls to {model}, {lengths[len(lengths) // 2]:,} "
         f"tokens at the end of the median one; LangChain's policies set in at {start:,}.\n{advice(found)}\n"
         "Money includes what would be fetched again, in a cache that is always warm within a conversation; breaks are "

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
@@ -248,7 +248,7 @@ def test_what_is_exempt_is_not_cut(result: ToolMessage, context: Context, provid
 # At each seam
 
 
-@pytest.mark.parametrize("seam", ["chain", "graph", "node"])
+@pytest.mark.parametrize("seam", ["chain", "graph", "node", "graph whose messages have no reducer"])
 def test_every_seam_sends_the_same_thread_short(seam: str, provider_of: Any, world: str, tmp_path: Path) -> None:
     recorder = Recorder()
     provider, guard = provider_of("done"), CostGuard(prices=PRICES, sinks=[recorder])
@@ -258,10 +258,11 @@ def test_every_seam_sends_the_same_thread_short(seam: str, provider_of: Any, wor
     for end in range(13, len(thread) + 1, 2):
         so_far = thread[:end]
         value: Any = so_far if seam == "chain" else {"messages": so_far}
-        if world == "sync":
-            runnable.invoke(value, config())
-        else:
-            asyncio.run(runnable.ainvoke(value, config()))
+        sync = world == "sync"
+        value = runnable.invoke(value, config()) if sync else asyncio.run(runnable.ainvoke(value, config()))
+        if "graph" in seam:  # what is sent is short, what is kept is not
+            assert [m.text for m in value["messages"][:-1]] == [m.text for m in so_far]
+            assert value["messages"][-1].text == "done"
     sent = prompts(provider)
     assert all(TASK in prompt for prompt in sent)
     assert recorder.of(ContextCompacted)
@@ -289,6 +290,9 @@ def at_seam(seam: str, guard: CostGuard, model: Any, context: Context) -> Any:
     if seam == "graph":
         return install(hand_written(model, [search, steering.fetch_result]), guard, policies=steering)
 
+    if seam.startswith("graph whose"):
+        return install(replacing(model.bind_tools([steering.fetch_result])), guard, tools=None, policies=steering)
+
     class State(MessagesState):
         llm_input_messages: list[BaseMessage]
 
@@ -297,6 +301,19 @@ def at_seam(seam: str, guard: CostGuard, model: Any, context: Context) -> Any:
 
     builder = StateGraph(State).add_node("context", ContextNode(guard, context, model=model)).add_node("model", answer)
     return builder.add_edge(START, "context").add_edge("context", "model").compile()
+
+
+class Replacing(TypedDict):
+    messages: list[BaseMessage]
+
+
+def replacing(model: Any) -> Any:
+    """A graph whose node returns all messages."""
+
+    def answer(state: Replacing) -> dict[str, Any]:
+        return {"messages": [*state["messages"], model.invoke(state["messages"])]}
+
+    return StateGraph(Replacing).add_node("agent", answer).add_edge(START, "agent").compile()
 
 
 # Summaries by a model

@@ -6,8 +6,7 @@ lookup is as fast as the bytes can be read. Before that, the mean is taken off a
 models put a constant into all their vectors, or most of the information into few components.
 
 That is no proof, but far from chance: of the first 192 signs of two vectors at a cosine of 0.8, 39 +- 6 differ, of
-those of strangers 92 +- 7. Of 6,603 real prompts looked up among 100,000, six had a nearest one that was not found, each
-at a cosine below 0.6; of the 3,405 with one at 0.8 or more, none. A bound that is a proof (the first 64 principal
+those x of the 3,405 with one at 0.8 or more, none. A bound that is a proof (the first 64 principal
 components and the length of the rest) leaves up to 1,000 vectors to compare, and takes several times as long.
 """
 

@@ -159,7 +159,8 @@ class AnthropicCounter:
             begin = key not in self._asked and bool(messages)
             self._asked.add(key)
         if begin:
-            count = threading.Thread(target=self._ask, args=(key, texts, list(messages)), daemon=True)
+            ask = (key, texts, list(messages))
+            count = threading.Thread(target=self._ask, args=ask, name="costguard-count", daemon=True)
             count.start()
         return self._estimate(messages)
 

@@ -40,10 +40,6 @@ def shaping(
 ) -> Flow[Reply]:
     """Send the thread as its edit has it. Where the provider says that it is too long all the same, it is compacted to
     fit, and sent once more. What is only to save money fails no call."""
-    if getattr(request, "replaces", False):
-        here.guard.say_once("The context stays as it is: the graph's messages have no reducer, and would be replaced.")
-        untouched: Reply = yield from ask(request)
-        return untouched
     try:
         shaped = yield from _shaped(windows, here, request, chosen_later)
     except Exception as error:
@@ -59,6 +55,8 @@ def shaping(
             raise
         shaped = smaller
         reply = yield from ask(shaped.request)
+    if getattr(request, "replaces", False) and reply.raw is not None:
+        reply.raw = request.whole_again(reply.raw, shaped.request.messages)
     try:
         if not reply.ended:
             yield from _answered(windows, here, shaped, reply)

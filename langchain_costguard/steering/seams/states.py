@@ -37,6 +37,10 @@ class NodeRequest:
             state = with_messages(state, _CHOSEN, _changed(chosen, self.messages, messages))
         return dataclasses.replace(self, state=state, messages=messages)
 
+    def whole_again(self, update: Any, shown: Sequence[Any]) -> Any:
+        """The update of a node that returns all messages, and was shown others in the place of these: with these."""
+        return _whole(update, self.key, shown, self.messages) if self.replaces else update
+
 
 _CHOSEN = "llm_input_messages"
 """The key by which a ``pre_model_hook`` of ``create_react_agent`` gives the model other messages than the state's.
@@ -124,6 +128,18 @@ def _restored(update: Any, key: str, messages: Sequence[Any]) -> Any:
     found = messages_of(update, key)
     own = [known.get(m.tool_call_id, m) if isinstance(m, ToolMessage) else m for m in found]
     return update if all(a is b for a, b in zip(own, found, strict=True)) else with_messages(update, key, own)
+
+
+def _whole(update: Any, key: str, shown: Sequence[Any], whole: Sequence[Any]) -> Any:
+    """The update with the whole thread where it begins with what was shown; what a node makes of it else is its own."""
+    if isinstance(update, Command):
+        return dataclasses.replace(update, update=_whole(_mapped(update.update), key, shown, whole))
+    if _is_list(update):
+        return [_whole(part, key, shown, whole) for part in update]
+    found = messages_of(update, key)
+    if list(map(_known, found[: len(shown)])) != list(map(_known, shown)):
+        return update
+    return with_messages(update, key, [*whole, *found[len(shown) :]])
 
 
 def _is_list(update: Any) -> bool:
