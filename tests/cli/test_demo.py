@@ -63,6 +63,7 @@ def test_a_scene_plays_to_its_end_within_eighty_columns(scene: str, terminal: bo
     assert "the same" in text
     assert max(columns(text)) < 80
     assert ("\x1b" in text) is terminal
+    assert {int(call) for call in re.findall(r"(\d+) +asking", text)} == set(range(1, 12) if terminal else ())
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", text)  # no colour, as NO_COLOR asks
 
 

@@ -56,7 +56,7 @@ class _Calls:
         self._stage, self._guard, self._made = stage, guard, 0
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, CallStarted):
+        if isinstance(event, CallStarted) and event.kind == "model":
             self._stage.now(f"{self._made + 1:4}{'asking':>20}   ", *self._left())
         elif isinstance(event, CallSettled):
             self._made += 1
