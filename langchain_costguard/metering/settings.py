@@ -149,7 +149,9 @@ def _check_tags(require: Any) -> None:
             raise ValueError(f"require: {name!r} is not one of {', '.join(TAGS)}")
 
 
-def failing_over(store: Any, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any, hold: float) -> Any:
+def failing_over(
+    store: Any, policy: Literal["refuse", "local"], voice: Any, spool: Any, clock: Any, hold: float
+) -> Any:
     """The store; one that others share is watched for outages, and leased from where it says so."""
     if not store.shared:
         return store

@@ -147,9 +147,7 @@ class PostgresStore(OncePerAccount):
         ((text,),) = self._ask(*self._settling(claims, held, actual, until, now), again=False)
         return numbers(text)
 
-    def _reserving(
-        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
-    ) -> tuple[str, ...]:
+    def _reserving(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> tuple[str, ...]:
         figures: list[int] = []
         for _, cap, fixed, per_unit, clock, ttl, reserve in claims:
             figures += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
@@ -204,7 +202,9 @@ class PostgresStore(OncePerAccount):
                     if not job.over:
                         job.error = last if again else error
 
-    def _attempt(self, take: Callable[[], Session], jobs: list[Job[tuple[tuple[str, ...], ...]]], seconds: float) -> None:
+    def _attempt(
+        self, take: Callable[[], Session], jobs: list[Job[tuple[tuple[str, ...], ...]]], seconds: float
+    ) -> None:
         session = take()
         try:
             wanted = [(text, values) for job in jobs for text, *values in job.wanted]

@@ -210,9 +210,7 @@ def _granted(answer: Any) -> Grant | Refusal:
     return Grant(answer[0], tuple(answer[1:]))
 
 
-def _settling(
-    claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
-) -> list[Any]:
+def _settling(claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float) -> list[Any]:
     numbers: list[float] = [until, now]
     names = []
     for (account, cap, _, _, clock, ttl, _), hold, amount in zip(claims, held, actual, strict=True):

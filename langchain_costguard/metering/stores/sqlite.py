@@ -151,7 +151,7 @@ def _balance(spent: int, cap: int, holds: str, *, now: float) -> Balance:
     return Balance(spent, held, cap)
 
 
-def _buckets(holds: str) -> dict[int, int]:
+def _buckets(holds: str) -> dict[float, int]:
     pairs = (hold.split("=") for hold in holds.split())
     return {int(second): int(amount) for second, amount in pairs}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,14 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from langchain_costguard.metering.stores import Claim, Grant, RedisStore
 from langchain_costguard.metering.stores.failover import FailoverStore
@@ -54,7 +62,7 @@ class Leases(RuleBasedStateMachine):
     def born(self) -> Process:
         size = checked(self.lease)
         assert size is not None
-        below = FailoverStore(self.shared, "refuse", lambda why: pytest.fail(why))
+        below = FailoverStore(self.shared, "refuse", pytest.fail)
         measures = ("usd", "tokens", "model_calls")
         return Process(LeasedStore(below, size, measures=measures, hold_seconds=HOLD))
 
@@ -84,12 +92,14 @@ class Leases(RuleBasedStateMachine):
 
     def nobody_was_refused_for_a_lease_of_his_own(self, process: Process, claims: list[Claim], least: int) -> None:
         balances = self.shared.read(list(CAPS), now=self.now)
-        short = [c for c, b in zip(claims, balances, strict=True) if b.spent + b.held + c.fixed + c.per_unit * least > c.cap]
+        short = [
+            c for c, b in zip(claims, balances, strict=True) if b.spent + b.held + c.fixed + c.per_unit * least > c.cap
+        ]
         assert short
         assert any(self.held_by(process, c.account) <= process.under_way(c.account, 0) for c in short)
 
     def held_by(self, process: Process, name: str) -> int:
-        lease: Any = process.store._leases.get(name)
+        lease: Any = process.store.book.leases.get(name)
         return 0 if lease is None or lease.until <= self.now else int(lease.taken)
 
     @precondition(lambda self: any(process.calls for process in self.processes))
@@ -117,7 +127,7 @@ class Leases(RuleBasedStateMachine):
     def crash(self, who: int) -> None:
         store = self.processes[who].store
         for name, total in zip(CAPS, store.totals(list(CAPS)), strict=True):
-            lease: Any = store._leases.get(name)
+            lease: Any = store.book.leases.get(name)
             if lease is not None:  # what it had spent and not told goes with it
                 self.spent[name] -= total - lease.known
         store.abandon()
@@ -139,11 +149,11 @@ class Leases(RuleBasedStateMachine):
             assert balance.spent + untold + under_way + room <= self.cap[name]
 
     def untold(self, process: Process, name: str) -> int:
-        lease: Any = process.store._leases.get(name)
+        lease: Any = process.store.book.leases.get(name)
         return 0 if lease is None else process.store.totals([name])[0] - lease.known
 
     def room(self, process: Process, name: str) -> int:
-        lease: Any = process.store._leases.get(name)
+        lease: Any = process.store.book.leases.get(name)
         if lease is None or lease.ends <= self.now:
             return 0
         spent, held, _ = process.store.memory.standing(name, lease.ends, self.now)
@@ -169,7 +179,7 @@ def test_leases_never_overshoot_and_lose_nothing_but_what_a_crash_takes_along(se
         run_state_machine_as_test(
             Fresh,
             settings=settings(
-                max_examples=40,
+                max_examples=int(os.environ.get("EXAMPLES", "25")),
                 stateful_step_count=25,
                 derandomize=True,
                 deadline=None,
