@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
-import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,11 +19,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from langchain_costguard.metering.stores import Claim, Grant, RedisStore
+from langchain_costguard.metering.stores import Claim, Grant, PostgresStore, RedisStore
 from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.leases.leased import LeasedStore
 from langchain_costguard.metering.stores.leases.sizes import checked
-from tests.servers import Server
+from tests.servers import postgres_program
 
 CAPS = {"all|usd": 100_000, "user=u|tokens": 20_000, "user=u|model_calls": 300}
 HOLD, GRAIN = 40, 4
@@ -49,7 +49,7 @@ class Process:
 class Leases(RuleBasedStateMachine):
     """What all have spent and hold never exceeds a cap, and the server's holds cover all that may still be spent."""
 
-    shared: RedisStore
+    shared: RedisStore | PostgresStore
 
     @initialize(lease=st.sampled_from(["2%", "20%", "50%"]), data=st.data())
     def start(self, lease: str, data: st.DataObject) -> None:
@@ -166,25 +166,33 @@ class Leases(RuleBasedStateMachine):
             assert (balance.spent, balance.held) == (self.spent[name], 0)
 
 
-def test_leases_never_overshoot_and_lose_nothing_but_what_a_crash_takes_along(server: Server) -> None:
-    with redis.Redis.from_url(server.url) as client:
+@pytest.mark.parametrize("kind", ["redis", *(["postgres"] if postgres_program() else [])])
+def test_leases_never_overshoot_and_lose_nothing_but_what_a_crash_takes_along(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("server").url if kind == "redis" else request.getfixturevalue("postgres")
+    examples = int(os.environ.get("EXAMPLES", "25")) // (1 if kind == "redis" else 4)
+    ledgers = (f"leases {number}" for number in count())
 
-        class Fresh(Leases):
-            shared = RedisStore(client, timeout=5)
+    class Fresh(Leases):
+        def __init__(self) -> None:
+            super().__init__()
+            make = RedisStore if kind == "redis" else PostgresStore
+            self.shared = make(url, namespace=next(ledgers), timeout=5)
 
-            def __init__(self) -> None:
-                super().__init__()
-                client.flushall()
+        def teardown(self) -> None:
+            super().teardown()
+            self.shared.close()
 
-        run_state_machine_as_test(
-            Fresh,
-            settings=settings(
-                max_examples=int(os.environ.get("EXAMPLES", "25")),
-                stateful_step_count=25,
-                derandomize=True,
-                deadline=None,
-                database=None,
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    run_state_machine_as_test(
+        Fresh,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
