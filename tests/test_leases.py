@@ -102,9 +102,8 @@ PROGRAM = """
 import os, sys
 from langchain_costguard import Budget, CostGuard, RedisStore
 from langchain_costguard.testing import ScriptedChatModel
-guard = CostGuard(
-    Budget(per="all", model_calls=1000), store=RedisStore(sys.argv[1], namespace=sys.argv[2], lease="10%"), hold_seconds=60
-)
+store = RedisStore(sys.argv[1], namespace=sys.argv[2], lease="10%")
+guard = CostGuard(Budget(per="all", model_calls=1000), store=store, hold_seconds=60)
 for _ in range(3):
     ScriptedChatModel(usage=(10, 5)).invoke("hi", {"callbacks": [guard]})
 if sys.argv[3] == "killed":

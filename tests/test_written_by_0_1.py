@@ -1,4 +1,4 @@
-"""What version 0.1 has written, ledgers and caches, is read and goes on, and it can share them while a rollout lasts."""
+"""What version 0.1 has written, ledgers and caches, is read and goes on; both may share it while a rollout lasts."""
 
 from __future__ import annotations
 

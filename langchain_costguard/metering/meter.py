@@ -32,8 +32,6 @@ from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_costguard.vocabulary.errors import BudgetExceededError, StoreUnavailableError
 
 EXTENSION = 256
@@ -81,8 +79,6 @@ class Meter:
         self.ledger, self.book = ledger, book
         if alerts is not None:
             self._alerts.shares = alerts
-        if ledger.leased:  # caps may be lower
-            ledger.leases.give_back()
 
     # Start
 
@@ -206,13 +202,6 @@ class Meter:
             ceiling = call.ceiling * call.times
         stream.check_at = stream.at_most() + max(_LOOK_AGAIN, ceiling - used)
         return None
-
-    def settles_here(self, run_id: UUID) -> bool:
-        """Whether a call under way is held on leases alone, so that nobody waits for its end."""
-        call = self.open_calls.get(run_id.int)
-        if call is None or call.charged is not None or run_id.int in self.books.parents:
-            return False
-        return call.hold is None or self.ledger.settles_here(call.hold)
 
     def seen(self, call: Call, stream: Stream) -> int:
         """Output tokens received so far: by the tokenizer, and no fewer than the chunks, which hold one or more."""

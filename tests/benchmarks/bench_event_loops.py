@@ -1,6 +1,6 @@
 """What a far store costs an event loop: ``python tests/benchmarks/bench_event_loops.py``. Starts its own server.
 
-A hundred calls at once, of a model that answers in ``MODEL`` seconds, with Redis so many milliseconds away: for how long
+A hundred calls at once, of a model that answers in ``MODEL`` seconds, with Redis so many milliseconds away: how long
 the loop stood still at a stretch (the longest step of any task, the host's own work included, which the first rows
 show), and how long all of them took, beside one alone.
 """

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from langchain_core.language_models import FakeListChatModel
@@ -20,6 +21,7 @@ from langchain_costguard import Budget, CostGuard
 from langchain_costguard.metering.stores import Claim, MemoryStore, PostgresStore, RedisStore, SQLiteStore, Store
 from tests.benchmarks import leasing
 from tests.benchmarks.leasing import CALLS, PROCESSES
+from tests.proxy import proxied
 from tests.servers import Server, postgres_program, postgres_server, redis_server
 
 BLOCKS = 60
@@ -72,19 +74,23 @@ def show(times: dict[str, list[float]], base: str | None = None) -> None:
         print(line)
 
 
-def in_postgres() -> tuple[dict[str, list[float]], str]:
-    """Beside two bare trips to the same server; on a connection of its own."""
+def in_postgres(away: float) -> tuple[dict[str, list[float]], str]:
+    """Beside two bare trips to the same server, so many seconds away; on a connection of its own."""
     import psycopg
 
-    with postgres_server() as url, psycopg.connect(url, autocommit=True) as connection:
+    with postgres_server() as here, proxied(urlsplit(here).port or 0, away) as proxy:
+        url = here.replace(f":{urlsplit(here).port}", f":{proxy.port}") if away else here
         store = PostgresStore(url, timeout=5)
+        with psycopg.connect(url, autocommit=True) as connection:
 
-        def bare() -> None:
-            connection.execute("SELECT 1")
-            connection.execute("SELECT 1")
+            def bare() -> None:
+                connection.execute("SELECT 1")
+                connection.execute("SELECT 1")
 
-        base = "postgres, two bare SELECT 1, psycopg"
-        times = measure({base: bare, "postgres, 5 accounts": pair(store, 5), "postgres, 1 account": pair(store, 1)}, 20)
+            where = f"postgres{f' {away * 1e3:.0f} ms away' if away else ''}"
+            base = f"{where}, two bare SELECT 1, psycopg"
+            actions = {base: bare, f"{where}, 5 accounts": pair(store, 5), f"{where}, 1 account": pair(store, 1)}
+            times = measure(actions, 4 if away else 20)
         store.close()
         return times, base
 
@@ -148,7 +154,8 @@ def main() -> None:
         actions |= {"redis, 5 accounts, from that client": pair(given, 5), "redis, 1 account": pair(remote, 1)}
         show(measure(actions, 100), base)
         if postgres_program():
-            show(*in_postgres())
+            show(*in_postgres(0.0))
+            show(*in_postgres(0.001))
         print(f"\n{'pairs a second, 5 accounts':52} {'1 thread':>8} {'8':>8} {'64':>8}")
         stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": sqlite, "redis": remote}
         for name, store in stores.items():

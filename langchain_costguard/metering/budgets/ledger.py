@@ -85,6 +85,8 @@ class Ledger:
         """
         other = Ledger(budgets, self.store, hold_seconds=self.hold_seconds)
         other._of_trace = self._of_trace
+        if self.leased:  # caps may be lower
+            self.leases.give_back()
         return other
 
     @property

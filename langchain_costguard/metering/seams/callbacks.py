@@ -37,8 +37,11 @@ def _call_waits(self: Callbacks, *_: Any, run_id: UUID, metadata: Mapping[str, A
 
 
 def _end_waits(self: Callbacks, *_: Any, run_id: UUID, **__: Any) -> bool:
-    meter = self.meter
-    return meter.ledger.by_trace or (meter.books.concerns(run_id) and not meter.settles_here(run_id))
+    books, ledger = self.meter.books, self.meter.ledger
+    call = books.open.get(run_id.int)
+    if ledger.by_trace or call is None or call.charged is not None or run_id.int in books.parents:
+        return ledger.by_trace or books.concerns(run_id)
+    return call.hold is None or not ledger.settles_here(call.hold)
 
 
 def _piece_waits(self: Callbacks, token: Any, *, chunk: Any = None, run_id: UUID, **_: Any) -> bool:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_costguard.metering.stores.base import (
     Balance,
@@ -29,6 +29,7 @@ __all__ = ["RECEIPTS", "FailoverStore", "FailurePolicy"]
 
 FailurePolicy = Literal["refuse", "local"]
 Forgotten = Literal["restore", "refuse"]
+Turn = Callable[..., tuple[list[int], Grant | Refusal]]
 log = logging.getLogger("langchain_costguard")
 
 DOWN_AFTER = 3
@@ -121,12 +122,13 @@ class FailoverStore:
         Raises:
             StoreError: nothing was reserved; the settlement is kept for later.
         """
-        both, answers = getattr(self.primary, "turn", None), []
+        both, answers = getattr(self.primary, "turn", None), list[Grant | Refusal]()
 
-        def settle(*arguments: Sequence[Any], until: int, now: float) -> list[int]:
-            totals, answer = both(Settlement(*arguments, until), reservation, now=now)  # type: ignore[misc]
+        def settle(*facts: Any, until: int, now: float) -> list[int]:
+            claims, held, actual = facts
+            totals, answer = cast("Turn", both)(Settlement(claims, held, actual, until), reservation, now=now)
             answers.append(answer)
-            return totals  # type: ignore[no-any-return]
+            return totals
 
         alone = both is None or self._mirror is not None
         totals = self._settle(settlement, now, None if alone else settle)

@@ -24,8 +24,8 @@ from langchain_costguard.vocabulary.money import Money
 
 ROWS_AT_ONCE = 500
 
-_RESERVE = "SELECT costguard_reserve_1($1, $2, $3, $4, $5, $6, $7)"
-_SETTLE = "SELECT costguard_settle_1($1, $2, $3, $4, $5)"
+_RESERVE = "SELECT costguard_reserve_2($1, $2, $3, $4, $5, $6, $7)"
+_SETTLE = "SELECT costguard_settle_2($1, $2, $3, $4, $5)"
 _HELD = "costguard_held_1(costguard_live_1(holds, $2))"
 _READ = f"SELECT name, spent, {_HELD}, cap FROM costguard_account WHERE ledger = $1 AND name = ANY ($3::text[])"
 _SCAN = (
@@ -33,7 +33,7 @@ _SCAN = (
     f' ORDER BY name COLLATE "C" LIMIT {ROWS_AT_ONCE}'
 )
 _FLAG = "INSERT INTO costguard_flag VALUES ($1, $2, $3) ON CONFLICT (ledger, name) DO UPDATE SET text = excluded.text"
-_MADE = "SELECT to_regprocedure('costguard_settle_1(text,text[],bigint[],bigint,double precision)') IS NOT NULL"
+_MADE = "SELECT to_regprocedure('costguard_settle_2(text,text[],bigint[],bigint,double precision)') IS NOT NULL"
 
 
 class PostgresStore(OncePerAccount):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
-import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,11 +19,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from langchain_costguard.metering.stores import Claim, Grant, RedisStore
+from langchain_costguard.metering.stores import Claim, Grant, PostgresStore, RedisStore
 from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.leases.leased import LeasedStore
 from langchain_costguard.metering.stores.leases.sizes import checked
-from tests.servers import Server
+from tests.servers import postgres_program
 
 CAPS = {"all|usd": 100_000, "user=u|tokens": 20_000, "user=u|model_calls": 300}
 HOLD, GRAIN = 40, 4
@@ -48,7 +49,7 @@ class Process:
 class Leases(RuleBasedStateMachine):
     """What all have spent and hold never exceeds a cap, and the server's holds cover all that may still be spent."""
 
-    shared: RedisStore
+    shared: RedisStore | PostgresStore
 
     @initialize(lease=st.sampled_from(["2%", "20%", "50%"]), data=st.data())
     def start(self, lease: str, data: st.DataObject) -> None:
@@ -61,7 +62,7 @@ class Leases(RuleBasedStateMachine):
     def born(self) -> Process:
         size = checked(self.lease)
         assert size is not None
-        below = FailoverStore(self.shared, "refuse", lambda why: pytest.fail(why))
+        below = FailoverStore(self.shared, "refuse", pytest.fail)
         measures = ("usd", "tokens", "model_calls")
         return Process(LeasedStore(below, size, measures=measures, hold_seconds=HOLD))
 
@@ -98,7 +99,7 @@ class Leases(RuleBasedStateMachine):
         assert any(self.held_by(process, c.account) <= process.under_way(c.account, 0) for c in short)
 
     def held_by(self, process: Process, name: str) -> int:
-        lease: Any = process.store._leases.get(name)
+        lease: Any = process.store.book.leases.get(name)
         return 0 if lease is None or lease.until <= self.now else int(lease.taken)
 
     @precondition(lambda self: any(process.calls for process in self.processes))
@@ -126,7 +127,7 @@ class Leases(RuleBasedStateMachine):
     def crash(self, who: int) -> None:
         store = self.processes[who].store
         for name, total in zip(CAPS, store.totals(list(CAPS)), strict=True):
-            lease: Any = store._leases.get(name)
+            lease: Any = store.book.leases.get(name)
             if lease is not None:  # what it had spent and not told goes with it
                 self.spent[name] -= total - lease.known
         store.abandon()
@@ -148,11 +149,11 @@ class Leases(RuleBasedStateMachine):
             assert balance.spent + untold + under_way + room <= self.cap[name]
 
     def untold(self, process: Process, name: str) -> int:
-        lease: Any = process.store._leases.get(name)
+        lease: Any = process.store.book.leases.get(name)
         return 0 if lease is None else process.store.totals([name])[0] - lease.known
 
     def room(self, process: Process, name: str) -> int:
-        lease: Any = process.store._leases.get(name)
+        lease: Any = process.store.book.leases.get(name)
         if lease is None or lease.ends <= self.now:
             return 0
         spent, held, _ = process.store.memory.standing(name, lease.ends, self.now)
@@ -165,25 +166,33 @@ class Leases(RuleBasedStateMachine):
             assert (balance.spent, balance.held) == (self.spent[name], 0)
 
 
-def test_leases_never_overshoot_and_lose_nothing_but_what_a_crash_takes_along(server: Server) -> None:
-    with redis.Redis.from_url(server.url) as client:
+@pytest.mark.parametrize("kind", ["redis", *(["postgres"] if postgres_program() else [])])
+def test_leases_never_overshoot_and_lose_nothing_but_what_a_crash_takes_along(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("server").url if kind == "redis" else request.getfixturevalue("postgres")
+    examples = int(os.environ.get("EXAMPLES", "25")) // (1 if kind == "redis" else 4)
+    ledgers = (f"leases {number}" for number in count())
 
-        class Fresh(Leases):
-            shared = RedisStore(client, timeout=5)
+    class Fresh(Leases):
+        def __init__(self) -> None:
+            super().__init__()
+            make = RedisStore if kind == "redis" else PostgresStore
+            self.shared = make(url, namespace=next(ledgers), timeout=5)
 
-            def __init__(self) -> None:
-                super().__init__()
-                client.flushall()
+        def teardown(self) -> None:
+            super().teardown()
+            self.shared.close()
 
-        run_state_machine_as_test(
-            Fresh,
-            settings=settings(
-                max_examples=40,
-                stateful_step_count=25,
-                derandomize=True,
-                deadline=None,
-                database=None,
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+    run_state_machine_as_test(
+        Fresh,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

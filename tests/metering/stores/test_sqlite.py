@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -152,6 +153,19 @@ def test_a_database_with_other_tables_keeps_them(path: Path) -> None:
         with closing(SQLiteStore(path)) as store:
             assert spend(store) == 7
         assert other.execute("SELECT * FROM account").fetchall() == [(1,)]
+
+
+def test_a_file_is_closed_when_its_transaction_is_over(store: SQLiteStore) -> None:
+    closed: list[bool] = []
+
+    def work(connection: sqlite3.Connection) -> int:
+        closing = threading.Thread(target=lambda: (store.close(), closed.append(True)))
+        closing.start()
+        closing.join(0.05)
+        assert not closed
+        return int(connection.execute("SELECT 1").fetchone()[0])
+
+    assert store._database.run(work) == 1
 
 
 def test_a_closed_store_answers_with_a_store_error(store: SQLiteStore) -> None:

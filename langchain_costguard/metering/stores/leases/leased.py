@@ -1,8 +1,10 @@
 """A shared store of which each process takes a slice in one trip, and spends it at the speed of memory.
 
 A lease is a hold like any other in the shared store, lasting a little longer than the calls that are held on it: what
-nobody returns comes back as it expires. Calls are held and settled on ``Local`` balances; what they spent is told to the
-shared store with the next slice, or within a second, and what is idle for a second is returned.
+nobody returns comes back as it expires. Calls are held and settled on ``Local`` balances; what they spent is told to
+the shared store with the next slice, or within half a second, and what is idle for a second is returned.
+
+A process that is killed takes along what it spent and had not told, as it does the calls that were under way.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 from weakref import WeakSet
 
 from langchain_costguard.metering.aside import decided, may_wait
 from langchain_costguard.metering.stores.base import Balance, Claim, Grant, Refusal, Reservation, Settlement
 from langchain_costguard.metering.stores.failover import FailoverStore
+from langchain_costguard.metering.stores.leases.book import Book, Told
 from langchain_costguard.metering.stores.leases.local import Local
 from langchain_costguard.metering.stores.leases.sizes import Size, slices
 from langchain_costguard.metering.stores.repeats import repeated
@@ -25,36 +27,9 @@ from langchain_costguard.observe.background import EXIT_SECONDS, Writer
 
 TELL_AFTER = 0.5
 """Seconds after which the shared store is told of what was spent, if nothing told it before."""
-IDLE_AFTER = 1.0
-"""Seconds without a call after which a lease is returned."""
-FORGET_AFTER = 60.0
 SAYING = 0.2
 AT_ONCE = 200
 """Accounts in one settlement."""
-
-
-class Lease:
-    """What this process has of one account: ``taken``, until the second ``until``; for new calls until ``ends``."""
-
-    __slots__ = ("claim", "ends", "full", "known", "left", "over", "taken", "until")
-
-    def __init__(self, claim: Claim) -> None:
-        self.claim = claim
-        self.until, self.ends, self.taken = 0, 0.0, 0
-        self.known = 0
-        """What all have spent, as last heard."""
-        self.left, self.full = 0, -math.inf
-        """What there was when a slice was refused, and when that was."""
-        self.over = False
-
-
-class Told(NamedTuple):
-    """One account's part of what is told: so much of the lease is released, so much was spent."""
-
-    until: int
-    claim: Claim
-    held: int
-    actual: int
 
 
 class LeasedStore:
@@ -77,10 +52,7 @@ class LeasedStore:
         self._below = below
         self._size = size
         self._measures = frozenset(measures)
-        self._span = hold_seconds
-        grain = max(1, int(hold_seconds // 10))  # the ledger's own
-        self._grid = grain * max(1, round(hold_seconds / 4 / grain))
-        self._leases: dict[str, Lease] = {}
+        self.book = Book(self.memory, hold_seconds)
         self._turn = threading.Lock()
         self._waiting = 0
         self._moment = time.time(), time.monotonic()
@@ -100,12 +72,13 @@ class LeasedStore:
             decided()
             return grant
         may_wait()
+        answer: Grant | Refusal | None
         self._queue(1)
         try:
             with self._turn:
-                others, answer = self._waiting - 1, self.memory.here(claims, units[1], until, now)
+                answer = self.memory.here(claims, units[1], until, now)
                 if answer is None:
-                    answer = self._with_slices(claims, units, until, now, others)
+                    answer = self._with_slices(claims, units, until, now, others=self._waiting - 1)
         finally:
             self._queue(-1)
         return self._alone(claims, units, until, now) if answer is None else answer
@@ -141,22 +114,17 @@ class LeasedStore:
     def settles_here(self, accounts: Sequence[str], held: Sequence[int], until: int) -> bool:
         """Whether what is held on these accounts until then is held here, all of it."""
         return all(
-            name in self._leases and amount <= max(0, self.memory.held(name, until))
+            name in self.book.leases and amount <= max(0, self.memory.held(name, until))
             for name, amount in zip(accounts, held, strict=True)
         )
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
         """The balances, with what was spent here and is not told; of a lease, what calls of this process hold."""
         may_wait()
-        found = []
-        for name, balance in zip(accounts, self._below.read(accounts, now=now), strict=True):
-            lease = self._leases.get(name)
-            if lease is not None:
-                spent, held, _ = self.memory.standing(name, lease.ends, now)
-                leased = lease.taken if lease.until > now else 0
-                balance = Balance(balance.spent + spent, max(0, balance.held - leased) + held, balance.cap)
-            found.append(balance)
-        return found
+        return [
+            self.book.seen(name, balance, now)
+            for name, balance in zip(accounts, self._below.read(accounts, now=now), strict=True)
+        ]
 
     def scan(self, *, now: float) -> Iterable[tuple[str, Balance]]:
         """The shared store's accounts: leases are held there."""
@@ -172,11 +140,8 @@ class LeasedStore:
 
     def totals(self, accounts: Sequence[str]) -> list[int]:
         """What these accounts have spent, as far as is known here."""
-        now, found = self._now(), []
-        for name in accounts:
-            lease = self._leases.get(name)
-            found.append(0 if lease is None else lease.known + self.memory.standing(name, lease.ends, now).spent)
-        return found
+        now = self._now()
+        return [self.book.spent(name, now) for name in accounts]
 
     def hurry(self) -> None:
         """Tell now what was spent: a line may be crossed."""
@@ -184,8 +149,8 @@ class LeasedStore:
 
     def give_back(self, accounts: Iterable[str] | None = None) -> None:
         """Return what is not in use, of these accounts or of all: here at once, and there soon."""
-        for name in list(self._leases) if accounts is None else accounts:
-            lease = self._leases.get(name)
+        for name in list(self.book.leases) if accounts is None else accounts:
+            lease = self.book.leases.get(name)
             if lease is not None:
                 lease.over = True
         self.hurry()
@@ -203,28 +168,28 @@ class LeasedStore:
             self._waiting += more
 
     def _leasable(self, claims: Sequence[Claim]) -> bool:
-        known = self._leases
+        known = self.book.leases
         return all(
             claim[0] in known or (claim[0].rpartition("|")[2] in self._measures and ":" not in claim[0].split("|")[0])
             for claim in claims
         ) and not repeated(claims)
 
     def _with_slices(
-        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float, others: int
+        self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float, *, others: int
     ) -> Grant | Refusal | None:
         """The call's own hold, with a slice of each account on top; None where it is to be asked for alone."""
-        left = [self._left(claim, now) for claim in claims]
+        left = [self.book.left(claim, now) for claim in claims]
         more = slices(self._size, claims, units[1], left, others=others)
         if more is None:
             return None
-        second = (until // self._grid + 1) * self._grid
-        told = [self._moved(claim, second, now) for claim in claims if not claim.clock]
+        second = self.book.second(until)
+        told = [self.book.moved(claim, second, now) for claim in claims if not claim.clock]
         moved = iter(told)
         more = [extra if claim.clock else extra + next(moved)[1] for claim, extra in zip(claims, more, strict=True)]
         asked = [claim._replace(fixed=claim.fixed + extra) for claim, extra in zip(claims, more, strict=True)]
         answer = self._turned([row for row, _ in told if row is not None], Reservation(asked, units, second), now)
         if isinstance(answer, Refusal):
-            self._refused(claims, answer, now)
+            self.book.refused(claims, answer, now)
             return None
         amounts = [0 if c.clock else c.fixed + c.per_unit * answer.units for c in asked]
         if answer.units < units[1]:  # the slices are in the way of what the budgets would afford
@@ -233,86 +198,28 @@ class LeasedStore:
         with self.memory.lock:
             for claim, amount in zip(claims, amounts, strict=True):
                 if not claim.clock:
-                    self._leases[claim.account].taken += amount
-            self.memory.lend(claims, amounts, self._ends(second), answer.started)
-            if not len(self._writer):
-                self._writer.put(None)
-            return self.memory.hold(claims, answer.units, until, now)
-
-    def _moved(self, claim: Claim, second: int, now: float) -> tuple[Told | None, int]:
-        """Make an account's lease one until this second: what to tell of it before, and what calls hold of it."""
-        with self.memory.lock:
-            lease = self._leases.get(claim.account)
-            if lease is None:
-                lease = self._leases[claim.account] = Lease(claim)
-            lease.over = False
-            if lease.until == second:
-                row, held = self._taken_back(lease, now, keep=True), 0
-            else:
-                row = self._taken_back(lease, now, keep=False)
-                held = max(0, self.memory.standing(claim.account, lease.ends, now).held)
-                # What calls hold stays held there until it expires, and is held anew.
-                self.memory.told(claim.account, 0, lease.taken, lease.ends)
-                lease.until, lease.ends, lease.taken = second, self._ends(second), 0
-            lease.claim = claim
-            return row, held
-
-    def _ends(self, second: int) -> float:
-        """Until when calls, whose holds must not outlive it, may be held on a lease until this second; no whole number,
-        as the ends of their own holds are."""
-        return second - self._span - 1 / 3
-
-    def _left(self, claim: Claim, now: float) -> int:
-        """What the account has, as far as is known."""
-        lease = self._leases.get(claim.account)
-        left = claim.cap - claim.reserve
-        if lease is not None:
-            left -= lease.known
-            if now < lease.full + IDLE_AFTER:
-                left = min(left, lease.left)
-        return left
-
-    def _refused(self, claims: Sequence[Claim], refusal: Refusal, now: float) -> None:
-        claim = claims[refusal.index]
-        lease = self._leases.get(claim.account)
-        if lease is not None and not claim.clock:
-            lease.known, lease.full = refusal.spent, now
-            lease.left = claim.cap - claim.reserve - refusal.spent - refusal.held
+                    self.book.leases[claim.account].taken += amount
+            self.memory.lend(claims, amounts, self.book.ends(second), answer.started)
+            grant = self.memory.hold(claims, answer.units, until, now)
+        if not len(self._writer):
+            self._writer.put(None)
+        return grant
 
     def _alone(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """Ask for one call; before it is refused, return what this process has of its accounts."""
         answer = self._below.reserve(claims, units=units, until=until, now=now)
-        if (isinstance(answer, Refusal) or answer.units < units[1]) and (rows := self._room_of(claims, now)):
+        if (isinstance(answer, Refusal) or answer.units < units[1]) and (
+            rows := self.book.room_of([claim.account for claim in claims], now)
+        ):
             if isinstance(answer, Grant):
                 amounts = [0 if c.clock else c.fixed + c.per_unit * answer.units for c in claims]
                 self._below.settle(claims, amounts, [0] * len(claims), until=until, now=now)
             answer = self._turned(rows, Reservation(claims, units, until), now)
         if isinstance(answer, Refusal):
-            self._refused(claims, answer, now)
+            self.book.refused(claims, answer, now)
         return answer
 
-    def _room_of(self, claims: Sequence[Claim], now: float) -> list[Told]:
-        """What can be returned of these accounts, if there is anything."""
-        leases = [lease for claim in claims if (lease := self._leases.get(claim.account)) is not None]
-        rows = [row for lease in leases if (row := self._taken_back(lease, now, keep=False)) is not None]
-        return [row for row in rows if row.held or row.actual]
-
     # Telling
-
-    def _taken_back(self, lease: Lease, now: float, *, keep: bool) -> Told | None:
-        """What is to be told of a lease; unless it is to be kept, all that is not in use is returned."""
-        name = lease.claim.account
-        with self.memory.lock:
-            spent, held, _ = self.memory.standing(name, lease.ends, now)
-            if lease.until <= now:  # it has come back by itself
-                lease.taken = 0
-            free = 0 if keep else lease.taken - spent - held
-            given = max(0, min(lease.taken, max(spent, 0) + max(free, 0)))
-            if not spent and not given:
-                return None
-            self.memory.told(name, spent, given, lease.ends)
-            lease.taken -= given
-            return Told(lease.until, lease.claim, given, spent)
 
     def _turned(self, rows: Sequence[Told], reservation: Reservation, now: float) -> Grant | Refusal:
         """Tell of this, then reserve."""
@@ -339,15 +246,11 @@ class LeasedStore:
         """Note what all have spent, and say who moved it."""
         rows = []
         for claim, amount, total in zip(claims, amounts, totals, strict=True):
-            lease = self._leases.get(claim.account)
             if claim.clock:
                 if amount:
                     self.memory.shift(claim.account, amount)
                 continue
-            if lease is not None:
-                # A store that does not answer says no more than what it was told.
-                lease.known = max(total, lease.known + amount) if total == amount else total
-                lease.full = -math.inf if amount < 0 else lease.full
+            self.book.heard(claim, amount, total)
             rows.append((claim.account, amount, total))
         if self.heard is not None:
             self.heard(rows, now)
@@ -361,7 +264,7 @@ class LeasedStore:
             if claim.clock:
                 if amount:
                     there[i] = 0
-            elif claim.account not in self._leases or (not hold and amount < 0):
+            elif claim.account not in self.book.leases or (not hold and amount < 0):
                 there[i] = hold
             elif (mine := max(0, self.memory.held(claim.account, until))) < hold:
                 there[i] = hold - mine
@@ -369,9 +272,7 @@ class LeasedStore:
 
     def _return_all(self) -> None:
         now = self._now()
-        self._send(
-            [row for lease in list(self._leases.values()) if (row := self._taken_back(lease, now, keep=False))], now
-        )
+        self._send(self.book.room_of(list(self.book.leases), now), now)
 
     def _bring(self, _: Sequence[None]) -> None:
         """Tell what was spent, and return what is idle: all of it when the process ends."""
@@ -379,19 +280,9 @@ class LeasedStore:
             self._return_all()
             self._below.close(max(0.0, self._writer.seconds_left - SAYING))  # which says what could not be delivered
             return
-        now, rows = self._now(), []
-        for name, lease in list(self._leases.items()):
-            with self.memory.lock:
-                spent, held, touched = self.memory.standing(name, lease.ends, now)
-                idle = lease.over or now - touched >= IDLE_AFTER
-                row = self._taken_back(lease, now, keep=not idle)
-                if row is not None:
-                    rows.append(row)
-                elif now - touched >= FORGET_AFTER and not (spent or held or lease.taken):
-                    self.memory.forget([name])
-                    del self._leases[name]
-        self._send(rows, now)
-        if self._leases:
+        now = self._now()
+        self._send(self.book.due(now), now)
+        if self.book.leases:
             self._writer.put(None)
 
     def _now(self) -> float:
@@ -401,9 +292,7 @@ class LeasedStore:
     def abandon(self) -> None:
         """Forget what is leased, without a word: it is somebody else's (a forked child's parent's), or comes back by
         itself."""
-        self.memory.afresh()
-        for lease in self._leases.values():
-            lease.until, lease.taken = 0, 0
+        self.book.abandon()
         self._turn, self._waiting = threading.Lock(), 0
 
 

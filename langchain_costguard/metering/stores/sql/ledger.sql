@@ -52,11 +52,13 @@ END $$;
 
 -- Take the accounts' locks, in one order for everybody, until the end of the transaction.
 CREATE OR REPLACE FUNCTION costguard_lock_1(l text, names text[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE k bigint;
 BEGIN
-  FOR k IN SELECT DISTINCT hashtextextended(n, hashtextextended(l, 0)) AS h FROM unnest(names) AS n ORDER BY h LOOP
-    PERFORM pg_advisory_xact_lock(k);
-  END LOOP;
+  IF cardinality(names) = 1 THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended(names[1], hashtextextended(l, 0)));
+  ELSE
+    PERFORM pg_advisory_xact_lock(s.h)
+    FROM (SELECT DISTINCT hashtextextended(n, hashtextextended(l, 0)) AS h FROM unnest(names) AS n ORDER BY h) AS s;
+  END IF;
 END $$;
 
 -- Each of the `new` accounts pays for looking at idle ones.
@@ -65,99 +67,117 @@ CREATE OR REPLACE FUNCTION costguard_sweep_1(l text, new int, now double precisi
     SELECT ctid FROM costguard_account WHERE ledger = l AND idle <= now LIMIT greatest(16, 2 * new)
     FOR UPDATE SKIP LOCKED)) $$;
 
+-- Write an account back. Where nothing indexed changes (`idle` seldom does), PostgreSQL writes no index. One that is
+-- new, or was idle and is dropped meanwhile, is inserted.
+CREATE OR REPLACE FUNCTION costguard_keep_2(
+  l text, account text, total bigint, most bigint, due double precision, live bigint[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE costguard_account SET spent = total, cap = most, idle = due, holds = live WHERE ledger = l AND name = account;
+  IF NOT FOUND THEN
+    INSERT INTO costguard_account VALUES (l, account, total, most, due, live)
+    ON CONFLICT (ledger, name) DO UPDATE SET
+      spent = excluded.spent, cap = excluded.cap, idle = excluded.idle, holds = excluded.holds;
+  END IF;
+END $$;
+
 -- `n` has for each name: cap, fixed, per unit (-1: a clock), ttl, reserve. The answer of a grant begins with 1 and the
 -- units, then when each clock started; that of a refusal is 0, index, needed, spent, held, whether by holds.
-CREATE OR REPLACE FUNCTION costguard_reserve_1(
+CREATE OR REPLACE FUNCTION costguard_reserve_2(
   l text, names text[], n bigint[], lowest bigint, most bigint, until bigint, now double precision)
 RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
-  i int; at int; total int := cardinality(names); granted bigint := most; new int := 0; refused bigint[];
-  room bigint; needed bigint; amount bigint; by_holds bigint; started bigint[] := '{}';
-  kept costguard_account; live bigint[];
-  known boolean[] := '{}'; spent bigint[] := '{}'; held bigint[] := '{}'; holds text[] := '{}';
+  at int := 0; new int := 0; granted bigint := most; refused bigint[]; started bigint[] := '{}';
+  room bigint; needed bigint; amount bigint; by_holds bigint; held bigint; ends double precision; due double precision;
+  total bigint; live bigint[]; kept costguard_account;
+  totals bigint[] := '{}'; idles double precision[] := '{}'; lasts double precision[] := '{}'; lives text[] := '{}';
 BEGIN
   PERFORM costguard_lock_1(l, names);
-  FOR i IN 1..total LOOP
-    at := 5 * (i - 1);
+  FOR i IN 1..cardinality(names) LOOP
     SELECT * INTO kept FROM costguard_account WHERE ledger = l AND name = names[i];
-    known[i] := FOUND;
-    new := new + (NOT FOUND)::int;
-    spent[i] := coalesce(kept.spent, 0);
-    live := costguard_live_1(coalesce(kept.holds, '{}'), now);
-    held[i] := costguard_held_1(live);
-    holds[i] := live::text;
+    total := kept.spent; due := kept.idle; live := kept.holds; held := 0; ends := 0;
+    IF NOT FOUND THEN
+      new := new + 1; total := 0; due := 0; live := '{}';
+    ELSIF live <> '{}' THEN
+      IF cardinality(live) > 2 OR live[1] <= now THEN live := costguard_live_1(live, now); END IF;
+      FOR j IN 1..cardinality(live) / 2 LOOP
+        held := held + live[2 * j]; ends := greatest(ends, live[2 * j - 1]);
+      END LOOP;
+    END IF;
     IF n[at + 3] < 0 THEN
-      amount := CASE WHEN known[i] THEN floor(now * 1000)::bigint - spent[i] ELSE 0 END;
+      IF kept.name IS NULL THEN total := floor(now * 1000)::bigint; END IF;
+      amount := floor(now * 1000)::bigint - total;
+      started := started || total;
       IF amount >= n[at + 1] AND (refused IS NULL OR refused[6] = 1) THEN
         refused := ARRAY[0, i - 1, 0, amount, 0, 0];
       END IF;
-      CONTINUE;
+    ELSIF n[at + 2] > 0 OR n[at + 3] > 0 THEN -- who asks for nothing gets it, of an account that is overrun, too
+      room := n[at + 1] - n[at + 5] - total - held - n[at + 2];
+      IF room < 0 OR (n[at + 3] > 0 AND granted > room / n[at + 3]) THEN
+        IF room >= 0 AND lowest <= room / n[at + 3] THEN
+          granted := room / n[at + 3];
+        ELSE
+          needed := n[at + 2] + n[at + 3] * lowest;
+          by_holds := (total + needed <= n[at + 1] - n[at + 5])::int;
+          IF refused IS NULL OR (refused[6] = 1 AND by_holds = 0) THEN
+            refused := ARRAY[0, i - 1, needed, total, held, by_holds];
+          END IF;
+        END IF;
+      END IF;
     END IF;
-    room := n[at + 1] - n[at + 5] - spent[i] - held[i] - n[at + 2];
-    IF n[at + 2] = 0 AND n[at + 3] = 0 THEN CONTINUE; END IF; -- who asks for nothing gets it, of an overrun account, too
-    IF room >= 0 AND (n[at + 3] = 0 OR granted <= room / n[at + 3]) THEN CONTINUE; END IF;
-    IF room >= 0 AND n[at + 3] > 0 AND lowest <= room / n[at + 3] THEN
-      granted := room / n[at + 3];
-      CONTINUE;
-    END IF;
-    needed := n[at + 2] + n[at + 3] * lowest;
-    by_holds := (spent[i] + needed <= n[at + 1] - n[at + 5])::int;
-    IF refused IS NULL OR (refused[6] = 1 AND by_holds = 0) THEN
-      refused := ARRAY[0, i - 1, needed, spent[i], held[i], by_holds];
-    END IF;
+    totals[i] := total; idles[i] := due; lasts[i] := ends; lives[i] := live::text;
+    at := at + 5;
   END LOOP;
   IF refused IS NOT NULL THEN RETURN refused; END IF;
-  FOR i IN 1..total LOOP
-    at := 5 * (i - 1);
-    live := holds[i]::bigint[];
-    IF n[at + 3] < 0 THEN
-      IF NOT known[i] THEN spent[i] := floor(now * 1000)::bigint; END IF;
-      started := started || spent[i];
-    ELSE
-      live := costguard_put_1(live, until, n[at + 2] + n[at + 3] * granted);
+  at := 0;
+  FOR i IN 1..cardinality(names) LOOP
+    ends := lasts[i]; live := lives[i]::bigint[];
+    amount := n[at + 2] + n[at + 3] * granted;
+    IF n[at + 3] >= 0 AND amount > 0 THEN
+      live := CASE WHEN ends = 0 THEN ARRAY[until, amount] ELSE costguard_put_1(live, until, amount) END;
+      ends := greatest(ends, until);
     END IF;
-    PERFORM costguard_save_1(l, names[i], spent[i], n[at + 1], now + n[at + 4], live);
+    ends := greatest(ends, now + n[at + 4]);
+    PERFORM costguard_keep_2(l, names[i], totals[i], n[at + 1],
+      CASE WHEN idles[i] < ends THEN ends + n[at + 4] / 8 ELSE idles[i] END, live);
+    at := at + 5;
   END LOOP;
   IF new > 0 THEN PERFORM costguard_sweep_1(l, new, now); END IF;
   RETURN ARRAY[1, granted] || started;
 END $$;
 
-CREATE OR REPLACE FUNCTION costguard_save_1(
-  l text, account text, spent bigint, cap bigint, idle double precision, holds bigint[])
-RETURNS void LANGUAGE plpgsql AS $$
-DECLARE i int := 1;
-BEGIN
-  WHILE i < cardinality(holds) LOOP
-    idle := greatest(idle, holds[i]);
-    i := i + 2;
-  END LOOP;
-  INSERT INTO costguard_account AS a VALUES (l, account, spent, cap, idle, holds)
-  ON CONFLICT (ledger, name) DO UPDATE SET
-    spent = excluded.spent, cap = excluded.cap, idle = excluded.idle, holds = excluded.holds;
-END $$;
-
 -- `n` has for each name: cap, ttl, what was held (-1: a clock), what was really spent. Returns the new totals.
-CREATE OR REPLACE FUNCTION costguard_settle_1(l text, names text[], n bigint[], until bigint, now double precision)
+CREATE OR REPLACE FUNCTION costguard_settle_2(l text, names text[], n bigint[], until bigint, now double precision)
 RETURNS bigint[] LANGUAGE plpgsql AS $$
-DECLARE i int; at int; new int := 0; kept costguard_account; live bigint[]; total bigint; totals bigint[] := '{}';
+DECLARE
+  at int := 0; new int := 0; kept costguard_account; live bigint[]; total bigint; totals bigint[] := '{}';
+  due double precision; ends double precision;
 BEGIN
   PERFORM costguard_lock_1(l, names);
   FOR i IN 1..cardinality(names) LOOP
-    at := 4 * (i - 1);
     SELECT * INTO kept FROM costguard_account WHERE ledger = l AND name = names[i];
-    IF n[at + 3] < 0 THEN
-      totals := totals || 0::bigint;
-      IF FOUND AND n[at + 4] <> 0 THEN
-        PERFORM costguard_save_1(l, names[i], kept.spent - n[at + 4], n[at + 1], now + n[at + 2], kept.holds);
+    live := kept.holds; due := kept.idle;
+    IF n[at + 3] < 0 THEN -- a clock: one that has not started is not moved
+      total := kept.spent - n[at + 4];
+      totals[i] := 0;
+    ELSE
+      IF NOT FOUND THEN
+        new := new + 1; live := '{}'; due := 0; kept.spent := 0;
+      ELSIF cardinality(live) = 2 AND live[1] = until AND live[2] <= n[at + 3] THEN
+        live := '{}'; -- most often: the only hold, all of it
+      ELSIF live <> '{}' THEN
+        live := costguard_live_1(live, now);
+        IF until > now AND n[at + 3] > 0 THEN live := costguard_put_1(live, until, -n[at + 3]); END IF;
       END IF;
-      CONTINUE;
+      total := kept.spent + n[at + 4];
+      totals[i] := total;
     END IF;
-    new := new + (NOT FOUND)::int;
-    live := costguard_live_1(coalesce(kept.holds, '{}'), now);
-    IF until > now AND n[at + 3] > 0 THEN live := costguard_put_1(live, until, -n[at + 3]); END IF;
-    total := coalesce(kept.spent, 0) + n[at + 4];
-    totals := totals || total;
-    PERFORM costguard_save_1(l, names[i], total, n[at + 1], now + n[at + 2], live);
+    IF total IS NOT NULL AND (n[at + 3] >= 0 OR n[at + 4] <> 0) THEN
+      ends := now + n[at + 2];
+      PERFORM costguard_keep_2(l, names[i], total, n[at + 1],
+        CASE WHEN due < ends THEN ends + n[at + 2] / 8 ELSE due END, live);
+    END IF;
+    at := at + 4;
   END LOOP;
   IF new > 0 THEN PERFORM costguard_sweep_1(l, new, now); END IF;
   RETURN totals;
