@@ -31,6 +31,8 @@ def chat(model: str, usage: Body, *, with_the_end: bool = False, **more: Any) ->
             return whole({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
         said = {"index": 0, "delta": {"role": "assistant", "content": "hi"}, "finish_reason": None}
         end = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
+        if "x_groq" in head:  # https://console.groq.com/docs/text-chat: its usage is in a field of its own
+            return events(chunk(said), chunk(end, x_groq={"id": "r", "usage": usage}), "[DONE]")
         if with_the_end:
             return events(chunk(said), chunk(end, usage=usage), "[DONE]")
         return events(chunk(said), chunk(end), chunk(usage=usage), "[DONE]")
@@ -59,7 +61,8 @@ CASES = {
     ),
     "groq": Case(
         client("langchain_groq", "ChatGroq", model="llama-3.3-70b-versatile", base_url="{url}", api_key="x"),
-        chat("llama-3.3-70b-versatile", PLAIN, service_tier="on_demand"), COUNTED, 1_000 * 590 + 100 * 790,
+        chat("llama-3.3-70b-versatile", PLAIN, service_tier="on_demand", x_groq={"id": "r"}), COUNTED,
+        1_000 * 590 + 100 * 790,
     ),
     "deepseek": Case(
         client("langchain_deepseek", "ChatDeepSeek", model="deepseek-chat", api_base="{url}", api_key="x"),
