@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -29,7 +30,13 @@ def ask(make: Callable[[], Any], road: str, config: Any) -> None:
     elif road == "stream":
         list(make().stream("hello", config))
     else:
-        asyncio.run(_ask(make, road, config))
+        _loop().run_until_complete(_ask(make, road, config))
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all: ``ChatOpenAI`` keeps its connections for the address, whatever loop they are of."""
+    return asyncio.new_event_loop()
 
 
 async def _ask(make: Callable[[], Any], road: str, config: Any) -> None:
