@@ -33,6 +33,16 @@ def told_cost(response: Any) -> int | None:
     return next((cost for headers in _headers(blocks) if (cost := _amount(headers.get(_COST))) is not None), None)
 
 
+def written_cost(response: Any) -> int | None:
+    """The cost, in nano-USD, that the model's own class has put into ``usage_metadata``: no host can, for clients copy
+    counts alone. LangChain's cache writes 0 there, which is no cost: ``is_cache_hit``.
+
+    https://docs.langchain.com/langsmith/cost-tracking
+    """
+    metadata = getattr(parts(response)[0], "usage_metadata", None)
+    return (_amount(metadata.get("total_cost")) or None) if isinstance(metadata, Mapping) else None
+
+
 def told_model(response: Any) -> str | None:
     """The model that a gateway says, beside the body, it has asked."""
     for headers in _headers(parts(response)[1]):
