@@ -276,6 +276,15 @@ def test_a_model_around_another_one_is_paid_once(how: str, call: Caller, provide
     assert (total.calls, total.spent) == (1, 2 * 2_500 + 4 * 10_000)
 
 
+def test_a_model_around_one_that_nobody_meters_is_charged_as_the_one_that_answers(
+    call: Caller, provider: FakeProvider
+) -> None:
+    guard = CostGuard(Budget(per="session", usd="5"))
+    call(Around(inner=provider.openai(max_tokens=10)), "hello there", {"callbacks": [guard]})
+    total = guard.report().total
+    assert (total.calls, total.spent, total.estimated) == (1, 2 * 2_500 + 4 * 10_000, 0)
+
+
 def test_a_failed_attempt_is_a_model_call_without_a_price(call: Caller) -> None:
     recorder = Recorder()
     guard = CostGuard(Budget(per="session", model_calls=2), sinks=[recorder])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from langchain_costguard import Budget, CostGuard
@@ -110,6 +111,20 @@ def test_a_gateways_cost_is_the_bill_of_a_wrapped_stream(stream: Caller) -> None
         stream(guard.wrap(provider.openai("openai/gpt-4o", stream_usage=True)), "hello")
     (event,) = recorder.of(CallSettled)
     assert (event.charge, event.source) == (4_200_000, "provider")
+
+
+@pytest.mark.parametrize("road", ["callback", "wrapped"])
+def test_a_cost_that_the_models_own_class_states_is_the_bill(road: str, call: Caller) -> None:
+    usage: Any = {"input_tokens": 10, "output_tokens": 4, "total_tokens": 14, "total_cost": 0.0042}
+    recorder = Recorder()
+    guard = table(sinks=[recorder])
+    model: Any = FakeMessagesListChatModel(responses=[AIMessage("hi", usage_metadata=usage)])
+    if road == "wrapped":
+        call(guard.wrap(model), "hello")
+    else:
+        call(model, "hello", {"callbacks": [guard]})
+    (event,) = recorder.of(CallSettled)
+    assert (event.charge, event.source, event.usage.output_tokens) == (4_200_000, "provider", 4)
 
 
 def test_what_is_heard_is_not_put_into_the_reply(stream: Caller) -> None:

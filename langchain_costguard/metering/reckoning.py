@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from langchain_costguard.metering.calls import Call, Stream
-from langchain_costguard.metering.pricing.bills import BILLING, told_cost, told_model
+from langchain_costguard.metering.pricing.bills import BILLING, told_cost, told_model, written_cost
 from langchain_costguard.metering.pricing.images import DEFAULT_MODEL, KNOWN_MODEL
 from langchain_costguard.metering.pricing.offered import DRAWS
 from langchain_costguard.metering.pricing.prices import PriceBook
@@ -52,7 +52,7 @@ def reckon(call: Call, response: Any, trusted: frozenset[str], count: Callable[[
     stream = call.stream
     if usage is not None and stream is not None and stream.repeats:
         usage = _last_told(usage, stream)
-    cost = told_cost(response) if _believed(call, trusted) else None
+    cost = told_cost(response) if _believed(call, trusted) else written_cost(response)
     if usage is not None:
         usage = _as_asked(call, usage, response)
         usage = _heard(call, usage)

@@ -136,7 +136,11 @@ class Settlement:
         plain = None if call.odd or (stream is not None and stream.repeats) else plain_usage(response)
         if plain is not None:
             given, made, reported = plain
-            if not self._quick.end(call, given, made, reported):
+            if self._quick.end(call, given, made, reported):
+                return
+            if call.rates.estimated:  # a model around another one, of whose provider only a closer look tells
+                self._end_closely(call, response)
+            else:
                 self._meter.settle(call, Usage(given, made), reported)
         elif is_cache_hit(response):
             self._meter.hit(call, usage_of(response))

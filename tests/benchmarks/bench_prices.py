@@ -1,6 +1,6 @@
-"""How well the pricing room reads, prices and estimates, on public data.
+"""How well the pricing room prices and estimates, on public data; ``bench_usage.py`` has how it reads.
 
-    COSTGUARD_DATA=path/to/data python tests/benchmarks/bench_prices.py [usage|prices|tokens|speed]
+    COSTGUARD_DATA=path/to/data python tests/benchmarks/bench_prices.py [prices|tokens|speed]
 
 ``TIKTOKEN_CACHE_DIR`` is set to the data's ``tiktoken_cache`` for the table "with vocabulary". The BFCL and
 RouterArena rows need pyarrow; without it they are left out, and the table says so.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("COSTGUARD_DATA") or ROOT.parent / "shared" / "data")
+DATA = Path(os.environ.get("COSTGUARD_DATA", ""))
 os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(DATA / "tiktoken_cache"))
 os.environ.setdefault("COSTGUARD_TIKTOKEN_DOWNLOAD", "0")
 sys.path.insert(0, str(ROOT))
@@ -31,7 +31,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_costguard.metering.pricing import Estimator, PriceBook, encodings, shapes  # noqa: E402
 from langchain_costguard.metering.pricing.dialects import from_raw  # noqa: E402
 from langchain_costguard.metering.pricing.families import family_of  # noqa: E402
-from langchain_costguard.metering.pricing.reading import from_usage_metadata  # noqa: E402
 from langchain_costguard.metering.pricing.tokens import counter  # noqa: E402
 from langchain_costguard.vocabulary.usage import ModelRef, Usage  # noqa: E402
 
@@ -52,127 +51,7 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     print()
 
 
-# (a) usage dialects -----------------------------------------------------------------------------------------------
-
-
-def independent(block: Row) -> tuple[int, int, int, int] | None:
-    """(input, output, cached, written) worked out anew from the providers' documentation, without the room's code."""
-
-    def at(*path: str) -> int:
-        node: Any = block
-        for key in path:
-            node = node.get(key) if isinstance(node, dict) else None
-        return node if isinstance(node, int) else 0
-
-    if "promptTokenCount" in block:
-        return (
-            at("promptTokenCount") + at("toolUsePromptTokenCount"),
-            at("candidatesTokenCount") + at("thoughtsTokenCount"),
-            at("cachedContentTokenCount"),
-            0,
-        )
-    if "inputTokens" in block:
-        read = at("cacheReadInputTokens") or at("cacheReadInputTokenCount")
-        wrote = at("cacheWriteInputTokens") or at("cacheWriteInputTokenCount")
-        return at("inputTokens") + read + wrote, at("outputTokens"), read, wrote
-    if "total_input_tokens" in block:
-        return (
-            at("total_input_tokens") + at("total_tool_use_tokens"),
-            at("total_output_tokens") + at("total_thought_tokens"),
-            at("total_cached_tokens"),
-            0,
-        )
-    if "billed_units" in block:
-        given = at("billed_units", "input_tokens")
-        return given, at("billed_units", "output_tokens"), min(given, at("cached_tokens")), 0
-    if "prompt_tokens" in block:
-        made = max(at("completion_tokens"), at("total_tokens") - at("prompt_tokens"))
-        read = at("prompt_tokens_details", "cached_tokens") or at("cached_tokens") or at("num_cached_tokens")
-        return at("prompt_tokens"), made, read, at("prompt_tokens_details", "cache_write_tokens")
-    if "cache_read_input_tokens" in block:
-        read, wrote = at("cache_read_input_tokens"), at("cache_creation_input_tokens")
-        return at("input_tokens") + read + wrote, at("output_tokens"), read, wrote
-    if "input_tokens" in block:
-        inside = "input_tokens_details"
-        return (
-            at("input_tokens"),
-            at("output_tokens"),
-            at(inside, "cached_tokens"),
-            at(inside, "cache_write_tokens"),
-        )
-    return None
-
-
-def through_langchain(row: Row) -> Usage | None:
-    """The block passed through the conversion of LangChain's own client, where that client is installed."""
-    block = row["usage"]
-    if "anthropic.com" in row["host"]:
-        from anthropic.types import Usage as Wire
-        from langchain_anthropic.chat_models import _create_usage_metadata as of_anthropic
-
-        return from_usage_metadata(of_anthropic(Wire.model_construct(**block)))
-    if "prompt_tokens" in block:
-        from langchain_openai.chat_models.base import _create_usage_metadata as of_chat
-
-        return from_usage_metadata(of_chat(block))
-    if "input_tokens" in block and "total_tokens" in block:
-        from langchain_openai.chat_models.base import _create_usage_metadata_responses as of_responses
-
-        return from_usage_metadata(of_responses(block))
-    return None
-
-
-def by_genai_prices(row: Row) -> tuple[int, int] | None:
-    from genai_prices.data_snapshot import get_snapshot
-
-    block, host = row["usage"], row["host"]
-    providers = {p.id: p for p in get_snapshot().providers}
-    name, flavour, body = (
-        ("google", "default", {"usageMetadata": block}) if "promptTokenCount" in block
-        else ("aws", "default", {"usage": block}) if "inputTokens" in block
-        else ("anthropic", "default", {"usage": block}) if "anthropic.com" in host
-        else ("openai", "chat", {"usage": block}) if "prompt_tokens" in block
-        else ("openai", "responses", {"usage": block}) if "total_tokens" in block and "input_tokens" in block
-        else ("", "", {})
-    )  # fmt: skip
-    if not name:
-        return None
-    try:
-        _, usage = providers[name].extract_usage(body, api_flavor=flavour)
-        return usage.input_tokens, usage.output_tokens
-    except (ValueError, AttributeError):  # a modality given as a number, or a part without its whole
-        return None
-
-
-def bench_usage() -> None:
-    counts: dict[str, list[int]] = defaultdict(lambda: [0] * 8)
-    for row in cassettes():
-        usage = from_raw(row["usage"])
-        sums = counts[row["host"]]
-        sums[0] += 1
-        expected = independent(row["usage"])
-        sums[1] += usage is not None
-        sums[2] += expected is not None
-        got = usage and (usage.input_tokens, usage.output_tokens, usage.cache_read, usage.cache_write)
-        sums[3] += expected is not None and got == expected
-        theirs = by_genai_prices(row)
-        sums[4] += theirs is not None
-        sums[5] += theirs is not None and usage is not None and theirs == (usage.input_tokens, usage.output_tokens)
-        client = through_langchain(row) if row["kind"] == "chat" else None
-        sums[6] += client is not None
-        same = client and (client.input_tokens, client.output_tokens, client.cache_read, client.cache_write)
-        sums[7] += client is not None and same == expected
-    print("(a) Usage blocks read; n/n = agree / could be compared\n")
-    ordered = sorted(counts.items(), key=lambda item: -item[1][0])
-    total = [sum(sums[i] for sums in counts.values()) for i in range(8)]
-    head = ("host", "blocks", "read", "= own formula", "= genai-prices", "= via LangChain client")
-    table(
-        head,
-        [(h, s[0], s[1], f"{s[3]}/{s[2]}", f"{s[5]}/{s[4]}", f"{s[7]}/{s[6]}") for h, s in [*ordered, ("all", total)]],
-    )
-
-
-# (b) prices -------------------------------------------------------------------------------------------------------
+# (a) prices -------------------------------------------------------------------------------------------------------
 
 
 def bench_prices() -> None:
@@ -197,13 +76,13 @@ def bench_prices() -> None:
             sums[column][0] += got == float(ours[column])
             if got != float(ours[column]):
                 wrong.append((name, column, ours[column], got))
-    print("(b) Prices, where litellm and genai-prices agree: ours the same / compared\n")
+    print("(a) Prices, where litellm and genai-prices agree: ours the same / compared\n")
     table(("price", "n/n"), [(column, f"{a}/{b}") for column, (a, b) in sums.items()])
     for row in wrong:
         print("   differs:", *row)
 
 
-# (c) token estimates ----------------------------------------------------------------------------------------------
+# (b) token estimates ----------------------------------------------------------------------------------------------
 
 
 class Case(NamedTuple):
@@ -445,7 +324,7 @@ def json_types(node: Any) -> Any:
 def bench_tokens() -> None:
     cases, left_out = from_cassettes()
     print(
-        f"(c) Input tokens estimated against tokens billed. {left_out} cassette rows left out: no request or usage, or"
+        f"(b) Input tokens estimated against tokens billed. {left_out} cassette rows left out: no request or usage, or"
     )
     print("    content the request does not hold (the provider's own tools, stored conversations, files).\n")
     cases += from_parquet()
@@ -489,7 +368,7 @@ def report(cases: list[Case]) -> None:
     table(("family", "rows", "n", "MAPE", "p95", "covered", "share", "upper/billed (median)"), rows)
 
 
-# (d) speed --------------------------------------------------------------------------------------------------------
+# (c) speed --------------------------------------------------------------------------------------------------------
 
 
 def micros(work: Callable[[], object], number: int) -> str:
@@ -573,17 +452,17 @@ def bench_speed() -> None:
         ]
     one = "".join(str(m.content) for m in long)
     rows.append(("one new text of 48 KB, by shape", micros(lambda: shapes.count_by_shape(one), 20)))
-    print("(d) Speed, microseconds (best of 600 short runs)\n")
+    print("(c) Speed, microseconds (best of 600 short runs)\n")
     table(("what", "us"), rows)
 
 
 def main() -> int:
-    if not DATA.is_dir():
-        print(f"The public data are not here: {DATA}. Set COSTGUARD_DATA to their folder. Nothing was measured.")
+    if not os.environ.get("COSTGUARD_DATA") or not DATA.is_dir():
+        print("COSTGUARD_DATA names no folder with the public data: nothing was measured.")
         return 0
-    wanted = sys.argv[1:] or ["usage", "prices", "speed", "tokens"]
+    wanted = sys.argv[1:] or ["prices", "speed", "tokens"]
     for name in wanted:
-        {"usage": bench_usage, "prices": bench_prices, "tokens": bench_tokens, "speed": bench_speed}[name]()
+        {"prices": bench_prices, "tokens": bench_tokens, "speed": bench_speed}[name]()
     return 0
 
 

@@ -23,13 +23,24 @@ _COST, _MODEL = "x-litellm-response-cost", "x-litellm-model-name"
 def told_cost(response: Any) -> int | None:
     """The cost a reply states, in nano-USD; None where it states none, or none that can be."""
     message, blocks = parts(response)
-    for facts in _speaking(message, blocks):
+    speaking = list(_speaking(message, blocks))
+    for facts in speaking:
         cost = _amount(facts.get("cost", facts.get("total_cost", facts.get("response_cost"))))
         if cost is None:
             cost = _amount(section(facts, "cost").get("total_cost"))
         if cost is not None:
-            return cost + _upstream(facts, cost)
+            return cost + _upstream(speaking, cost)
     return next((cost for headers in _headers(blocks) if (cost := _amount(headers.get(_COST))) is not None), None)
+
+
+def written_cost(response: Any) -> int | None:
+    """The cost, in nano-USD, that the model's own class has put into ``usage_metadata``: no host can, for clients copy
+    counts alone. LangChain's cache writes 0 there, which is no cost: ``is_cache_hit``.
+
+    https://docs.langchain.com/langsmith/cost-tracking
+    """
+    metadata = getattr(parts(response)[0], "usage_metadata", None)
+    return (_amount(metadata.get("total_cost")) or None) if isinstance(metadata, Mapping) else None
 
 
 def told_model(response: Any) -> str | None:
@@ -51,10 +62,14 @@ def _speaking(message: Any, blocks: list[Mapping[str, Any]]) -> Iterator[Mapping
         yield metadata
 
 
-def _upstream(facts: Mapping[str, Any], cost: int) -> int:
-    """With a key of one's own OpenRouter bills its fee alone; what the provider bills to that key is on top."""
-    upstream = _amount(section(facts, "cost_details").get("upstream_inference_cost")) or 0
-    own_key = facts.get("is_byok")
+def _upstream(speaking: list[Mapping[str, Any]], cost: int) -> int:
+    """With a key of one's own OpenRouter bills its fee alone; what the provider bills to that key is on top.
+
+    ``ChatOpenRouter`` puts it beside the usage, and drops whose key it was: then by the fee, which is the lesser.
+    """
+    told = (_amount(section(facts, "cost_details").get("upstream_inference_cost")) for facts in speaking)
+    upstream = next((amount for amount in told if amount is not None), 0)
+    own_key = next((facts["is_byok"] for facts in speaking if facts.get("is_byok") is not None), None)
     return upstream if own_key is True or (own_key is None and upstream > cost) else 0
 
 
