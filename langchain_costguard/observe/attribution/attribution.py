@@ -12,9 +12,10 @@ from typing import Any
 from uuid import UUID
 
 from langchain_costguard.events.metered import CallSettled, Event, ToolSettled
-from langchain_costguard.observe.attribution.calls import Paid, Piece, pieces_of, reply_of
+from langchain_costguard.observe.attribution.calls import Paid
 from langchain_costguard.observe.attribution.forecast import Forecast, forecast
 from langchain_costguard.observe.attribution.handoffs import Handoffs
+from langchain_costguard.observe.attribution.sessions import Look, Sessions
 from langchain_costguard.observe.attribution.tree import LEVELS, Tree
 from langchain_costguard.observe.attribution.why import Why
 from langchain_costguard.observe.witness import Began, Source
@@ -39,7 +40,9 @@ class Attribution:
             raise ValueError(f"keep: {keep!r} must be a whole number above zero")
         self._keep, self._clock = keep, clock
         self._calls: OrderedDict[int, Paid] = OrderedDict()
-        self._sent: dict[int, tuple[Piece, ...]] = {}
+        self._said: dict[int, Any] = {}
+        self._looks: dict[int, Look] = {}
+        self._sessions = Sessions()
         self._source: Source | None = None
         self._lock = threading.Lock()
 
@@ -94,25 +97,38 @@ class Attribution:
             what = "tool", event.tool, _NONE, Usage()
         else:
             return
-        self._put(Paid(event.at, event.run_id, event.scope, *what, event.charge, event.seconds))
+        key = event.run_id.int
+        with self._lock:
+            known = self._calls.get(key)
+            given = known.given if known is not None else None
+            self._calls[key] = Paid(event.at, event.scope, *what, event.charge, event.seconds, given)
+            if len(self._calls) > self._keep:
+                self._calls.popitem(last=False)
 
     def began(self, run: Began) -> None:
-        """Note what a model is given, as digests."""
+        """Note what a model is given, until it is known whose call it is."""
         if run.kind == "model":
-            self._sent[run.run_id.int] = pieces_of(run.said)
-            if len(self._sent) > self._keep:
-                self._sent.pop(next(iter(self._sent)), None)
+            self._said[run.run_id.int] = run.said
+            if len(self._said) > self._keep:
+                self._said.pop(next(iter(self._said)), None)
 
     def whose(self, run_id: UUID, scope: Scope) -> None:
-        """Its events say so."""
+        """Tell apart what it is given."""
+        said = self._said.pop(run_id.int, None)
+        if said is not None:
+            self._looks[run_id.int] = self._sessions.look(scope, said)
+            if len(self._looks) > self._keep:
+                self._looks.pop(next(iter(self._looks)), None)
 
     def ended(self, run_id: UUID, outcome: Any, error: BaseException | None) -> None:
         """Note what it answered."""
-        self._sent.pop(run_id.int, None)
+        self._said.pop(run_id.int, None)
+        look = self._looks.pop(run_id.int, None)
         with self._lock:
             call = self._calls.get(run_id.int)
-            if call is not None and call.kind == "model":
-                self._calls[run_id.int] = replace(call, reply=reply_of(outcome))
+            if call is not None and look is not None:
+                given = self._sessions.answered(call.scope, look, outcome, call.usage.input_tokens)
+                self._calls[run_id.int] = replace(call, given=given)
 
     def beside(self, run_id: UUID, handlers: Sequence[Any]) -> None:
         """Nobody else is asked."""
@@ -120,14 +136,6 @@ class Attribution:
     def within(self, kind: str, run_id: UUID | None, name: str) -> AbstractContextManager[None]:
         """Nothing is traced here."""
         return nullcontext()
-
-    def _put(self, call: Paid) -> None:
-        with self._lock:
-            known = self._calls.get(call.run_id.int)
-            sent = self._sent.get(call.run_id.int, ())
-            self._calls[call.run_id.int] = replace(call, sent=sent, reply=known.reply if known is not None else ())
-            if len(self._calls) > self._keep:
-                self._calls.popitem(last=False)
 
     def _price(self, model: ModelRef, usage: Usage, at: float) -> int | None:
         return self._source.price(model, usage, at) if self._source is not None else None
