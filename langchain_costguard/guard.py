@@ -23,7 +23,7 @@ from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.config.arguments import configured
 from langchain_costguard.metering.config.changing import Changing
 from langchain_costguard.metering.deferrals import Deferrals
-from langchain_costguard.metering.desk import asked_for, show
+from langchain_costguard.metering.desk import asked_for, kept_by, looked_by, show
 from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
@@ -156,7 +156,7 @@ class CostGuard(Steerable, Changing):
             wait=wait, token_counter=token_counter, counters=counters, clock=clock, require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
-        self.key = uuid.uuid4().hex
+        self.key, self._since = uuid.uuid4().hex, clock()
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
@@ -194,6 +194,7 @@ class CostGuard(Steerable, Changing):
             from langchain_costguard.observe.log.sink import SpendLog
 
             self.log = SpendLog.of(log)
+            self.log.looked = looked_by(sinks) or self.log.looked
             voice.add(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -231,7 +232,8 @@ class CostGuard(Steerable, Changing):
 
     def report(self) -> Report:
         """Who spent what in this process, as a table by any dimension: ``guard.report().by("agent", "model")``."""
-        return self.meter.tallies.report()
+        report = self.meter.tallies.report()
+        return report.asking(lambda: kept_by(self.voice.sinks, self.log, report.rows, self.meter, self._since))
 
     def headroom(self, scope: Scope | None = None) -> Headroom:
         """What ``scope`` (default: that of the running code) may still spend; empty where the store does not answer."""

@@ -1,20 +1,24 @@
 """What a call was given, told apart as it is made: what its session had said before, what other agents had, and what is
-new. Texts are looked at, and digests kept."""
+new. Of requests digests are kept, of the latest answers the text, to be found inside of other prompts: in memory alone.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from langchain_costguard.observe.attribution.calls import Given, Handed, Piece, pieces_of, reply_of, text_of
 from langchain_costguard.vocabulary.scope import Scope
 
-_MOST = 2_000
+_MOST = 1_000
 """Sessions that are followed; beyond it those not heard of for longest are forgotten."""
-_REPLIES = 64
+_REPLIES = 16
 """Answers of a session that are looked for inside of what is sent next."""
+_TEXT = 8_000
+"""Characters that are kept of each."""
 _TELLING = 12
 """Characters below which a text ("yes") is nobody's."""
 _WORDS = 5
@@ -25,7 +29,7 @@ _SHARE = 0.6
 class _Reply(NamedTuple):
     agent: str
     piece: Piece
-    runs: frozenset[int]
+    text: str
 
 
 class _Session:
@@ -101,7 +105,7 @@ class Sessions:
             for piece, text in replies:
                 if _tells(piece) and piece.digest not in session.written:
                     session.written[piece.digest] = scope.agent
-                    session.replies.append(_Reply(scope.agent, piece, _runs(text)))
+                    session.replies.append(_Reply(scope.agent, piece, text[:_TEXT]))
         handed = tuple(
             Handed(source, tuple(digest for digest, _ in found), of(sum(size for _, size in found)))
             for source, found in look.handed.items()
@@ -119,19 +123,23 @@ class Sessions:
 
 def _held(session: _Session, piece: Piece, message: Any, agent: str) -> Sequence[_Reply]:
     """The answers of other agents that a text holds among other things."""
-    if not session.replies or not _tells(piece):
-        return ()
     held = session.holds.get(piece.digest)
     if held is None:
-        if piece.digest in session.sent or piece.digest in session.written:
+        others = [reply for reply in session.replies if reply.agent != agent]
+        if not others or not _tells(piece) or piece.digest in session.sent or piece.digest in session.written:
             return ()
-        runs = _runs(text_of(message))
-        held = tuple(r for r in session.replies if r.runs and len(r.runs & runs) >= _SHARE * len(r.runs))
+        text = _runs(text_of(message))
+        held = tuple(reply for reply in others if _is_in(_runs(reply.text), text))
         if held:
             session.holds[piece.digest] = held
     return [reply for reply in held if reply.agent != agent]
 
 
+def _is_in(runs: frozenset[int], text: frozenset[int]) -> bool:
+    return bool(runs) and len(runs & text) >= _SHARE * len(runs)
+
+
+@lru_cache(256)
 def _runs(text: str) -> frozenset[int]:
     words = text.split()
     return frozenset(hash(tuple(words[n : n + _WORDS])) for n in range(max(0, len(words) - _WORDS + 1)))

@@ -25,7 +25,7 @@ PARTS = {
 }
 
 NOBODY_LOOKED = (
-    "What the calls were given is not known: a guard with sinks=[Attribution()], or with a log, tells history, "
+    "What the calls were given is not known: of a guard with sinks=[Attribution()], it and its log tell history, "
     "hand-offs, documents, retries and loops apart."
 )
 
