@@ -203,7 +203,7 @@ class CostGuard(Steerable, Changing):
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
             deferrals=deferrals, aside=self.aside,
         )  # fmt: skip
-        show(voice.sinks, meter)
+        show(voice.sinks, meter, self.log)
         if not is_warm():
             self.aside.prepare(warm)
         if not trial.budgets:
@@ -366,7 +366,7 @@ class CostGuard(Steerable, Changing):
     def add_sink(self, sink: Sink) -> None:
         """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``)."""
         self.voice.add(sink)
-        show([sink], self.meter)
+        show([sink], self.meter, self.log)
 
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()

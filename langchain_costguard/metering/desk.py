@@ -28,11 +28,11 @@ def asked_for(telemetry: Any, notify: Any) -> list[Any]:
     return [sink for sink in (telemetry, notify) if sink is not None]
 
 
-def show(sinks: Iterable[Any], meter: Meter) -> None:
+def show(sinks: Iterable[Any], meter: Meter, log: Any = None) -> None:
     """Let those sinks look at the guard that want to."""
     for sink in sinks:
         if isinstance(sink, Bound):
-            sink.bind(Desk(meter, meter.clock))
+            sink.bind(Desk(meter, meter.clock, log))
 
 
 def kept_by(sinks: Sequence[Any], log: Any, rows: Any, meter: Meter, since: float) -> Any:
@@ -57,8 +57,9 @@ def looked_by(sinks: Iterable[Any]) -> Any:
 class Desk:
     """A guard's ``observe.witness.Source``; nothing it does raises because the store does not answer."""
 
-    def __init__(self, meter: Meter, clock: Callable[[], float]) -> None:
+    def __init__(self, meter: Meter, clock: Callable[[], float], log: Any = None) -> None:
         self._meter, self._clock = meter, clock
+        self.log = log if log is not None and log.shared else None
         self.shared = bool(meter.ledger.store.shared)
 
     def accounts(self) -> list[AccountLine]:

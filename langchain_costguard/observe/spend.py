@@ -194,6 +194,20 @@ class Spend:
             counted[key] = counted.get(key, 0) + 1
         return [(*key, number) for key, number in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
 
+    def quarters(self, *dimensions: str) -> list[tuple[float, tuple[str, ...], int]]:
+        """What was spent in each quarter of an hour: when it began (epoch seconds), by whom, nano-USD; in time's order.
+
+        Raises:
+            ValueError: there is no such dimension.
+        """
+        for name in dimensions:
+            _known(name, "quarters")
+        self._flush()
+        spent = TALLY.index("spent")
+        sums = self._log.ask(asking.sums, self.wanted, [_COLUMNS.get(name, name) for name in dimensions], 1)
+        found = [(float((one.slot or 0) * SLOT), tuple(one.names), one.counts[spent]) for one in sums]
+        return sorted(row for row in found if row[2])
+
     def first_tokens(self, number: int = 20_000) -> list[tuple[str, int]]:
         """Of the last streamed calls, the model and the milliseconds until something came."""
         self._flush()

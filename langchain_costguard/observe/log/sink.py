@@ -41,6 +41,8 @@ class SpendLog:
         self.place = str(place)
         self._log: Log | None = None
         kind = place_of(self.place)
+        self.shared = kind is None or kind[0] != "memory"
+        """Whether other processes may write to it, too."""
         try:
             # A server may come up after this process; a file is there or is not.
             if kind is None or kind[0] in ("sqlite", "memory"):
