@@ -6,6 +6,7 @@ See ``.ci/extended phoenix`` and ``.ci/extended mlflow``; the one that is not in
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,13 +53,15 @@ def until(check: Callable[[], Any], seconds: float = 120.0) -> Any:
 @contextmanager
 def running(words: list[str], where: Path, up: str, **env: str) -> Iterator[None]:
     with (where / "log").open("wb") as log:
-        server = subprocess.Popen(words, cwd=where, env={**os.environ, **env}, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            words, cwd=where, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True
+        )
         try:
-            until(lambda: httpx.get(up).is_success, 180)
+            until(lambda: httpx.get(up).is_success, 300)
             yield
         finally:
-            server.terminate()
-            server.wait(20)
+            os.killpg(server.pid, signal.SIGKILL)  # it has workers of its own, and what it keeps is thrown away
+            server.wait(60)
 
 
 def worked(telemetry: Telemetry) -> tuple[int, int]:
