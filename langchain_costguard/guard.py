@@ -23,7 +23,7 @@ from langchain_costguard.metering.budgets.switch import KillSwitch
 from langchain_costguard.metering.config.arguments import configured
 from langchain_costguard.metering.config.changing import Changing
 from langchain_costguard.metering.deferrals import Deferrals
-from langchain_costguard.metering.desk import asked_for, show
+from langchain_costguard.metering.desk import asked_for, kept_by, looked_by, show
 from langchain_costguard.metering.fees import Fees, ToolPrice
 from langchain_costguard.metering.lineage import Lineage
 from langchain_costguard.metering.meter import Meter
@@ -160,7 +160,7 @@ class CostGuard(Steerable, Changing):
             wait=wait, token_counter=token_counter, counters=counters, clock=clock, require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
-        self.key = uuid.uuid4().hex
+        self.key, self._since = uuid.uuid4().hex, clock()
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
@@ -199,6 +199,7 @@ class CostGuard(Steerable, Changing):
             from langchain_costguard.observe.log.sink import SpendLog
 
             self.log = SpendLog.of(log)
+            self.log.looked = looked_by(sinks) or self.log.looked
             voice.add(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -207,7 +208,7 @@ class CostGuard(Steerable, Changing):
             meter, admission=admission, settlement=settlement, voice=voice, brake=brake, lineage=lineage,
             deferrals=deferrals, aside=self.aside,
         )  # fmt: skip
-        show(voice.sinks, meter)
+        show(voice.sinks, meter, self.log)
         if not is_warm():
             self.aside.prepare(warm)
         if not trial.budgets:
@@ -239,7 +240,8 @@ class CostGuard(Steerable, Changing):
 
     def report(self) -> Report:
         """Who spent what in this process, as a table by any dimension: ``guard.report().by("agent", "model")``."""
-        return self.meter.tallies.report(self._standing)
+        report = self.meter.tallies.report(self._standing)
+        return report.asking(lambda: kept_by(self.voice.sinks, self.log, report.rows, self.meter, self._since))
 
     def _standing(self) -> list[Bar]:
         from langchain_costguard.metering.budgets.standing import standing
@@ -376,14 +378,11 @@ class CostGuard(Steerable, Changing):
         return (bool(store.close(timeout)) if store.shared else True) and written
 
     def add_sink(self, sink: Sink) -> None:
-        """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``).
-
-        Raises:
-            ValueError: it cannot be called, or is a coroutine function.
-        """
+        """Send every event from now on to ``sink``, too; and what else it can see (``observe.witness``). One that
+        cannot be called, or is a coroutine function, is a ``ValueError``."""
         called("sink", sink)
         self.voice.add(sink)
-        show([sink], self.meter)
+        show([sink], self.meter, self.log)
 
 
 _here: WeakValueDictionary[str, CostGuard] = WeakValueDictionary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_costguard.metering.budgets.lines import account_lines
@@ -33,18 +33,38 @@ def asked_for(telemetry: Any, notify: Any) -> list[Any]:
     return [sink for sink in (telemetry, notify) if sink is not None]
 
 
-def show(sinks: Iterable[Any], meter: Meter) -> None:
+def show(sinks: Iterable[Any], meter: Meter, log: Any = None) -> None:
     """Let those sinks look at the guard that want to."""
     for sink in sinks:
         if isinstance(sink, Bound):
-            sink.bind(Desk(meter, meter.clock))
+            sink.bind(Desk(meter, meter.clock, log))
+
+
+def kept_by(sinks: Sequence[Any], log: Any, rows: Any, meter: Meter, since: float) -> Any:
+    """What knows the calls of a guard best: an ``Attribution`` of its own, its log, or else its sums."""
+    from langchain_costguard.observe.attribution.attribution import Attribution
+    from langchain_costguard.observe.attribution.logged import Logged
+    from langchain_costguard.observe.attribution.summed import Summed
+    from langchain_costguard.observe.spend import Spend
+
+    for sink in sinks:
+        if isinstance(sink, Attribution):
+            return sink
+    desk = Desk(meter, meter.clock)
+    return Summed(rows, desk, since, meter.clock()) if log is None else Logged(Spend(log), desk)
+
+
+def looked_by(sinks: Iterable[Any]) -> Any:
+    """What tells a log more of a call than its event does."""
+    return next((row for sink in sinks if callable(row := getattr(sink, "row", None))), None)
 
 
 class Desk:
     """A guard's ``observe.witness.Source``; nothing it does raises because the store does not answer."""
 
-    def __init__(self, meter: Meter, clock: Callable[[], float]) -> None:
+    def __init__(self, meter: Meter, clock: Callable[[], float], log: Any = None) -> None:
         self._meter, self._clock = meter, clock
+        self.log = log if log is not None and log.shared else None
         self.shared = bool(meter.ledger.store.shared)
 
     def accounts(self) -> list[AccountLine]:

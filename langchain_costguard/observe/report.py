@@ -19,7 +19,11 @@ from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import Usage
 
 if TYPE_CHECKING:
+    from langchain_costguard.observe.attribution.basis import Kept
+    from langchain_costguard.observe.attribution.forecast import Forecast
+    from langchain_costguard.observe.attribution.handoffs import Handoffs
     from langchain_costguard.observe.attribution.tree import Tree
+    from langchain_costguard.observe.attribution.why import Why
 
 DIMENSIONS = Scope._fields
 
@@ -120,7 +124,9 @@ class Report(Tabular):
         times: Iterable[tuple[Sequence[str], list[Sample]]] = (),
         contexts: Contexts | None = None,
         budgets: Callable[[], list[Bar]] = list,
+        kept: Callable[[], Kept] | None = None,
     ) -> None:
+        self._kept = kept
         self.rows = [(tuple(scope), tally) for scope, tally in rows]
         self.dimensions = tuple(dimensions)
         self._times = [(tuple(scope), samples) for scope, samples in times]
@@ -131,7 +137,7 @@ class Report(Tabular):
 
     def __getstate__(self) -> dict[str, Any]:
         """A report may go to another process; the guard whose budgets it would show may not."""
-        return {**self.__dict__, "_budgets": list}
+        return {**self.__dict__, "_budgets": list, "_kept": None}
 
     @property
     def total(self) -> Tally:
@@ -156,7 +162,8 @@ class Report(Tabular):
             times.setdefault(tuple(scope[c] for c in columns), []).extend(samples)
         ranked = sorted(grouped.items(), key=lambda item: (-item[1].spent, item[0]))
         actions, contexts = self.actions.by(*dimensions), self.contexts.by(*dimensions)
-        return Report(ranked, dimensions, actions, self.recalls, times.items(), contexts, self._budgets)
+        lazily = (self._budgets, self._kept)
+        return Report(ranked, dimensions, actions, self.recalls, times.items(), contexts, *lazily)
 
     def times(self) -> Timetable:
         """How long the latest calls of each row took: median, 95th percentile, first token, and the errors' share."""
@@ -169,8 +176,6 @@ class Report(Tabular):
     def tree(self, *levels: str) -> Tree:
         """Feature → session → agent → step → model, or other levels: money and tokens rolled up.
 
-        ``Attribution`` keeps single calls, and knows what agents handed to one another.
-
         Raises:
             ValueError: names a level that is no dimension.
         """
@@ -182,6 +187,51 @@ class Report(Tabular):
             for s, row in scopes
         )
         return Tree(leaves, levels or LEVELS)
+
+    def why(self, **where: str) -> Why:
+        """The parts of a bill: ``report.why(session="s1")``. They add up to it, to the nano-dollar.
+
+        Of a guard with ``sinks=[Attribution()]``, and of its log, they name what was sent again, what other agents had
+        said, retries and loops; of another one, what its sums tell.
+
+        Raises:
+            ValueError: an unknown dimension.
+        """
+        from langchain_costguard.observe.attribution.basis import why_of
+
+        return why_of(self.kept, where)
+
+    def handoffs(self, **where: str) -> Handoffs:
+        """What agents handed to one another, at the price it was paid, and how much was context sent again.
+
+        Raises:
+            ValueError: nobody looked at what the calls were given: says what does.
+        """
+        from langchain_costguard.observe.attribution.basis import handoffs_of
+
+        return handoffs_of(self.kept, where)
+
+    def forecast(self) -> Forecast:
+        """When a budget ends at this rate and which feature ends it, and what the month will have cost."""
+        from langchain_costguard.observe.attribution.basis import forecast_of
+
+        return forecast_of(self.kept)
+
+    @property
+    def kept(self) -> Kept:
+        """What these are made from.
+
+        Raises:
+            ValueError: this report is of no guard and of no log.
+        """
+        if self._kept is None:
+            raise ValueError("kept: this report is of no guard and of no log, and knows no single calls")
+        return self._kept()
+
+    def asking(self, kept: Callable[[], Kept]) -> Report:
+        """The same report, which asks this for single calls."""
+        self._kept = kept
+        return self
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dictionary a row: the dimensions, the counts, and ``usd``, ``saved_usd``, ``overrun_usd`` as Decimals."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from operator import add
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from langchain_costguard.observe.actions import Actions
 from langchain_costguard.observe.log import Log, asking, open_log
@@ -21,6 +21,10 @@ from langchain_costguard.observe.report import Report, Tally
 from langchain_costguard.vocabulary.calendar import WINDOWS, moment, window_at, zone
 from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.urls import told, without_password
+
+if TYPE_CHECKING:
+    from langchain_costguard.observe.attribution import Forecast, Handoffs, Tree, Why
+    from langchain_costguard.observe.attribution.basis import Kept
 
 Moment = datetime | float | str
 """A ``datetime``, epoch seconds, a date as text (``"2026-11-01"``), or how long ago (``"7d"``)."""
@@ -142,7 +146,7 @@ class Spend:
         first = dimensions[:1] and dimensions[0] in WINDOWS
         rows = [(key, Tally(*counts[: len(TALLY)])) for key, counts in tallies.items()]
         rows.sort(key=lambda row: (row[0][0] if first else "", -row[1].spent, row[0]))
-        return Report(rows, dimensions, Actions(actions, dimensions).by(*dimensions))
+        return Report(rows, dimensions, Actions(actions, dimensions).by(*dimensions), kept=self._kept)
 
     def report(self) -> Report:
         """Who spent what by every name, as ``guard.report()``, but for the trace."""
@@ -190,6 +194,20 @@ class Spend:
             counted[key] = counted.get(key, 0) + 1
         return [(*key, number) for key, number in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
 
+    def quarters(self, *dimensions: str) -> list[tuple[float, tuple[str, ...], int]]:
+        """What was spent in each quarter of an hour: when it began (epoch seconds), by whom, nano-USD; in time's order.
+
+        Raises:
+            ValueError: there is no such dimension.
+        """
+        for name in dimensions:
+            _known(name, "quarters")
+        self._flush()
+        spent = TALLY.index("spent")
+        sums = self._log.ask(asking.sums, self.wanted, [_COLUMNS.get(name, name) for name in dimensions], 1)
+        found = [(float((one.slot or 0) * SLOT), tuple(one.names), one.counts[spent]) for one in sums]
+        return sorted(row for row in found if row[2])
+
     def first_tokens(self, number: int = 20_000) -> list[tuple[str, int]]:
         """Of the last streamed calls, the model and the milliseconds until something came."""
         self._flush()
@@ -220,7 +238,33 @@ class Spend:
         since, until = self.wanted.since, self.wanted.until
         return found[0] if since is None else since, found[1] if until is None else until
 
+    @property
+    def end(self) -> float:
+        """Until when it is asked (epoch seconds): now, where nothing else was said."""
+        return time.time() if self.wanted.until is None else self.wanted.until
+
+    def tree(self, *levels: str) -> Tree:
+        """Feature → session → agent → step → model, or other levels; see ``Report.tree``."""
+        return self.report().tree(*levels)
+
+    def why(self, **where: str) -> Why:
+        """The parts of a bill: ``Spend("spend.db").why(session="s1")``; see ``Report.why``."""
+        return self.report().why(**where)
+
+    def handoffs(self, **where: str) -> Handoffs:
+        """What agents handed to one another; of guards that had ``sinks=[Attribution()]`` besides the log."""
+        return self.report().handoffs(**where)
+
+    def forecast(self) -> Forecast:
+        """When a budget ends at this rate, and what the month will have cost; see ``Report.forecast``."""
+        return self.report().forecast()
+
     # Within
+
+    def _kept(self) -> Kept:
+        from langchain_costguard.observe.attribution.logged import Logged
+
+        return Logged(self)
 
     def _unit(self, windows: Sequence[str]) -> int | None:
         """How many slots may be added up before it is asked in which window they are."""

@@ -65,6 +65,9 @@ class Source(Protocol):
     shared: bool
     """Whether other processes see the same store."""
 
+    log: Any
+    """The guard's spend log, where other processes write to it, too; else None."""
+
     def accounts(self) -> Iterable[AccountLine]:
         """Every account of the store; empty where it does not answer."""
 

@@ -63,7 +63,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
             env = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
             running = subprocess.Popen(words, cwd=where, env=env, stdout=log, stderr=log)
             try:
-                until(lambda: httpx.get(f"{url}/health/liveliness").is_success, 120)
+                until(lambda: httpx.get(f"{url}/health/liveliness").is_success, 240)
                 yield Proxy(url, where / "told.jsonl")
             finally:
                 running.terminate()
@@ -96,7 +96,7 @@ def test_litellms_own_client_has_one_priced_span(streamed: bool) -> None:
     lens = Lens()
     guard = CostGuard(prices=PRICES, telemetry=lens.telemetry(annotate=False))
     with FakeProvider("four little words here") as provider:
-        model: Any = ChatLiteLLM(model="openai/gpt-4o", api_base=f"{provider.url}/v1", api_key="x")
+        model: Any = ChatLiteLLM(model="openai/gpt-4o", api_base=provider.url, api_key="x")
         config: Any = {"callbacks": [guard]}
         list(model.stream("hello", config)) if streamed else model.invoke("hello", config)
         billed = provider.usage()

@@ -6,6 +6,7 @@ See ``.ci/extended phoenix`` and ``.ci/extended mlflow``; the one that is not in
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,7 +36,6 @@ sys.argv = ["phoenix", "serve"]
 from phoenix.server.main import main
 main()
 """
-TOKENS = 22
 
 
 def until(check: Callable[[], Any], seconds: float = 120.0) -> Any:
@@ -53,17 +53,19 @@ def until(check: Callable[[], Any], seconds: float = 120.0) -> Any:
 @contextmanager
 def running(words: list[str], where: Path, up: str, **env: str) -> Iterator[None]:
     with (where / "log").open("wb") as log:
-        server = subprocess.Popen(words, cwd=where, env={**os.environ, **env}, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            words, cwd=where, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True
+        )
         try:
-            until(lambda: httpx.get(up).is_success, 180)
+            until(lambda: httpx.get(up).is_success, 300)
             yield
         finally:
-            server.terminate()
-            server.wait(20)
+            os.killpg(server.pid, signal.SIGKILL)  # it has workers of its own, and what it keeps is thrown away
+            server.wait(60)
 
 
-def worked(telemetry: Telemetry) -> int:
-    """An agent looked something up and answered, and was refused the next time; what it spent (nano-USD)."""
+def worked(telemetry: Telemetry) -> tuple[int, int]:
+    """An agent looked something up and answered, and was refused the next time; the tokens, and nano-USD, it took."""
 
     def look_up(query: str) -> str:
         """Look it up."""
@@ -77,8 +79,7 @@ def worked(telemetry: Telemetry) -> int:
         with pytest.raises(BudgetExceededError):
             agent.invoke({"messages": [("user", "And then?")]}, {"callbacks": [guard]})
     telemetry.close()
-    assert provider.usage().input_tokens + provider.usage().output_tokens == TOKENS
-    return guard.report().total.spent
+    return provider.usage().input_tokens + provider.usage().output_tokens, guard.report().total.spent
 
 
 @pytest.mark.skipif(find_spec("phoenix") is None, reason="needs Phoenix: .ci/extended phoenix")
@@ -88,7 +89,7 @@ def test_phoenix_shows_spans_cost_tokens_and_the_session(tmp_path: Path) -> None
     env = {"PHOENIX_WORKING_DIR": str(tmp_path), "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port)}
     env |= {"PHOENIX_GRPC_PORT": str(other), "PHOENIX_TELEMETRY_ENABLED": "false"}
     with running([sys.executable, "-c", PHOENIX], tmp_path, f"{base}/healthz", **env):
-        spent = worked(Telemetry(otlp=f"{base}/v1/traces", preset="phoenix", annotate=False))
+        tokens, spent = worked(Telemetry(otlp=f"{base}/v1/traces", preset="phoenix", annotate=False))
 
         def spans() -> Any:
             told = httpx.get(f"{base}/v1/projects/default/spans", params={"limit": 50}).json()["data"]
@@ -108,7 +109,7 @@ def test_phoenix_shows_spans_cost_tokens_and_the_session(tmp_path: Path) -> None
     (project,) = answer["projects"]["edges"]
     (session,) = (edge["node"] for edge in project["node"]["sessions"]["edges"])
     # Its own table of prices agrees about this model: it reads no cost.
-    assert (session["sessionId"], session["tokenUsage"]["total"]) == ("s1", TOKENS)
+    assert (session["sessionId"], session["tokenUsage"]["total"]) == ("s1", tokens)
     assert round(session["costSummary"]["total"]["cost"] * 1e9) == spent
 
 
@@ -121,7 +122,7 @@ def test_mlflow_shows_the_traces_cost_tokens_session_and_user(tmp_path: Path) ->
         made = httpx.post(f"{base}/api/2.0/mlflow/experiments/create", json={"name": "shop"}, timeout=60).json()
         number = made["experiment_id"]
         headers = {"x-mlflow-experiment-id": number}
-        spent = worked(Telemetry(otlp=f"{base}/v1/traces", preset="mlflow", headers=headers, annotate=False))
+        tokens, spent = worked(Telemetry(otlp=f"{base}/v1/traces", preset="mlflow", headers=headers, annotate=False))
         place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": number}}
 
         def traces() -> Any:
@@ -132,6 +133,6 @@ def test_mlflow_shows_the_traces_cost_tokens_session_and_user(tmp_path: Path) ->
         told = {bool(trace["trace_metadata"].get("mlflow.trace.cost")): trace for trace in until(traces)}
     paid, refused = (told[True]["trace_metadata"], told[False])
     assert (paid["mlflow.trace.session"], paid["mlflow.trace.user"]) == ("s1", "u1")
-    assert f'"total_tokens": {TOKENS}' in paid["mlflow.trace.tokenUsage"]
+    assert f'"total_tokens": {tokens}' in paid["mlflow.trace.tokenUsage"]
     assert f'"total_cost": {spent / 1e9}' in paid["mlflow.trace.cost"]
     assert refused["trace_metadata"]["mlflow.trace.session"] == "s1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -15,6 +16,8 @@ from langgraph.types import Command, Send
 
 from langchain_costguard import Budget, CostGuard, Price
 from langchain_costguard.observe.attribution import Attribution
+from langchain_costguard.observe.report import Report
+from langchain_costguard.observe.spend import Spend
 from langchain_costguard.testing import FakeProvider, ManualClock, Reply, Request
 from tests.conftest import PRICES, Caller
 
@@ -97,7 +100,21 @@ def sent(model: Any) -> Any:
     return graph.compile()
 
 
-@pytest.mark.parametrize("made", [supervised, swarm, in_a_tool, sent])
+def quoted(model: Any) -> Any:
+    """What one has found is a part of what the other is asked."""
+
+    def ask(state: State) -> Any:
+        found = research(model).invoke({"messages": state["messages"]})["messages"][-1].content
+        text = f"Someone has looked into it. What they say: *{found}* Mind the tone."
+        return {"messages": write(model).invoke({"messages": [("user", text)]})["messages"][-1:]}
+
+    graph = StateGraph(State)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    return graph.compile()
+
+
+@pytest.mark.parametrize("made", [supervised, swarm, in_a_tool, sent, quoted])
 def test_what_one_agent_hands_to_another_is_priced_once_it_is_sent_again(made: Any, call: Caller) -> None:
     told = Attribution()
     guard = CostGuard(prices=PRICES, sinks=[told])
@@ -138,6 +155,42 @@ def test_a_tree_rolls_up_to_the_bill_in_every_form(call: Caller) -> None:
         told.tree("team")
     with pytest.raises(ValueError, match="where: 'team'"):
         told.tree(team="a")
+
+
+def test_a_report_says_why_whether_calls_are_kept_are_in_a_log_or_are_sums(call: Caller, tmp_path: Path) -> None:
+    path = str(tmp_path / "spend.db")
+    ways: dict[str, dict[str, Any]] = {
+        "sums": {}, "kept": {"sinks": [Attribution()]}, "a log": {"log": str(tmp_path / "plain.db")},
+        "both": {"sinks": [Attribution()], "log": path},
+    }  # fmt: skip
+    told = {}
+    for way, options in ways.items():
+        budget = Budget(per="user", usd="1", window="day")
+        guard = CostGuard(budget, prices=PRICES, tool_prices={"ask_researcher": "0.001"}, **options)
+        with FakeProvider(answer) as provider, guard.scope(session="s1", user="u1", feature="mills"):
+            for made in (in_a_tool, quoted):
+                call(made(provider.openai()), {"messages": [HumanMessage("What happened?")]}, {"callbacks": [guard]})
+        reports: list[Any] = [guard.report(), guard.report().by("model")]
+        if "log" in options:
+            assert guard.log is not None
+            guard.log.flush()
+            reports.append(Spend(options["log"]))
+        for report in reports:
+            why = report.why(session="s1")
+            assert sum(why.parts.values()) == why.spent == guard.report().total.spent, way
+            assert why.parts["tools"] == 1_000_000
+            assert (report.forecast().budget, report.forecast().feature) == ("user.day", "mills"), way
+            if way in ("sums", "a log"):
+                assert "sinks=[Attribution()]" in str(why)
+                with pytest.raises(ValueError, match=r"handoffs: .*sinks=\[Attribution\(\)\]"):
+                    report.handoffs()
+            else:
+                told[way, len(told)] = (why.parts, report.handoffs().to_dicts())
+        assert {tree.root.spent for tree in (report.tree("feature") for report in reports[::2])} == {why.spent}
+    assert all(found == told["kept", 0] for found in told.values())
+    assert len(told) == 5
+    with pytest.raises(ValueError, match="this report is of no guard and of no log"):
+        Report(()).why()
 
 
 def usage(prompt: int, output: int, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:

@@ -15,10 +15,12 @@ import pytest
 from aiosmtpd.controller import Controller
 from standardwebhooks import Webhook as Verifier
 
-from langchain_costguard import Budget, BudgetExceededError, CostGuard, SQLiteStore
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price, SQLiteStore
+from langchain_costguard.events import CircuitClosed, CircuitOpened, StoreFailed
 from langchain_costguard.observe.notify import Alertmanager, Email, Notify, PagerDuty, Slack, Webhook
 from langchain_costguard.observe.notify.rates import HOUR, Rates
 from langchain_costguard.testing import ManualClock, ScriptedChatModel
+from langchain_costguard.vocabulary.scope import Scope
 from tests.conftest import Caller
 from tests.observe.test_metrics import free_port
 
@@ -111,7 +113,7 @@ def test_each_rung_is_told_to_its_own_once_and_the_ladder_of_a_budget_wins(recei
     with guard.scope(user="u1"):
         for _ in range(12):
             call(step, {}, {"callbacks": [guard]})
-    notify.close()
+    notify.close(10)
     paths = [posted.path for posted in receiver.posted]
     assert sorted(paths) == ["/finance", "/hook", "/pager", "/team", "/users"]
     told = {posted.path: posted for posted in receiver.posted}
@@ -135,7 +137,7 @@ def test_an_alert_is_over_when_its_window_turns_or_a_grant_lifts_it(receiver: Re
     model.invoke("hello", {"callbacks": [guard]})
     clock.advance(86_400)
     model.invoke("hello", {"callbacks": [guard]})
-    notify.close()
+    notify.close(10)
     actions = [posted.body["event_action"] for posted in receiver.posted]
     assert actions.count("trigger") == actions.count("resolve") + 1 or actions[-1] == "trigger"
 
@@ -146,7 +148,7 @@ def test_what_cannot_be_delivered_is_tried_again_with_the_same_id(receiver: Rece
     guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
     ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
     posted = receiver.wait(3)
-    notify.close()
+    notify.close(10)
     assert len({one.headers["webhook-id"] for one in posted}) == 1
     assert len(receiver.posted) == 3
 
@@ -158,7 +160,7 @@ def test_a_wrong_address_is_dropped_counted_and_not_said(receiver: Receiver, cap
     guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
     ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
     receiver.wait(1)
-    notify.close()
+    notify.close(10)
     assert [post.rejected for post in notify.posts.values()] == [1]
     assert "HTTP 404" in caplog.text
     assert "verysecret" not in caplog.text + repr(target)
@@ -215,7 +217,7 @@ def test_alertmanager_is_told_who_by_labels_and_how_much_beside_them(receiver: R
     guard = CostGuard(Budget(per="all", model_calls=2), notify=notify)
     ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
     (posted,) = receiver.wait(1)
-    notify.close()
+    notify.close(10)
     (alert,) = posted.body
     assert posted.path == "/api/v2/alerts"
     assert alert["labels"]["alertname"] == "costguard_budget"
@@ -243,6 +245,60 @@ def test_three_times_the_average_hour_is_told_at_once_with_a_floor_and_a_warm_up
     assert sum(map(len, told)) == 1
 
 
+def test_a_spike_of_all_workers_is_seen_in_their_log_and_told_by_one(receiver: Receiver, tmp_path: Path) -> None:
+    clock = ManualClock(1_800_000_000.0)
+    store, log = str(tmp_path / "budgets.db"), str(tmp_path / "spend.db")
+    workers = []
+    for _ in range(2):
+        notify = Notify({1.0: Slack(receiver.url)}, floor="0.000001", dimensions=["agent"])
+        workers.append(CostGuard(clock=clock, notify=notify, store=SQLiteStore(store), log=log))
+
+    def work(*calls: int) -> None:
+        for guard, number in zip(workers, calls, strict=True):
+            for _ in range(number):
+                ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+            assert guard.log.flush()
+        clock.advance(61)
+        for guard in workers:  # each looks; one tells
+            with guard.scope(agent="watch"):
+                ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+            assert guard.log.flush()
+            guard.voice.sinks[0]._heard.flush()
+
+    for _ in range(5):
+        work(4, 4)
+        clock.advance(HOUR)
+    assert receiver.posted == []
+    work(20, 20)  # neither is a spike of three times what both together spend in an hour
+    for guard in workers:
+        guard.voice.sinks[0].close()
+    (told,) = receiver.posted
+    assert "all together spent" in told.body["text"]
+
+
+def test_what_is_broken_or_unpriced_is_told_once_and_when_it_is_over(receiver: Receiver) -> None:
+    notify = Notify({1.0: Webhook(f"{receiver.url}/hook", secret=SECRET)}, unpriced=0.5, per_minute="0.0001")
+    guard = CostGuard(notify=notify, prices={"cheap": Price(input="0.1", output="0.1")})
+    dear, cheap = ScriptedChatModel(model="nobody-knows-it"), ScriptedChatModel(model="cheap")
+    scope = Scope(agent="a")
+    for event in (
+        CircuitOpened(1.0, scope, "look", "it fails"),
+        CircuitClosed(2.0, scope, "look", "it answers"),
+        StoreFailed(3.0, scope, "away", "refuse"),
+        StoreFailed(4.0, scope, "away", "refuse"),
+    ):
+        notify(event)
+    for n in range(30):  # one call in ten, but most of the money
+        (cheap if n % 10 else dear).invoke("hello", {"callbacks": [guard]})
+    notify.close(10)
+    told = [posted.body["type"].removeprefix("costguard.alert.") for posted in receiver.posted]
+    assert told[:4] == ["circuit", "circuit.resolved", "store", "store.resolved"]
+    assert sorted(told[4:]) == ["rate", "unpriced"]
+    (share,) = (posted.body["data"] for posted in receiver.posted if posted.body["type"].endswith("unpriced"))
+    assert share["unpriced"] <= 3
+    assert share["share"] > 0.5
+
+
 def test_a_spike_names_its_scope_without_an_address(receiver: Receiver) -> None:
     clock = ManualClock(1_800_000_000.0)
     notify = Notify({1.0: Slack(receiver.url)}, floor="0.000001")
@@ -252,7 +308,7 @@ def test_a_spike_names_its_scope_without_an_address(receiver: Receiver) -> None:
             for _ in range(n):
                 ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
             clock.advance(HOUR)
-    notify.close()
+    notify.close(10)
     texts = [posted.body["text"] for posted in receiver.posted]
     assert len(texts) == 3
     assert any("agent research spent" in text for text in texts)
@@ -267,7 +323,7 @@ def test_no_notice_holds_what_was_said(receiver: Receiver) -> None:
         ScriptedChatModel().invoke("pelican", {"callbacks": [guard]})
         with pytest.raises(BudgetExceededError):
             ScriptedChatModel().invoke("pelican", {"callbacks": [guard]})
-    notify.close()
+    notify.close(10)
     assert len(receiver.posted) == 3
     for posted in receiver.posted:
         assert not any(word in posted.text for word in ("pelican", "canary@example.com", "sk-canary"))

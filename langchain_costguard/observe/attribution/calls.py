@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
@@ -24,15 +23,39 @@ class Piece(NamedTuple):
     asks: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Paid:
-    """A call that was paid. ``at`` in epoch seconds, ``charge`` in nano-USD.
+class Handed(NamedTuple):
+    """What another agent had said: whose it is, the digests of its messages, and the input tokens that they are."""
 
-    ``sent`` are the messages it was given, ``reply`` is what it answered; both are empty where nobody looked.
+    source: str
+    messages: tuple[bytes, ...]
+    tokens: int
+
+
+class Given(NamedTuple):
+    """What a call was given, in its input tokens, by their share of its characters.
+
+    Attributes:
+        history: What its session had been sent or had said before, but for hand-offs.
+        documents: What tools and retrieval brought, for the first time.
+        again: All that had been sent or said before, hand-offs included.
+        handed: Hand-offs.
+        retry: The same request had been made before.
+        loop: It asks for the same tools as an earlier step of its agent.
     """
 
+    history: int = 0
+    documents: int = 0
+    again: int = 0
+    handed: tuple[Handed, ...] = ()
+    retry: bool = False
+    loop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A call that was paid. ``at`` in epoch seconds, ``charge`` in nano-USD; ``given`` is None where nobody looked."""
+
     at: float
-    run_id: UUID
     scope: Scope
     kind: str
     name: str
@@ -40,14 +63,7 @@ class Paid:
     usage: Usage
     charge: int
     seconds: float = 0.0
-    sent: tuple[Piece, ...] = ()
-    reply: tuple[Piece, ...] = field(default=())
-
-    def tokens_of(self, chosen: list[Piece]) -> int:
-        """The input tokens that these of its messages are, by their share of its characters."""
-        whole = sum(piece.size for piece in self.sent)
-        part = sum(piece.size for piece in chosen)
-        return self.usage.input_tokens * part // whole if whole else 0
+    given: Given | None = None
 
 
 def pieces_of(messages: Any) -> tuple[Piece, ...]:
@@ -57,16 +73,21 @@ def pieces_of(messages: Any) -> tuple[Piece, ...]:
     return tuple(_piece(message) for message in messages or ())
 
 
-def reply_of(outcome: Any) -> tuple[Piece, ...]:
-    """The reply of LangChain's ``LLMResult``."""
+def reply_of(outcome: Any) -> list[tuple[Piece, str]]:
+    """The reply of LangChain's ``LLMResult``, with its text."""
     groups = getattr(outcome, "generations", None) or ()
     messages = (getattr(generation, "message", None) for group in groups for generation in group)
-    return pieces_of([message for message in messages if message is not None])
+    return [(_piece(message), text_of(message)) for message in messages if message is not None]
+
+
+def text_of(message: Any) -> str:
+    """What a message says; of content blocks, as JSON."""
+    content = getattr(message, "content", message)
+    return content if isinstance(content, str) else json.dumps(content, default=str, sort_keys=True)
 
 
 def _piece(message: Any) -> Piece:
-    content = getattr(message, "content", message)
-    text = content if isinstance(content, str) else json.dumps(content, default=str, sort_keys=True)
+    text = text_of(message)
     asked = [(call.get("name"), call.get("args")) for call in getattr(message, "tool_calls", None) or ()]
     asks = json.dumps(asked, default=str, sort_keys=True) if asked else ""
     role = str(getattr(message, "type", "human"))

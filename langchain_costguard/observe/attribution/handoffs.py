@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from langchain_costguard.observe.attribution.calls import Paid, Piece
+from langchain_costguard.observe.attribution.calls import Given, Paid
 from langchain_costguard.observe.tables import Tabular
 from langchain_costguard.vocabulary.money import show_all, usd
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
@@ -41,20 +41,18 @@ class Handoffs(Tabular):
     def __init__(self, calls: Iterable[Paid], price: Price) -> None:
         found: dict[tuple[str, str], list[Any]] = {}
         self.again = self.tokens = self.spent_again = self.spent = 0
-        for call, before, written in following(calls):
+        for call in calls:
             self.spent += call.charge
+            if call.kind == "tool":
+                continue
+            given = call.given or Given()
             self.tokens += call.usage.input_tokens
-            repeated = [piece for piece in call.sent if piece.digest in before or piece.digest in written]
-            self.again += call.tokens_of(repeated)
-            self.spent_again += cost_of_input(call, call.tokens_of(repeated), price)
-            for source in {written[piece.digest] for piece in call.sent if piece.digest in written}:
-                if source == call.scope.agent:
-                    continue
-                handed = [piece for piece in call.sent if written.get(piece.digest) == source]
-                tokens = call.tokens_of(handed)
+            self.again += given.again
+            self.spent_again += cost_of_input(call, given.again, price)
+            for source, messages, tokens in given.handed:
                 edge = found.setdefault((source, call.scope.agent), [set(), 0, 0, 0])
-                edge[0] |= {piece.digest for piece in handed}
-                edge[1] += len(handed)
+                edge[0] |= set(messages)
+                edge[1] += len(messages)
                 edge[2] += tokens
                 edge[3] += cost_of_input(call, tokens, price)
         edges = (Edge(*pair, len(edge[0]), *edge[1:]) for pair, edge in found.items())
@@ -81,24 +79,6 @@ class Handoffs(Tabular):
         return ["from", "to", "messages", "times sent", "tokens", "spent"], body, 2
 
 
-def following(calls: Iterable[Paid]) -> Iterable[tuple[Paid, dict[bytes, int], dict[bytes, str]]]:
-    """Each model call with what had been sent before it in its session, and which agent wrote what.
-
-    Long answers are known by their text; those below twelve characters ("yes") are nobody's.
-    """
-    sent: dict[str, dict[bytes, int]] = {}
-    written: dict[str, dict[bytes, str]] = {}
-    for call in calls:
-        if call.kind == "tool":
-            continue
-        before, authors = sent.setdefault(call.scope.session, {}), written.setdefault(call.scope.session, {})
-        yield call, before, authors
-        before.update((piece.digest, piece.size) for piece in call.sent if _tells(piece))
-        for piece in call.reply:
-            if _tells(piece):
-                authors.setdefault(piece.digest, call.scope.agent)
-
-
 def cost_of_input(call: Paid, tokens: int, price: Price) -> int:
     """What that many of a call's input tokens cost: what is read from the provider's cache goes first, for it is what
     was sent before."""
@@ -108,7 +88,3 @@ def cost_of_input(call: Paid, tokens: int, price: Price) -> int:
     less = usage._replace(input_tokens=usage.input_tokens - tokens, cache_read=usage.cache_read - cached)
     whole, rest = price(call.model, usage, call.at), price(call.model, less, call.at)
     return max(0, whole - rest) if whole is not None and rest is not None else 0
-
-
-def _tells(piece: Piece) -> bool:
-    return piece.size >= 12

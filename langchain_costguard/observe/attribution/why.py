@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_costguard.observe.attribution.calls import Paid, Piece
-from langchain_costguard.observe.attribution.handoffs import Price, following
+from langchain_costguard.observe.attribution.calls import Given, Paid
+from langchain_costguard.observe.attribution.handoffs import Price
 from langchain_costguard.observe.tables import Tabular
 from langchain_costguard.vocabulary.money import show, show_all, usd
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
@@ -24,12 +24,19 @@ PARTS = {
     "the rest": "new questions, and answers",
 }
 
+NOBODY_LOOKED = (
+    "What the calls were given is not known: of a guard with sinks=[Attribution()], it and its log tell history, "
+    "hand-offs, documents, retries and loops apart."
+)
+
 
 class Why(Tabular):
     """The parts of a bill. ``str()`` begins with one sentence; the parts add up to ``spent`` (nano-USD).
 
     Attributes:
         parts: nano-USD by part, in the order of ``PARTS``, those of nothing left out.
+        looked: Whether anybody looked at what the calls were given. If not, history, hand-offs, documents, retries and
+            loops are in the rest.
     """
 
     MONEY = ("usd",)
@@ -40,20 +47,18 @@ class Why(Tabular):
         found = dict.fromkeys(PARTS, 0)
         found["tools"] = sum(call.charge for call in calls if call.kind == "tool")
         models = {call.model for call in calls if call.kind != "tool"}
-        requests: set[tuple[str, tuple[bytes, ...]]] = set()
-        steps: set[tuple[str, str, bytes]] = set()
-        for call, before, written in following(calls):
-            request = call.scope.session, tuple(piece.digest for piece in call.sent)
-            step = [(call.scope.session, call.scope.agent, piece.asks) for piece in call.reply if piece.asks]
-            if call.sent and request in requests:
+        for call in calls:
+            if call.kind == "tool":
+                continue
+            given = call.given or Given()
+            if given.retry:
                 found["retries"] += call.charge
-            elif step and all(one in steps for one in step):
+            elif given.loop:
                 found["loops"] += call.charge
             else:
-                for part, amount in _parts(call, before, written, models, price).items():
+                for part, amount in _parts(call, given, models, price).items():
                     found[part] += amount
-            requests.add(request)
-            steps.update(step)
+        self.looked = any(call.given is not None for call in calls) or not models
         self.parts = {part: amount for part, amount in found.items() if amount}
         self._whose = whose
 
@@ -77,7 +82,9 @@ class Why(Tabular):
         ]
 
     def __str__(self) -> str:
-        return f"{self.sentence}\n\n{super().__str__()}" if self.spent else self.NOTHING
+        if not self.spent:
+            return self.NOTHING
+        return f"{self.sentence}\n\n{super().__str__()}" + ("" if self.looked else f"\n\n{NOBODY_LOOKED}")
 
     def _cells(self) -> tuple[list[str], list[list[str]], int]:
         if not self.parts:
@@ -90,9 +97,7 @@ class Why(Tabular):
         return ["part", "what it is", "spent", "share"], [*body, ["total", "", money[-1], "100.0%"]], 2
 
 
-def _parts(
-    call: Paid, before: dict[bytes, int], written: dict[bytes, str], models: set[ModelRef], price: Price
-) -> dict[str, int]:
+def _parts(call: Paid, given: Given, models: set[ModelRef], price: Price) -> dict[str, int]:
     """The parts of one call. Each is the difference that it makes to the price of what is left: they add up."""
     at, usage = call.at, call.usage
     prices = {model: known for model in models if (known := price(model, usage, at)) is not None}
@@ -112,9 +117,8 @@ def _parts(
 
     if usage.reasoning:
         take("reasoning", left._replace(output_tokens=left.output_tokens - usage.reasoning, reasoning=0))
-    kinds = {"history": 0, "hand-offs": 0, "documents": 0}
-    for kind in kinds:
-        kinds[kind] = call.tokens_of([piece for piece in call.sent if _kind(piece, call, before, written) == kind])
+    handed = sum(one.tokens for one in given.handed)
+    kinds = {"history": given.history, "hand-offs": handed, "documents": given.documents}
     fresh = max(0, kinds["history"] - usage.cache_read)
     fresh = min(fresh, left.input_tokens - left.cache_read - left.cache_write)
     if fresh > 0:
@@ -126,12 +130,3 @@ def _parts(
             take(kind, left._replace(input_tokens=left.input_tokens - tokens, cache_read=left.cache_read - read))
     found["the rest"] = call.charge - sum(found.values())
     return found
-
-
-def _kind(piece: Piece, call: Paid, before: dict[bytes, int], written: dict[bytes, str]) -> str:
-    author = written.get(piece.digest)
-    if author is not None and author != call.scope.agent:
-        return "hand-offs"
-    if piece.digest in before or author is not None:
-        return "history"
-    return "documents" if piece.role in ("tool", "function") else "new"

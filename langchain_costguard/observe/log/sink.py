@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from langchain_costguard.events.metered import Event
 from langchain_costguard.observe.background import Writer
 from langchain_costguard.observe.log import Log, open_log
-from langchain_costguard.observe.log.entry import COUNTS, NAMES, NOTE, SILENT, Entry, entry_of
+from langchain_costguard.observe.log.entry import COUNTS, MODEL, NAMES, NOTE, SILENT, Entry, entry_of
 from langchain_costguard.observe.log.sql import LogError
 from langchain_costguard.vocabulary.urls import place_of, without_password
 
@@ -39,6 +41,8 @@ class SpendLog:
         self.place = str(place)
         self._log: Log | None = None
         kind = place_of(self.place)
+        self.shared = kind is None or kind[0] != "memory"
+        """Whether other processes may write to it, too."""
         try:
             # A server may come up after this process; a file is there or is not.
             if kind is None or kind[0] in ("sqlite", "memory"):
@@ -52,6 +56,8 @@ class SpendLog:
                 f"log: {without_password(self.place)!r} needs psycopg: pip install 'langchain-costguard[postgres]'"
             ) from None
         self._said = self._recorded = self._failed = 0
+        self.looked: Callable[[UUID], Mapping[str, Any]] | None = None
+        """What else is known of a call, by its run: of an ``Attribution`` that the same guard has."""
         self._writer: Writer[Event] = Writer(
             self._deliver, name="spend-log", capacity=capacity, batch=BATCH, gather=GATHER
         )
@@ -94,7 +100,7 @@ class SpendLog:
         return done
 
     def _deliver(self, events: list[Event]) -> None:
-        entries = [entry for event in events if (entry := _entry(event)) is not None]
+        entries = [self._looked(entry) for event in events if (entry := _entry(event)) is not None]
         lost = self.lost
         if lost > self._recorded and entries:
             entries.append(_lost(entries[-1], lost - self._recorded))
@@ -108,6 +114,11 @@ class SpendLog:
             raise
         self._failed = 0
         self._recorded = lost
+
+    def _looked(self, entry: Entry) -> Entry:
+        if self.looked is None or entry.kind != MODEL or entry.run is None:
+            return entry
+        return entry._replace(extra={**entry.extra, **self.looked(entry.run)})
 
 
 def _entry(event: Event) -> Entry | None:

@@ -6,14 +6,18 @@ import atexit
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_costguard.events.metered import Alert, CallSettled, Event, StoreFailed, ToolSettled, Unpriced
 from langchain_costguard.events.steered import CircuitClosed, CircuitOpened, Granted
 from langchain_costguard.observe.background import EXIT_SECONDS, Writer
+from langchain_costguard.observe.log.sink import SpendLog
+from langchain_costguard.observe.notify.history import SPAN, history_of
 from langchain_costguard.observe.notify.ladder import Ladder, check_targets, checked_ladder, targets_in
 from langchain_costguard.observe.notify.notice import CRITICAL, ERROR, WARNING, Notice, notice
 from langchain_costguard.observe.notify.post import Post
+from langchain_costguard.observe.notify.priced import Priced
 from langchain_costguard.observe.notify.rates import HOUR, Key, Rates, Spike
 from langchain_costguard.observe.notify.targets import Target
 from langchain_costguard.observe.telemetry.content import redacted
@@ -44,9 +48,10 @@ class Notify:
         floor: USD that an hour must have cost to be told.
         warm_up: Seconds of history that an average needs, before the last hour.
         per_minute: USD in one minute that are told.
-        unpriced: The share of an hour's calls whose price is not known that is told.
+        unpriced: The share of an hour's calls, or of its dollars, whose price is not known that is told.
         dimensions: What a spike is looked for in, besides all together.
-        history: A shared spend log, so that averages are those of all processes. Default: this process alone.
+        history: A spend log whose spending is that of all processes: as of ``CostGuard(log=...)``, or a callable.
+            Default: the guard's own log, and without one this process alone.
         redact: What is done to names. Default: keys, cards and e-mail addresses are taken out.
 
     Raises:
@@ -65,7 +70,7 @@ class Notify:
         per_minute: Money | None = None,
         unpriced: float | None = None,
         dimensions: Sequence[str] = ("agent", "feature", "user"),
-        history: History | None = None,
+        history: History | str | Path | SpendLog | None = None,
         redact: Callable[[str], str] = redacted,
     ) -> None:
         _check(spike=spike, unpriced=unpriced, dimensions=dimensions)
@@ -87,8 +92,11 @@ class Notify:
         self._per_minute = None if per_minute is None else nano(per_minute, "per_minute")
         self._minute: tuple[int, int] = (0, 0)
         self._unpriced = unpriced
-        self._priced: list[int] = [0, 0, 0]
-        self._history, self._looked = history, 0.0
+        self._priced = Priced()
+        if isinstance(history, str | Path | SpendLog):  # a log can be called, too: it is a sink
+            history = history_of(history, dimensions)
+        self._history = history
+        self._looked = 0.0
         self._down = False
         self._source: Source | None = None
         self._timer: threading.Timer | None = None
@@ -101,6 +109,8 @@ class Notify:
         """Know the windows and the store of this guard."""
         self._source = source
         self._ladder.source = source
+        if self._history is None and source.log is not None:
+            self._history = history_of(source.log, self._dimensions)
         for post in self.posts.values():
             post.bind(source)
 
@@ -146,7 +156,7 @@ class Notify:
         elif isinstance(event, (CallSettled, ToolSettled)):
             self._spent(event)
         elif isinstance(event, Unpriced):
-            self._priced[2] += 1
+            self._priced.unknown(event.model)
         else:
             self._broke(event)
 
@@ -171,7 +181,7 @@ class Notify:
             title = "The store of balances does not answer."
             self._tell(notice("store", "store", CRITICAL, title, now).over(now, "it answers again"), self._others)
         self._count_minute(now, charge, event.scope)
-        self._count_unpriced(now)
+        self._count_unpriced(event, charge)
         if self._spike is None:
             return
         if self._history is None:
@@ -189,7 +199,7 @@ class Notify:
 
     def _look(self, history: History, now: float) -> list[Spike]:
         self._rates.clear()
-        for at, scope, charge in history(now - 25 * HOUR):
+        for at, scope, charge in history(now - SPAN):
             for key in self._keys(scope):
                 self._rates.seed(key, charge, at)
         return self._rates.check(now)
@@ -216,19 +226,17 @@ class Notify:
             facts = {"spent": spent + charge, "line": self._per_minute, "agent": self._redact(scope.agent)}
             self._tell(notice("rate", "minute", ERROR, title, now, **facts), self._others)
 
-    def _count_unpriced(self, now: float) -> None:
-        """Calls of this hour, and how many of them had no price; told once an hour."""
-        if self._unpriced is None:
+    def _count_unpriced(self, event: CallSettled | ToolSettled, charge: int) -> None:
+        """Told once an hour."""
+        if self._unpriced is None or not isinstance(event, CallSettled):
             return
-        hour = int(now // HOUR)
-        if self._priced[0] != hour:
-            self._priced = [hour, 0, 0]
-        self._priced[1] += 1
-        _, calls, without = self._priced
-        if calls >= 10 and 0 < self._unpriced * calls <= without:
-            self._priced[1:] = [-(10**12), 0]
-            title = f"{without} of {calls} calls this hour are of models of unknown price."
-            self._tell(notice("unpriced", "unpriced", WARNING, title, now, calls=calls, unpriced=without), self._others)
+        told = self._priced.count(event, charge, self._unpriced)
+        if told:
+            priced = self._priced
+            facts = {"calls": priced.calls, "unpriced": priced.without, "share": round(told, 3)}
+            title = f"{priced.without} of {priced.calls} calls this hour, and {priced.dollars:.0%} of what they cost, "
+            title += "are of models of unknown price."
+            self._tell(notice("unpriced", "unpriced", WARNING, title, event.at, **facts), self._others)
 
     def _first(self, key: str, now: float) -> bool:
         return self._source is None or self._source.once(key, now)
