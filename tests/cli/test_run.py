@@ -139,6 +139,13 @@ def test_a_program_that_ends_at_once_leaves_its_table_and_file(shell: Shell, how
     assert (report["exit"]["status"], report["total"]["usd"]) == (status, "0.0035")
 
 
+def test_what_waits_is_delivered_before_sigterm_ends_a_program(shell: Shell) -> None:
+    script = shell.write("agent.py", programs.ENDS_AT_ONCE)
+    assert shell.run("run", "--quiet", "--log", "spend.db", script, "terminate").returncode == 143
+    rows = json.loads(shell.run("report", "spend.db", "--by", "model", "--format", "json").stdout)["rows"]
+    assert [row["calls"] for row in rows] == [1]
+
+
 def test_a_pool_of_threads_that_is_never_shut_down_ends_as_it_does_under_python(shell: Shell) -> None:
     done = shell.run("run", "--usd", "1", shell.write("agent.py", programs.POOL))
     assert (done.returncode, done.stdout) == (0, "four little words here\n")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from dataclasses import astuple
-from types import ModuleType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from langchain_costguard.cli.inside.plan import Plan
 from langchain_costguard.cli.inside.spool import Spool
+from langchain_costguard.observe.background import EXIT_SECONDS
 from langchain_costguard.vocabulary.scope import Within, said
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class Process:
         ending(None)
         previous = sys.excepthook
         sys.excepthook = lambda kind, error, trace: _told(previous, kind, error, trace)
+        _deliver_at_sigterm(guard)
         return guard
 
     def end(self) -> None:
@@ -104,6 +107,27 @@ class Process:
             self.spool.tell("rows", rows=rows)
         error = getattr(sys, "last_value", None)  # what the interpreter printed at the end of the main thread
         self.spool.tell("end", pid=self._pid, **ending(error))
+
+
+def _deliver_at_sigterm(guard: CostGuard) -> None:
+    """Deliver what waits before SIGTERM does what it does: ends the process, or calls the program's own handler. One
+    that the program sets later takes the place of this."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before in (None, signal.SIG_IGN) or threading.current_thread() is not threading.main_thread():
+        return
+
+    def deliver(number: int, frame: FrameType | None) -> None:
+        # On another thread: this one may hold, where it was interrupted, what the delivery waits for.
+        thread = threading.Thread(target=guard.close, daemon=True)
+        thread.start()
+        thread.join(2 * EXIT_SECONDS)
+        signal.signal(number, before)
+        if callable(before):
+            before(number, frame)
+        else:
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, deliver)
 
 
 def ending(error: BaseException | None) -> dict[str, Any]:
