@@ -89,6 +89,7 @@ ONLY_IN = {
         "caching/semantic/fitting.py",
         "caching/index/signs.py",
         "caching/index/rows.py",
+        "testing/minilm.py",
     ],
     "langsmith": ["steering/seams/middleware.py"],
     "requests": [],

@@ -150,8 +150,11 @@ def intercode(part: str) -> Iterator[Run]:
 Rule = Callable[[Sequence[Step]], bool]
 
 
-def detector(turn: Sequence[Step]) -> bool:
-    return DETECTOR.check(turn) is not None
+def rule(each: LoopDetector) -> Rule:
+    return lambda turn: each.check(turn) is not None
+
+
+detector = rule(DETECTOR)
 
 
 def base_rule(turn: Sequence[Step]) -> bool:
@@ -244,6 +247,63 @@ def saved(runs: Sequence[Run], flags: Sequence[int | None]) -> tuple[str, str]:
     return f"{kept:.2f} of {spent:.2f} USD saved", f"{lost} of {len(runs) - len(stuck)} resolved runs lost"
 
 
+# Settings, judged by runs they were not chosen on ------------------------------------------------------------------
+
+OTHERS: dict[str, tuple[Any, ...]] = {
+    "window": (8, 16), "repeats": (2, 4), "same_tool": (4, 7), "likeness": (0.4, 0.65), "news": (0.05, 0.2),
+    "reworded_news": (0.7, 0.9), "points": (2, 4),
+}  # fmt: skip
+"""What each setting might be instead, one at a time."""
+FOLDS = 5
+DEAR = 10
+"""A working run that is flagged weighs as much as so many stuck ones that are not."""
+MOST = 150
+"""Runs of each set that the folds are made of: each is judged by all settings."""
+
+
+def worth(flagged: Sequence[tuple[bool, bool]]) -> list[float]:
+    """What flagging each run, or not, is worth."""
+    return [float(flag) if stuck else -DEAR * float(flag) for stuck, flag in flagged]
+
+
+def chosen(by_setting: Sequence[Sequence[tuple[bool, bool]]], known: Sequence[int]) -> int:
+    """The setting that is best on these runs; the default one, the first, unless it is so by a standard error."""
+    values = [worth([flagged[i] for i in known]) for flagged in by_setting]
+    best = max(range(len(values)), key=lambda n: sum(values[n]))
+    more = [one - other for one, other in zip(values[best], values[0], strict=True)]
+    return best if sum(more) > statistics.pstdev(more) * len(more) ** 0.5 else 0
+
+
+def outer(part: str) -> Iterator[tuple[str, ...]]:
+    """Each set's figures, the setting chosen on four fifths of all sets' runs and judged by the other fifth."""
+    settings = [DETECTOR, *(LoopDetector(**{name: value}) for name, values in OTHERS.items() for value in values)]
+    names = ["default", *(f"{name}={value}" for name, values in OTHERS.items() for value in values)]
+    sets, runs = list[str](), list[Run]()
+    for name, (load, *_) in SETS.items():
+        found = list(load(part))
+        found = random.Random(0).sample(found, min(MOST, len(found)))
+        runs += found
+        sets += [name] * len(found)
+    flags = [[(run.stuck, first_flag(run, rule(each)) is not None) for run in runs] for each in settings]
+    order = random.Random(1).sample(range(len(runs)), len(runs))
+    judged: dict[str, list[tuple[bool, bool]]] = {}
+    picks = Counter[str]()
+    for fold in range(FOLDS):
+        tested = set(order[fold::FOLDS])
+        pick = chosen(flags, [i for i in order if i not in tested])
+        picks[names[pick]] += 1
+        for i in tested:
+            judged.setdefault(sets[i], []).append(flags[pick][i])
+    for name in SETS:
+        here = [i for i, each in enumerate(sets) if each == name]
+        yield (
+            name,
+            "{:.1f} / {:.1f}".format(*shares(judged[name])),
+            "{:.1f} / {:.1f}".format(*shares([flags[0][i] for i in here])),
+        )
+    yield ("chosen", ", ".join(f"{name} in {count}" for name, count in picks.most_common()), "")
+
+
 # Speed ------------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +353,8 @@ def main() -> int:
         print("{:.1f} / {:.2f} (target <= 0.1)".format(*shares(ended)))
         print("\nStopping the SWE-agent runs at the first flag\n")
         show(money)
+        print("\nOuter folds: a setting chosen on four fifths of the runs (150 of a set), judged by the fifth\n")
+        show([("data set", "outer folds", "default"), *outer(part)])
         print()
     for length in (10, 10_000):
         times = " and ".join(f"{micros(length, again):.0f} us where the call {what}" for again, what in

@@ -9,7 +9,7 @@ from langchain_costguard.caching import SemanticCache
 from langchain_costguard.caching.entry import Entry
 from langchain_costguard.caching.question import Question
 from langchain_costguard.routing import Examples, RouteRequest, SemanticRouter
-from tests.caching.minilm import MISSING, MiniLM
+from langchain_costguard.testing.minilm import MISSING, MiniLM
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 NOW = 1_000.0

