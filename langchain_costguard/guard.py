@@ -160,7 +160,7 @@ class CostGuard(Steerable, Changing):
             wait=wait, token_counter=token_counter, counters=counters, clock=clock, require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
-        self.key, self._since = uuid.uuid4().hex, clock()
+        self.key, self.since = uuid.uuid4().hex, clock()
         _here[self.key] = self
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
@@ -198,8 +198,7 @@ class CostGuard(Steerable, Changing):
         if log is not None and not trial.budgets:
             from langchain_costguard.observe.log.sink import SpendLog
 
-            self.log = SpendLog.of(log)
-            self.log.looked = looked_by(sinks) or self.log.looked
+            self.log = SpendLog.of(log, looked_by(sinks))
             voice.add(self.log)
         self.waiting = Waiting(
             meter, admission=admission, brake=brake, voice=voice, lines=self.lines, seconds=float(wait)
@@ -240,8 +239,7 @@ class CostGuard(Steerable, Changing):
 
     def report(self) -> Report:
         """Who spent what in this process, as a table by any dimension: ``guard.report().by("agent", "model")``."""
-        report = self.meter.tallies.report(self._standing)
-        return report.asking(lambda: kept_by(self.voice.sinks, self.log, report.rows, self.meter, self._since))
+        return self.meter.tallies.report(self._standing).asking(lambda rows: kept_by(self, self.since, rows))
 
     def _standing(self) -> list[Bar]:
         from langchain_costguard.metering.budgets.standing import standing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 import rich_click as click
 from rich.console import Console, Group
@@ -22,6 +23,8 @@ from langchain_costguard.observe.spend import Spend
 from langchain_costguard.observe.witness import AccountLine
 from langchain_costguard.vocabulary.money import show
 
+_WIDE = 22
+"""Letters of an account: a line each in 80 columns."""
 _STATUS, _FULL = NAMES.index("status"), 1.0
 
 
@@ -64,7 +67,7 @@ def screen(log: str | None, store: Store | None, now: float) -> Group:
         parts.append(_refusals(spend))
     if store is not None:
         parts.append(_budgets(store, now))
-    return Group(*parts)
+    return Group(*(each for part in parts for each in (part, Text())))
 
 
 def _rate(hour: int, day: int) -> Text:
@@ -85,19 +88,21 @@ def _agents(rows: list[tuple[tuple[str, ...], Tally]], day: dict[tuple[str, ...]
 
 
 def _budgets(store: Store, now: float) -> Table:
-    made = _table("budget", "account", "spent", "held", "cap", "used", left=2)
+    made = _table("budget", "account", "spent", "held", "cap", "", "used", left=2)
     try:
         lines = sorted(account_lines(store.scan(now=now)), key=_used, reverse=True)[:15]
     except StoreError as error:
         raise ValueError(f"the store does not answer: {error}") from None
     for line in lines:
         amounts = [show(a) if line.measure == "usd" else f"{a:,}" for a in (line.spent, line.held, line.cap)]
-        whose = line.account.partition("|")[2].rpartition("|")[0].replace("|", " ")
+        whose = unquote(line.account).partition("|")[2].rpartition("|")[0].replace("|", " ")
+        whose = whose if len(whose) <= _WIDE else f"{whose[: _WIDE - 1]}…"
         used = _used(line)
         bar = ProgressBar(
-            total=1.0, completed=min(used, 1.0), width=20, complete_style="red" if used >= _FULL else "green"
+            total=1.0, completed=min(used, 1.0), width=10, complete_style="red" if used >= _FULL else "green"
         )
-        made.add_row(line.budget, f"{whose} {line.measure}".strip(), *amounts, bar)
+        unit = "" if line.measure == "usd" else line.measure.replace("_", " ")  # of money the figures say so
+        made.add_row(line.budget, f"{whose} {unit}".strip(), *amounts, f"{used:.0%}", bar)
     return made
 
 

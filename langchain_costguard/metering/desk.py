@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from langchain_costguard.metering.budgets.lines import account_lines
@@ -40,18 +40,19 @@ def show(sinks: Iterable[Any], meter: Meter, log: Any = None) -> None:
             sink.bind(Desk(meter, meter.clock, log))
 
 
-def kept_by(sinks: Sequence[Any], log: Any, rows: Any, meter: Meter, since: float) -> Any:
+def kept_by(guard: Any, since: float, rows: Any) -> Any:
     """What knows the calls of a guard best: an ``Attribution`` of its own, its log, or else its sums."""
     from langchain_costguard.observe.attribution.attribution import Attribution
     from langchain_costguard.observe.attribution.logged import Logged
     from langchain_costguard.observe.attribution.summed import Summed
     from langchain_costguard.observe.spend import Spend
 
-    for sink in sinks:
+    for sink in guard.voice.sinks:
         if isinstance(sink, Attribution):
             return sink
-    desk = Desk(meter, meter.clock)
-    return Summed(rows, desk, since, meter.clock()) if log is None else Logged(Spend(log), desk)
+    now = guard.meter.clock
+    desk = Desk(guard.meter, now)
+    return Summed(rows, desk, since, now()) if guard.log is None else Logged(Spend(guard.log), desk)
 
 
 def looked_by(sinks: Iterable[Any]) -> Any:

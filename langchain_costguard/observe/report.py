@@ -228,9 +228,10 @@ class Report(Tabular):
             raise ValueError("kept: this report is of no guard and of no log, and knows no single calls")
         return self._kept()
 
-    def asking(self, kept: Callable[[], Kept]) -> Report:
-        """The same report, which asks this for single calls."""
-        self._kept = kept
+    def asking(self, kept: Callable[[Sequence[tuple[tuple[str, ...], Tally]]], Kept]) -> Report:
+        """The same report, which asks this for single calls, of its rows in full."""
+        rows = self.rows
+        self._kept = lambda: kept(rows)
         return self
 
     def to_dicts(self) -> list[dict[str, Any]]:

@@ -42,6 +42,7 @@ class Receiver:
     def __init__(self) -> None:
         self.posted: list[Posted] = []
         self.answers: list[tuple[int, dict[str, str]]] = []
+        self.answers_with = ""
         self._came = threading.Condition()
         receiver = self
 
@@ -56,8 +57,10 @@ class Receiver:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("content-length", "0")
+                body = receiver.answers_with.encode()
+                self.send_header("content-length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *args: Any) -> None:
                 pass

@@ -22,6 +22,8 @@ GATHER = 0.25
 """Seconds of events that are written together: what a process that is killed loses, at the most."""
 BATCH = 2_000
 
+Looked = Callable[[UUID], Mapping[str, Any]]
+
 
 class SpendLog:
     """A sink that writes what it is told to a log: ``CostGuard(log="spend.db")`` makes one.
@@ -56,16 +58,18 @@ class SpendLog:
                 f"log: {without_password(self.place)!r} needs psycopg: pip install 'langchain-costguard[postgres]'"
             ) from None
         self._said = self._recorded = self._failed = 0
-        self.looked: Callable[[UUID], Mapping[str, Any]] | None = None
+        self.looked: Looked | None = None
         """What else is known of a call, by its run: of an ``Attribution`` that the same guard has."""
         self._writer: Writer[Event] = Writer(
             self._deliver, name="spend-log", capacity=capacity, batch=BATCH, gather=GATHER
         )
 
     @classmethod
-    def of(cls, log: str | Path | SpendLog) -> SpendLog:
-        """The log itself, or that of a place."""
-        return log if isinstance(log, SpendLog) else cls(log)
+    def of(cls, log: str | Path | SpendLog, looked: Looked | None = None) -> SpendLog:
+        """The log itself, or that of a place; ``looked`` is what else is known of a guard's calls."""
+        found = log if isinstance(log, SpendLog) else cls(log)
+        found.looked = looked or found.looked
+        return found
 
     def __call__(self, event: Event) -> None:
         """Note an event; it is written soon."""
