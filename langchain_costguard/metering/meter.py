@@ -209,11 +209,9 @@ class Meter:
 
     # End
 
-    def settle(
-        self, call: Call, usage: Usage, reported: str | None, found: Reckoning = NOTHING, *, estimated: bool = False
-    ) -> None:
+    def settle(self, call: Call, usage: Usage, reported: str | None, found: Reckoning = NOTHING) -> None:
         """Replace the hold by what the provider says was used; its word on the model and on the cost wins, too."""
-        book, estimated = self.book, estimated or found.estimated
+        book, estimated = self.book, found.estimated
         self.exactly(call)
         ref = call.ref if reported is None else book.billed(call.ref, reported, call.started, found.provider)
         if ref is call.ref and usage.tier == call.asks.tier and usage.geo == call.asks.geo:
@@ -221,9 +219,8 @@ class Meter:
         else:
             rates = book.quote(ref, call.started, usage.tier, usage.geo)
         priced = rates.charge(usage)
-        if usage.others:
-            usage, more, guessed = with_others(call, usage, book)
-            priced, estimated = priced + more, estimated or guessed
+        usage, more, guessed = with_others(call, usage, book)
+        priced, estimated = priced + more, estimated or guessed
         charge = priced if found.cost is None else found.cost
         saved = rates.saved_by_cache(usage) if usage.cache_read else 0
         source = "provider" if found.cost is not None else "estimated" if estimated else "priced"

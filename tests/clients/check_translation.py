@@ -18,7 +18,7 @@ from langchain_costguard import CostGuard
 from langchain_costguard.events import Routed
 from langchain_costguard.steering import RoutedModel
 from langchain_costguard.testing import FakeProvider, Recorder
-from tests.clients.check_clients import events, serving, whole
+from tests.clients.serving import events, serving, whole
 from tests.conftest import Caller
 from tests.steering.matrix import ASKED, BINDINGS, NOT_HAD, answer, clients, right, search, strictly
 from tests.steering.test_translation import CALL, REPLIES, To
@@ -35,7 +35,7 @@ class Gemini:
         self.faults: list[str] = []
 
     def __call__(self, body: dict[str, Any]) -> tuple[str, str]:
-        streamed = body.pop("stream", False)
+        streamed, _ = body.pop("stream", False), body.pop("path")
         self.asked.append(body)
         if wrong := fault(":generateContent", body):
             self.faults.append(wrong)

@@ -10,6 +10,7 @@ from uuid import uuid4
 from langchain_core.embeddings import Embeddings
 
 from langchain_costguard.metering.calls import Call
+from langchain_costguard.metering.reckoning import Reckoning
 from langchain_costguard.metering.seams.waiting import adrive, drive
 from langchain_costguard.vocabulary.usage import Usage
 
@@ -98,7 +99,8 @@ class GuardedEmbeddings(Embeddings):
 
     def _done(self, call: Call) -> None:
         self.guard.meter.books.take(call.run_id)
-        self.guard.voice.safely(self.guard.meter.settle, call, Usage(input_tokens=call.tokens), None, estimated=True)
+        usage = Usage(input_tokens=call.tokens)
+        self.guard.voice.safely(self.guard.meter.settle, call, usage, None, Reckoning(usage, estimated=True))
 
 
 def _model(inner: Embeddings) -> str:
