@@ -53,8 +53,10 @@ def test_the_smaller_of_two_ceilings_is_no_reason_to_refuse(call: Caller) -> Non
             call(provider.openai(max_tokens=100), "hi", {"callbacks": [guard]})
 
 
-def test_a_thread_without_a_context_counts_into_the_trace_whose_callbacks_it_was_given() -> None:
-    guard = CostGuard(Budget(per="trace", model_calls=3), prices=PRICES)
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_thread_without_a_context_counts_into_the_trace_whose_callbacks_it_was_given(listening: bool) -> None:
+    sinks = [Recorder()] if listening else []
+    guard = CostGuard(Budget(per="trace", model_calls=3), prices=PRICES, sinks=sinks)
     model, refused = ScriptedChatModel(max_tokens=5), []
 
     def ask(given: Any) -> None:
