@@ -75,7 +75,7 @@ def test_a_share_that_is_none_is_named(share: Any, said: str) -> None:
 
 def test_shares_are_sorted_and_said_once() -> None:
     assert checked([1.2, 0.7, 9.99, 0.7]) == (0.7, 1.2, 9.99)
-    assert checked(iter(())) == ()
+    assert checked(()) == ()
     for wrong in ("0.7", 0.7, None):
         with pytest.raises(ValueError, match=r"alerts: .* must be a list of shares"):
             checked(wrong)
