@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 
-from langchain_costguard import AgentHaltedError, Budget, CostGuard, ToolFee
-from langchain_costguard.events import CallStarted, Overrun, ToolSettled
-from langchain_costguard.testing import Recorder, ScriptedChatModel
+from langchain_costguard import (
+    AgentHaltedError,
+    Budget,
+    BudgetExceededError,
+    CostGuard,
+    KillSwitch,
+    MemoryStore,
+    ToolFee,
+)
+from langchain_costguard.events import CallStarted, CallVoided, Overrun, ToolSettled
+from langchain_costguard.metering.stores import Claim
+from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 
 CENT = 10_000_000
+
+
+class Heard(BaseCallbackHandler):
+    """Counts the calls that it hears of."""
+
+    starts = 0
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        self.starts += 1
 
 
 def spent(guard: CostGuard, measure: str) -> int:
@@ -95,3 +115,61 @@ def test_a_tool_asked_for_on_its_own_is_not_run_while_its_agent_is_halted(call: 
     assert call(search, {"query": "y"}, {"callbacks": [guard]}) == "found"
     assert ran == ["y"]
     assert (guard.report().total.tool_calls, spent(guard, "tool_calls")) == (1, 1)
+
+
+def test_a_call_that_the_provider_did_not_serve_is_told_as_voided_with_what_was_held(
+    recorder: Recorder, call: Caller
+) -> None:
+    guard = CostGuard(Budget(per="all", usd="1"), prices=PRICES, sinks=[recorder])
+    with FakeProvider(Reply(status=400)) as provider, pytest.raises(Exception, match="400"):
+        call(provider.openai(max_tokens=5), "hi", {"callbacks": [guard]})
+    held = recorder.of(CallStarted)[0].held
+    assert [(event.kind, event.held) for event in recorder.of(CallVoided)] == [("model", held)]
+    assert spent(guard, "usd") == 0
+
+
+def test_a_refusal_after_a_grant_is_in_figures_of_all_that_was_spent_and_may_be(call: Caller) -> None:
+    guard = CostGuard(Budget(per="all", tool_calls=2), tool_prices={})
+    asked = {"callbacks": [guard]}
+
+    @tool
+    def search(query: str) -> str:
+        """Search."""
+        return query
+
+    call(search, {"query": "x"}, asked)
+    guard.grant("all", tool_calls=3)
+    for _ in range(4):
+        call(search, {"query": "x"}, asked)
+    with pytest.raises(BudgetExceededError) as refused:
+        call(search, {"query": "x"}, asked)
+    assert (refused.value.spent, refused.value.cap) == (5, 5)
+
+
+def test_a_switch_that_nobody_pulled_halts_nobody() -> None:
+    said: list[Any] = []
+    guard = CostGuard(switch=KillSwitch(lambda: said[-1] if said else None, ttl=0.001))
+    assert not guard.brake.pulled()
+    assert not CostGuard().brake.pulled()
+    guard.kill("somebody", "enough")
+    assert guard.brake.pulled()
+    guard.revive("somebody")
+    assert not guard.brake.pulled()
+
+
+def test_a_store_says_how_many_accounts_it_keeps() -> None:
+    store = MemoryStore()
+    for count, shown in enumerate(("0 accounts", "1 account", "2 accounts")):
+        assert repr(store) == f"MemoryStore({shown})"
+        store.reserve([Claim(f"a{count}", 9, 1)], units=(0, 0), until=600, now=0)
+
+
+def test_a_wrapped_model_keeps_its_other_callbacks_and_is_watched_once(recorder: Recorder, call: Caller) -> None:
+    guard, other = CostGuard(Budget(per="all", usd="1"), prices=PRICES, sinks=[recorder]), Heard()
+    model = ScriptedChatModel(usage=(1, 1), max_tokens=5, callbacks=[guard, other])
+    call(guard.wrap(model), "hi", {"callbacks": []})
+    assert other.starts == 1
+    assert len(recorder.of(CallStarted)) == 1
+    for wrong, said in ((3, "a int"), ("gpt-4o", "'gpt-4o'"), (None, "None"), (int, repr(int))):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            guard.wrap(wrong)

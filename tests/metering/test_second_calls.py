@@ -11,6 +11,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
+from langchain_costguard.events import CallSettled
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.test_bill import priced, settled, table
@@ -53,8 +54,10 @@ def test_the_smaller_of_two_ceilings_is_no_reason_to_refuse(call: Caller) -> Non
             call(provider.openai(max_tokens=100), "hi", {"callbacks": [guard]})
 
 
-def test_a_thread_without_a_context_counts_into_the_trace_whose_callbacks_it_was_given() -> None:
-    guard = CostGuard(Budget(per="trace", model_calls=3), prices=PRICES)
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_thread_without_a_context_counts_into_the_trace_whose_callbacks_it_was_given(listening: bool) -> None:
+    sinks = [Recorder()] if listening else []
+    guard = CostGuard(Budget(per="trace", model_calls=3), prices=PRICES, sinks=sinks)
     model, refused = ScriptedChatModel(max_tokens=5), []
 
     def ask(given: Any) -> None:
@@ -133,3 +136,22 @@ def test_a_hold_stands_for_its_time_and_not_much_longer(listening: bool) -> None
         clock.advance(1)
     assert 600 <= clock() - began <= 660  # in steps of a tenth
     assert len(set(held)) == 1
+
+
+class Silent(ScriptedChatModel):
+    """Says nothing of what it used."""
+
+    def _usage_of(self, output: Any) -> Any:
+        return None
+
+
+@pytest.mark.parametrize(("budgets", "output"), [([], 0), ([Budget(per="all", usd="1")], 1000)])
+def test_a_reply_without_counts_is_charged_at_its_hold_with_the_output_that_a_budget_allowed(
+    budgets: list[Budget], output: int, recorder: Recorder, call: Caller
+) -> None:
+    guard = CostGuard(*budgets, prices=PRICES, sinks=[recorder])
+    call(Silent(max_tokens=1000), "hi", {"callbacks": [guard]})
+    (event,) = recorder.of(CallSettled)
+    assert event.estimated
+    assert event.usage.output_tokens == output
+    assert event.charge == event.held == event.usage.input_tokens * 2500 + 1000 * 10_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from langchain_core.tools import tool
 from langchain_costguard import Budget, CostGuard
 from langchain_costguard.metering.budgets.budget import MEASURES
 from langchain_costguard.observe.report import Tally
-from langchain_costguard.testing import FakeProvider, Recorder, Reply
+from langchain_costguard.testing import FakeProvider, Reply
 from tests.conftest import PRICES, Caller
 
 CAP = 10**9
@@ -27,7 +28,9 @@ LIMITS: dict[str, Any] = {name: CAP for name in MEASURES if name not in ("usd", 
 class World:
     """A guard that counts everything for all, a provider, and what was held while an act was under way."""
 
-    def __init__(self, call: Caller, sinks: list[Any]) -> None:
+    def __init__(self, call: Caller, *, listening: bool) -> None:
+        self.heard = Counter[str]()
+        sinks = [lambda event: self.heard.update([type(event).__name__])] if listening else []
         self.guard = CostGuard(Budget(per="all", **LIMITS), prices=PRICES, sinks=sinks, tool_prices={"search": "0.02"})
         self.held: dict[str, int] = {}
         self.reply = Reply("four little words here", input_tokens=100, output_tokens=4)
@@ -108,7 +111,7 @@ ACTS: dict[Callable[[World], None], tuple[set[str], dict[str, int], Tally]] = {
 
 @pytest.fixture(params=[False, True], ids=["nobody listens", "somebody listens"])
 def scene(request: pytest.FixtureRequest, call: Caller) -> Iterator[World]:
-    made = World(call, [Recorder()] if request.param else [])
+    made = World(call, listening=request.param)
     with made.provider:
         yield made
 
@@ -124,5 +127,8 @@ def test_an_act_is_counted_where_it_belongs_and_nowhere_else(act: Callable[[Worl
         assert all(amount == 1 for name, amount in scene.held.items() if name in ("model_calls", "tool_calls", "steps"))
         assert scene.balances("held") == {}
         assert scene.balances("spent") == {name: amount * times for name, amount in spent.items()}
+        if scene.heard and (row.calls or row.tool_calls):
+            settled = scene.heard["CallSettled"] + scene.heard["ToolSettled"]
+            assert scene.heard["CallStarted"] == settled == times
         total = dataclasses.asdict(scene.guard.report().total)
         assert total == {name: amount * times for name, amount in dataclasses.asdict(row).items()}
