@@ -73,13 +73,21 @@ def test_an_async_call_that_outlasts_its_budgets_seconds_is_cancelled_and_settle
     assert total.spent > 0
 
 
-def test_a_call_that_blocks_its_thread_has_its_own_timeout_lowered() -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_call_that_blocks_its_thread_has_its_own_timeout_lowered_and_is_refused(streamed: bool) -> None:
     guard = CostGuard(Budget(per="session", usd="1", seconds=0.3), prices=PRICES)
     with FakeProvider(Reply("late", delay=20)) as provider:
         model = guard.wrap(provider.openai(max_tokens=10))
-        with pytest.raises(openai.APITimeoutError):
-            model.invoke("hello there")
+        with pytest.raises(BudgetExceededError, match="seconds are over") as refusal:
+            list(model.stream("hello there")) if streamed else model.invoke("hello there")
+    assert isinstance(refusal.value.__cause__, openai.APITimeoutError)
     assert guard.report().total.estimated == 1
+
+
+def test_a_timeout_of_the_clients_own_stays_one() -> None:
+    guard = CostGuard(Budget(per="session", usd="1", seconds=60), prices=PRICES)
+    with FakeProvider(Reply("late", delay=20)) as provider, pytest.raises(openai.APITimeoutError):
+        guard.wrap(provider.openai(max_tokens=10, timeout=0.2)).invoke("hello there")
 
 
 def test_a_call_is_priced_before_it_is_made(provider: FakeProvider) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from langchain_costguard.metering.fates import Fate, fate
+
 if TYPE_CHECKING:
     from langchain_costguard.metering.calls import Call
     from langchain_costguard.metering.seams.host import Host
@@ -43,6 +45,11 @@ def timed(guard: Host, model: Any, call: Call, kwargs: dict[str, Any]) -> dict[s
     if isinstance(own, int | float) and own <= left:
         return kwargs
     return {**kwargs, "timeout": max(left, _LEAST_TIMEOUT)}
+
+
+def too_late(guard: Host, call: Call, error: BaseException) -> bool:
+    """Whether a client gave up waiting because the budgets' seconds were over: its own timeout was lowered to them."""
+    return isinstance(error, Exception) and fate(error) is Fate.UNKNOWN and guard.settlement.seconds_left(call) == 0
 
 
 _TAKE_TIMEOUT = frozenset({"BaseChatOpenAI", "ChatAnthropic", "ChatGroq"})

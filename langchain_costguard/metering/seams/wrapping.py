@@ -28,7 +28,7 @@ from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.clamping import ITSELF, clamped, kept_by
 from langchain_costguard.metering.seams.overheard import Heard, listening
 from langchain_costguard.metering.seams.reply import Reply
-from langchain_costguard.metering.seams.timing import Overtime, in_time, timed
+from langchain_costguard.metering.seams.timing import Overtime, in_time, timed, too_late
 from langchain_costguard.metering.seams.waiting import adrive, drive
 
 if TYPE_CHECKING:
@@ -331,7 +331,10 @@ def _settling(guard: Host, call: Call, reply: Reply | None = None) -> Iterator[N
     try:
         yield
     except BaseException as error:
-        _broke(guard, call, reply, error)
+        late = too_late(guard, call, error)
+        _broke(guard, call, reply, Overtime() if late else error)
+        if late:
+            raise guard.settlement.out_of_time(call) from error
         raise
 
 
