@@ -189,7 +189,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ("mine", {"usd": "1"}, "'mine' is only for .*research"),
     ("user", {"usd": "1", "key": ""}, "key: ''"),
     ("user", {"usd": "1", "key": 5}, "key: 5"),
-    (5, {"usd": "1"}, "grant: 5 is no refusal"),
+    (5, {"usd": "1"}, "what: 5 is no refusal"),
 ]
 
 

@@ -16,6 +16,12 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def kind(value: Any) -> str:
+    """What was given, in few words: a plain value itself, of anything else its class."""
+    plain = value is None or isinstance(value, (str, bytes, int, float, type))
+    return repr(value) if plain else f"a {type(value).__name__}"
+
+
 def listed(field: str, value: Any, what: str, each: Callable[[Any], bool] = is_text) -> None:
     """Raise unless it is a list (or tuple, or set) of what it has to be: a text alone is none, an iterator is used up
     by looking at it."""

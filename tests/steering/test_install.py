@@ -521,9 +521,9 @@ def test_it_says_clearly_what_it_cannot_steer(provider: FakeProvider) -> None:
         install(graph, guard, model="model")
     with pytest.raises(ValueError, match=r"tools: the graph has no node 'tool'; .* \(tools=None steers none\)"):
         install(graph, guard, tools="tool")
-    with pytest.raises(ValueError, match="graph: StateGraph is no compiled StateGraph; compile"):
+    with pytest.raises(ValueError, match="graph: a StateGraph is no compiled StateGraph; compile"):
         install(graph.builder, guard)
-    with pytest.raises(ValueError, match="graph: ChatOpenAI is no compiled StateGraph"):
+    with pytest.raises(ValueError, match="graph: a ChatOpenAI is no compiled StateGraph"):
         install(provider.openai(), guard)
     with pytest.raises(ValueError, match=r"tools: node 'agent' is no ToolNode.*guarded_tools\(tools, guard\)"):
         install(graph, guard, tools="agent")

@@ -30,6 +30,7 @@ from langchain_costguard.metering.seams.overheard import Heard, listening
 from langchain_costguard.metering.seams.reply import Reply
 from langchain_costguard.metering.seams.timing import Overtime, in_time, timed, too_late
 from langchain_costguard.metering.seams.waiting import adrive, drive
+from langchain_costguard.vocabulary.checks import kind
 
 if TYPE_CHECKING:
     from langchain_costguard.metering.seams.host import Host
@@ -67,12 +68,7 @@ def wrap(guard: Host, model: T) -> T:
         return cast("T", GuardedEmbeddings(guard, model))
     if isinstance(model, RunnableBinding) and isinstance(model.bound, BaseChatModel):
         return cast("T", model.model_copy(update={"bound": wrap(guard, model.bound)}))
-    raise ValueError(f"wrap: {_kind(model)} is neither a chat model nor Embeddings; {_instead(model)}")
-
-
-def _kind(model: Any) -> str:
-    """What was given, in few words: a chain says all that is in it."""
-    return repr(model) if isinstance(model, (str, type)) or model is None else f"a {type(model).__name__}"
+    raise ValueError(f"wrap: {kind(model)} is neither a chat model nor Embeddings; {_instead(model)}")
 
 
 def _instead(model: Any) -> str:

@@ -19,7 +19,7 @@ from langchain_costguard.steering.seams.states import node_reply, node_request, 
 from langchain_costguard.steering.seams.tools import asteer_tool, back_to, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import paying
-from langchain_costguard.vocabulary.checks import is_text
+from langchain_costguard.vocabulary.checks import is_text, kind
 
 if TYPE_CHECKING:
     from langchain_costguard.guard import CostGuard
@@ -56,7 +56,7 @@ def install(
     """
     if not isinstance(graph, CompiledStateGraph):
         hint = "; compile() it first" if hasattr(graph, "compile") else ""
-        raise ValueError(f"graph: {graph!r} is no compiled StateGraph{hint}")
+        raise ValueError(f"graph: {kind(graph)} is no compiled StateGraph{hint}")
     if not is_text(messages_key):
         raise ValueError(f"messages_key: {messages_key!r} must be a key of the graph's state")
     if policies is not None and not (isinstance(policies, Steering) and policies.guard is guard):

@@ -93,7 +93,10 @@ class Model:
         if claim.clock:
             now_ms = int(now * 1000)
             return now_ms - self.starts.get(claim.account, now_ms) < claim.cap
-        wanted = sum(c.fixed + c.per_unit * units for c in claims if c.account == claim.account)
+        same = [c for c in claims if c.account == claim.account]
+        if not any(c.fixed or c.per_unit for c in same):
+            return True  # who asks for nothing gets it, also of an account that is overrun
+        wanted = sum(c.fixed + c.per_unit * units for c in same)
         return self.spent.get(claim.account, 0) + self.held(claim.account, now) + wanted <= self.bound(claim, claims)
 
     def bound(self, claim: Claim, claims: Sequence[Claim]) -> int:

@@ -259,7 +259,7 @@ def test_tools_are_exempt_by_name_or_pattern() -> None:
     polls = [Step("door_bell", {}, "nobody is there")] * 20
     assert flagged(polls) == 3
     assert flagged(polls, LoopDetector(exempt=("door_*",))) is None
-    with pytest.raises(ValueError, match=r"exempt: 'door' must be names"):
+    with pytest.raises(ValueError, match=r"exempt: 'door' must be a list of names"):
         LoopDetector(exempt="door")  # type: ignore[arg-type]
 
 
