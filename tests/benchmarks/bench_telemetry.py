@@ -12,6 +12,7 @@ import timeit
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench_overhead import guard, measured, model, p10, replayed
 from langchain_core.language_models import BaseChatModel
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -21,7 +22,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from langchain_costguard import CostGuard
 from langchain_costguard.observe.tables import table
 from langchain_costguard.observe.telemetry import Telemetry
-from tests.benchmarks.bench_overhead import guard, measured, model, p10, replayed
 
 N = 50
 

@@ -161,8 +161,10 @@ def _sent(url: str, server: str, folder: Path, found: dict[str, str]) -> None:
     told[0].flush()
     with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         found["prometheus"] = answer.read().decode()
-    for sink in (*told, notify, *sinks):
-        sink.close(*([10] if sink is notify else []))
+    notify.close(10)
+    ends: list[Any] = [*told, *sinks]
+    for sink in ends:
+        sink.close()
     guard.close()
     found["braintrust"] = repr(rows.rows)
     for way, words in (("export", ()), ("focus", ("--focus",)), ("invoice", ("--invoice",))):
