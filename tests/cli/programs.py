@@ -28,6 +28,20 @@ for number in range(1, 1_000):
 """
 )
 
+READS_ITS_METRICS = (
+    MODEL
+    + """
+import sys
+from urllib.request import urlopen
+model.invoke("hi")
+served = ""
+while "costguard_cost_usd_total{" not in served:  # counted behind the calls
+    served = urlopen(sys.argv[1]).read().decode()
+print(served)
+model.invoke("hi")
+"""
+)
+
 CATCHES = (
     MODEL
     + """

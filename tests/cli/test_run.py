@@ -17,6 +17,8 @@ import pytest
 from langchain_costguard.metering.stores import open_store
 from tests.cli import programs
 from tests.cli.conftest import COMMAND, Shell
+from tests.observe.test_metrics import free_port
+from tests.observe.test_notify import Receiver
 
 PRICE = Decimal("0.0035")
 """What a call of the programs' model costs: 1,000 tokens in and 100 out, of gpt-4o."""
@@ -240,6 +242,23 @@ def test_the_spend_log_of_a_run_has_each_call_once_be_it_asked_for_in_words_or_b
         assert done.returncode == 0, done.stderr
         rows = shell.run("report", log, "--by", "model", "--format", "json")
         assert [row["calls"] for row in json.loads(rows.stdout)["rows"]] == [1]
+
+
+def test_spans_and_metrics_of_a_run_go_where_they_are_asked_to(shell: Shell) -> None:
+    collector, port = Receiver(), free_port()
+    script = shell.write("agent.py", programs.READS_ITS_METRICS)
+    asked = ("--otlp", collector.url, "--prometheus", f"127.0.0.1:{port}")
+    done = shell.run("run", "--quiet", "--model-calls", "1", *asked, script, f"http://127.0.0.1:{port}/metrics")
+    collector.close()
+    assert done.returncode == 75, done.stderr
+    served = {line.split("{")[0] for line in done.stdout.splitlines()}
+    assert {"costguard_requests_total", "costguard_cost_usd_total", "costguard_budget_spent"} <= served
+    sent: dict[str, str] = {}
+    for posted in collector.posted:
+        sent[posted.path] = sent.get(posted.path, "") + posted.text
+    assert all(word in sent["/v1/traces"] for word in ("chat gpt-4o", "costguard.cost.nano_usd", "refused model"))
+    assert "costguard.cost.usd" in sent["/v1/metrics"]
+    assert "BudgetExceededError" in sent["/v1/logs"]
 
 
 def test_runs_with_the_same_store_and_scope_share_one_account_and_others_do_not(shell: Shell) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +15,8 @@ from langchain_costguard import Budget, CostGuard
 from langchain_costguard.events import CallSettled
 from langchain_costguard.testing import FakeProvider, Recorder, Reply
 from tests.clients.check_clients import ROADS, ask
+from tests.clients.check_trackers import running
+from tests.observe.test_metrics import free_port
 
 CONFIG = """
 model_list:
@@ -33,34 +30,25 @@ COST = 500 * 150 + 100 * 600
 """500 tokens in and 100 out of gpt-4o-mini, in nano-USD."""
 
 
+@contextmanager
+def proxying(where: Path, config: str) -> Iterator[str]:
+    """The address of a proxy that runs in this folder with this configuration."""
+    (where / "config.yaml").write_text(config, "utf-8")
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    program = str(Path(sys.executable).parent / "litellm")
+    words = [program, "--config", "config.yaml", "--port", str(port), "--host", "127.0.0.1"]
+    with running(words, where, f"{url}/health/liveliness", LITELLM_MASTER_KEY=KEY, LITELLM_LOCAL_MODEL_COST_MAP="True"):
+        yield url
+
+
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with FakeProvider(Reply("hi", input_tokens=500, output_tokens=100)) as provider:
-        config = Path(tmp_path_factory.mktemp("litellm")) / "config.yaml"
-        config.write_text(CONFIG.format(url=provider.url), "utf-8")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        program = Path(sys.executable).parent / "litellm"
-        running = subprocess.Popen(
-            [program, "--config", config, "--port", str(port), "--host", "127.0.0.1"],
-            env={**os.environ, "LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-        )
-        try:
-            yield _when_ready(f"http://127.0.0.1:{port}", running)
-        finally:
-            running.terminate()
-            running.wait(30)
-
-
-def _when_ready(url: str, running: subprocess.Popen[bytes]) -> str:
-    for _ in range(180):
-        assert running.poll() is None, "the proxy did not start; what it said is above"
-        try:
-            urllib.request.urlopen(f"{url}/health/liveliness", timeout=2)
-            return url
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    raise AssertionError("the proxy was not ready within three minutes")
+    where = tmp_path_factory.mktemp("litellm")
+    with (
+        FakeProvider(Reply("hi", input_tokens=500, output_tokens=100)) as provider,
+        proxying(where, CONFIG.format(url=provider.url)) as url,
+    ):
+        yield url
 
 
 def settled(proxy: str, road: str, **known: Any) -> CallSettled:

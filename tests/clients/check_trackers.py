@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def until(check: Callable[[], Any], seconds: float = 120.0) -> Any:
         try:
             if found := check():
                 return found
-        except (httpx.HTTPError, KeyError, IndexError):
+        except (httpx.HTTPError, KeyError, IndexError, FileNotFoundError):
             pass
         time.sleep(0.3)
     raise AssertionError("nothing came")
@@ -56,11 +56,17 @@ def running(words: list[str], where: Path, up: str, **env: str) -> Iterator[None
         server = subprocess.Popen(
             words, cwd=where, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True
         )
+
+        def ready() -> bool:
+            assert server.poll() is None, (where / "log").read_text("utf-8")
+            return httpx.get(up).is_success
+
         try:
-            until(lambda: httpx.get(up).is_success, 300)
+            until(ready, 300)
             yield
         finally:
-            os.killpg(server.pid, signal.SIGKILL)  # it has workers of its own, and what it keeps is thrown away
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)  # it has workers of its own, and what it keeps is thrown away
             server.wait(60)
 
 

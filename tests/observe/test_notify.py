@@ -48,11 +48,13 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                text = self.rfile.read(int(self.headers["content-length"])).decode()
+                text = self.rfile.read(int(self.headers["content-length"])).decode("utf-8", "replace")
                 status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
                 with receiver._came:
                     heads = {key.lower(): value for key, value in self.headers.items()}
-                    receiver.posted.append(Posted(self.path, heads, json.loads(text), text))
+                    receiver.posted.append(
+                        Posted(self.path, heads, json.loads(text) if "json" in heads["content-type"] else None, text)
+                    )
                     receiver._came.notify_all()
                 self.send_response(status)
                 for name, value in headers.items():

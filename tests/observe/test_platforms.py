@@ -16,7 +16,7 @@ from langchain_costguard import CostGuard, Price
 from langchain_costguard.events import CallSettled, CallStarted, Routed
 from langchain_costguard.observe.spend import Spend
 from langchain_costguard.steering import steer
-from langchain_costguard.testing import FakeProvider, Recorder, Reply
+from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.observe.lens import Lens
 from tests.observe.test_notify import Receiver
@@ -123,3 +123,28 @@ def test_not_diamonds_choice_is_a_router_of_ten_lines(call: Caller) -> None:
     assert posted.body["messages"] == [{"role": "user", "content": "What is a mill?"}]
     (routed,) = recorder.of(Routed)
     assert "Not Diamond" in routed.why
+
+
+def test_a_span_names_the_model_that_a_gateway_says_it_asked(call: Caller) -> None:
+    lens = Lens()
+    headers = {"x-litellm-response-cost": "0.25", "x-litellm-model-name": "openai/gpt-4o-mini"}
+    with FakeProvider(Reply("hi", headers=headers)) as provider:
+        guard = CostGuard(trust_cost_from=[provider.url], telemetry=lens.telemetry(annotate=False))
+        call(provider.openai("cheap", include_response_headers=True), "hello", {"callbacks": [guard]})
+    (span,) = lens.spans()
+    told = [span.attributes[f"gen_ai.{key}"] for key in ("request.model", "response.model")]
+    assert told == ["cheap", "openai/gpt-4o-mini"]  # the body says "cheap" again
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [("groq/llama-3.3-70b", "groq"), ("gemini/gemini-2.5-pro", "gcp.gemini"), ("gpt-4o", "litellm")],
+)
+def test_of_litellms_client_the_provider_is_whom_the_models_name_says(model: str, provider: str) -> None:
+    lens = Lens()
+    guard = CostGuard(telemetry=lens.telemetry(annotate=False))
+    ScriptedChatModel(provider="litellm", model=model).invoke("hello", {"callbacks": [guard]})
+    (span,) = lens.spans()
+    assert span.attributes["gen_ai.provider.name"] == provider
+    (labels,) = lens.metrics()["gen_ai.client.operation.duration"]
+    assert dict(labels)["gen_ai.provider.name"] == provider

@@ -143,6 +143,8 @@ class Describing:
         if run.kind != "model" or outcome is None:
             return found
         found.update(_response(outcome))
+        if run.answered:
+            found.pop("gen_ai.response.model", None)
         if self._said and run.run is not None:
             said = content.messages_of(run.run.said, self._redact)
             system, rest = content.instructions_and_rest(said)
@@ -177,7 +179,7 @@ class Describing:
 
     def _model(self, ref: ModelRef) -> Attributes:
         return {
-            "gen_ai.provider.name": naming.provider_of(ref.provider),
+            "gen_ai.provider.name": naming.provider_of(ref.provider, ref.name),
             "gen_ai.request.model": self.safe(ref.name),
         }
 
@@ -185,7 +187,7 @@ class Describing:
         found: Attributes = {"gen_ai.request.model": self.safe(run.name)}
         metadata: Mapping[str, Any] = run.run.metadata if run.run is not None else {}
         if metadata.get("ls_provider"):
-            found["gen_ai.provider.name"] = naming.provider_of(str(metadata["ls_provider"]))
+            found["gen_ai.provider.name"] = naming.provider_of(str(metadata["ls_provider"]), run.name)
         for name, kind in _PARAMS.items():
             value = params.get(name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):

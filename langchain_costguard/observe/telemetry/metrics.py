@@ -132,7 +132,7 @@ class Metrics:
     def _model(self, event: Any) -> dict[str, str]:
         labels, safe, ref = self._labels, self._safe, event.model
         return {
-            "gen_ai.provider.name": labels("provider", provider_of(safe(ref.provider))),
+            "gen_ai.provider.name": labels("provider", provider_of(safe(ref.provider), safe(ref.name))),
             "gen_ai.request.model": labels("model", safe(ref.name)),
         }
 

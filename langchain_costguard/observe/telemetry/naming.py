@@ -18,6 +18,7 @@ Semconv = Literal["1.41", "0.1"]
 PROVIDERS = MappingProxyType(
     {
         "google_genai": "gcp.gemini", "google_vertexai": "gcp.vertex_ai", "bedrock": "aws.bedrock",
+        "gemini": "gcp.gemini", "vertex_ai": "gcp.vertex_ai",
         "amazon_bedrock": "aws.bedrock", "bedrock_converse": "aws.bedrock", "azure": "azure.ai.openai",
         "azure_openai": "azure.ai.openai", "azure_ai": "azure.ai.inference", "mistralai": "mistral_ai",
         "mistral": "mistral_ai", "xai": "x_ai", "moonshot": "moonshot_ai", "watsonx": "ibm.watsonx.ai",
@@ -81,8 +82,13 @@ def names_of(semconv: str) -> Names:
     return _NAMES[semconv]
 
 
-def provider_of(name: str) -> str:
-    """The conventions' word for a provider of LangChain's."""
+def provider_of(name: str, model: str) -> str:
+    """The conventions' word for a provider of LangChain's. LiteLLM's client says in a model's name whose it is.
+
+    https://docs.litellm.ai/docs/providers
+    """
+    head, mark, _ = model.partition("/")
+    name = head if mark and name == "litellm" else name
     return PROVIDERS.get(name, name) or "unknown"
 
 

@@ -14,8 +14,8 @@ class Run:
 
     # fmt: off
     __slots__ = (
-        "agent", "charge", "children", "error", "held", "kind", "name", "named", "parent", "ready", "run", "scope",
-        "span", "theirs",
+        "agent", "answered", "charge", "children", "error", "held", "kind", "name", "named", "parent", "ready", "run",
+        "scope", "span", "theirs",
     )
     # fmt: on
 
@@ -27,6 +27,8 @@ class Run:
         self.held = self.charge = 0
         self.ready = False
         """The money is known."""
+        self.answered = ""
+        """Which model did, as its price was found; a reply's body may give a gateway's or a router's name for it."""
         self.theirs = False
         """Another instrumentation makes the span."""
         self.named = False

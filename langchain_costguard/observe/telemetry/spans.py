@@ -124,7 +124,7 @@ class Spans:
         again = getattr(event, "charged_before", None) is not None
         noted.ready, noted.charge = True, getattr(event, "charge", 0)
         noted.error = noted.error or _failure(event)
-        noted.scope = event.scope
+        noted.scope, noted.answered = event.scope, getattr(event, "answered", "")
         if noted.span is None and not noted.theirs:  # an answer of a cache in front of a wrapped model
             noted.span = self._start(noted)
         attributes = self._describe.money(noted, event, event.run_id)
