@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.request import urlopen
 
 from langchain_costguard import Budget, CostGuard, Price
@@ -23,7 +24,10 @@ from langchain_costguard.stores import open_store
 from langchain_costguard.testing import ScriptedChatModel
 from tests.servers import _free_port, redis_server
 
-CALLS = 100
+CALLS, WORKERS = 100, 2
+PATIENCE = 180
+"""Seconds: a Python that has LangChain loaded needs half a second of CPU to end, and as much to begin."""
+READY = "/ready"
 STORE = os.environ.get("PREFORK_STORE", "")
 
 
@@ -42,14 +46,15 @@ if STORE:  # in the servers
     guard.headroom()  # the parent has used the store, and its threads run
 
     def wsgi(environ: Any, start: Any) -> list[bytes]:
-        pid = _ask()
+        pid = str(os.getpid()) if environ["PATH_INFO"] == READY else _ask()
         start("200 OK", [("content-type", "text/plain")])
         return [pid.encode()]
 
     async def asgi(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        await ScriptedChatModel(usage=(10, 5), max_tokens=5).ainvoke("hi", {"callbacks": [guard]})
+        if scope["path"] != READY:
+            await ScriptedChatModel(usage=(10, 5), max_tokens=5).ainvoke("hi", {"callbacks": [guard]})
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 
@@ -66,17 +71,9 @@ if STORE:  # in the servers
 
 def _servers(port: int) -> dict[str, list[str]]:
     gunicorn = [
-        sys.executable,
-        "-m",
-        "gunicorn",
-        "-w",
-        "2",
-        "--threads",
-        "4",
-        "-b",
-        f"127.0.0.1:{port}",
-        "tests.prefork:wsgi",
-    ]
+        sys.executable, "-m", "gunicorn", "-w", "2", "--threads", "4", "-b", f"127.0.0.1:{port}",
+        "--no-control-socket", "--log-level", "warning", "tests.prefork:wsgi",
+    ]  # fmt: skip
     return {
         "gunicorn --preload": [*gunicorn, "--preload"],
         "gunicorn": gunicorn,
@@ -84,45 +81,66 @@ def _servers(port: int) -> dict[str, list[str]]:
             sys.executable, "-m", "uvicorn", "--workers", "2", "--port", str(port), "--log-level", "warning",
             "tests.prefork:asgi",
         ],
-        "celery": [sys.executable, "-m", "celery", "-A", "tests.prefork:celery", "worker", "-c", "2", "-l", "ERROR"],
+        "celery": [
+            sys.executable, "-m", "celery", "-q", "-A", "tests.prefork:celery", "worker", "-c", "2", "-l", "ERROR",
+        ],
     }  # fmt: skip
 
 
-def _asked(port: int) -> str:
-    until = time.monotonic() + 60
-    while True:
+def _asked(port: int, path: str = "/") -> str:
+    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as reply:
+        return str(reply.read().decode())
+
+
+def _all_are_up(port: int) -> None:
+    """Wait until each worker has answered: what is asked before then, the first of them may have for itself."""
+    up, until = set[str](), time.monotonic() + PATIENCE
+    while len(up) < WORKERS:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/", timeout=30) as reply:
-                return str(reply.read().decode())
-        except OSError:
+            up.add(_asked(port, READY))
+        except URLError:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
 
 
-def _drive(name: str, command: list[str], port: int, env: dict[str, str], folder: Path) -> set[str]:
+def _asked_by_web(port: int, env: dict[str, str], folder: Path) -> set[str]:
+    _all_are_up(port)
+    with ThreadPoolExecutor(8) as threads:
+        return set(threads.map(lambda _: _asked(port), range(CALLS)))
+
+
+def _asked_by_queue(port: int, env: dict[str, str], folder: Path) -> set[str]:
+    code = (
+        f"from tests.prefork import task\nprint(*[r.get({PATIENCE}) for r in [task.delay() for _ in range({CALLS})]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=folder, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def _drive(name: str, command: list[str], port: int, env: dict[str, str], folder: Path) -> tuple[set[str], int]:
+    """The processes that answered, and the server's status after SIGTERM."""
     server = subprocess.Popen(command, env=env, cwd=folder, start_new_session=True)
     try:
-        with ThreadPoolExecutor(8) as threads:
-            if name == "celery":
-                code = "from tests.prefork import task\nprint(*[r.get(60) for r in [task.delay() for _ in range(%d)]])"
-                done = subprocess.run(
-                    [sys.executable, "-c", code % CALLS],
-                    env=env,
-                    cwd=folder,
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
-                return set(done.stdout.split())
-            return set(threads.map(lambda _: _asked(port), range(CALLS)))
+        pids = (_asked_by_queue if name == "celery" else _asked_by_web)(port, env, folder)
     finally:
         server.send_signal(signal.SIGTERM)
         try:
-            server.wait(60)
+            server.wait(PATIENCE)
         except subprocess.TimeoutExpired:  # where it hangs is told by faulthandler
             os.killpg(server.pid, signal.SIGABRT)
             raise
+    return pids, server.returncode
+
+
+def _found(url: str, pids: set[str], status: int) -> tuple[bool, dict[str, object]]:
+    """Whether each call was counted once and nothing is held any more, and what was found."""
+    usd, calls = open_store(url).read(["all|usd", "all|model_calls"], now=time.time())
+    fine = (usd.spent, usd.held, calls.spent, calls.held) == (CALLS * 20_000, 0, CALLS, 0)
+    facts = {"processes": len(pids), "calls": calls.spent, "usd": usd.spent / 1e9, "held": usd.held, "status": status}
+    return fine and len(pids) == WORKERS and status in (0, -signal.SIGTERM), facts
 
 
 def main() -> int:
@@ -134,16 +152,11 @@ def main() -> int:
                     folder, port = Path(text), _free_port()
                     for each in ("queue", "results"):
                         (folder / each).mkdir()
-                    url = f"sqlite:{folder}/b.db" if kind == "sqlite" else redis.url.rpartition("/")[0] + f"/{number}"
+                    url = f"sqlite:{folder}/b.db" if kind == "sqlite" else f"{redis.url}/{number}"
                     env = {**os.environ, "PREFORK_STORE": url, "PYTHONPATH": os.getcwd(), "PYTHONFAULTHANDLER": "1"}
-                    pids = _drive(name, _servers(port)[name], port, env, folder)
-                    store = open_store(url)
-                    usd, calls = store.read(["all|usd", "all|model_calls"], now=time.time())
-                    fine = (usd.spent, usd.held, calls.spent, calls.held) == (CALLS * 20_000, 0, CALLS, 0) and len(
-                        pids
-                    ) == 2
+                    pids, status = _drive(name, _servers(port)[name], port, env, folder)
+                    fine, facts = _found(url, pids, status)
                     bad += not fine
-                    facts = {"processes": len(pids), "calls": calls.spent, "usd": usd.spent / 1e9, "held": usd.held}
                     print(f"{kind:7}{name:20}{'ok ' if fine else 'BAD'} {json.dumps(facts)}", flush=True)
     return int(bool(bad))
 

@@ -46,7 +46,7 @@ _store = click.option(
 )
 
 
-@click.group(no_args_is_help=False)
+@click.group()
 def command() -> None:
     """Show what caches remember, or make them forget it."""
 

@@ -23,7 +23,7 @@ from langchain_costguard.routing.records import Record, read
 _SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 
 
-@click.group(no_args_is_help=False)
+@click.group()
 def command() -> None:
     """Learn from records when a cheaper model will do, and see why a prompt goes where it goes."""
 

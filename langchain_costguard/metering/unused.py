@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
-from weakref import WeakSet, finalize
+from weakref import WeakKeyDictionary, finalize
 
 from langchain_costguard.metering.budgets.budget import Budget
 from langchain_costguard.observe.tallies import Tallies
@@ -19,7 +19,7 @@ https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/c
 _ALIKE = 0.8
 _NAMED_BY_PEOPLE = ("agent", "step", "feature")
 
-_guards: WeakSet[Any] = WeakSet()
+_guards: WeakKeyDictionary[Any, Tallies] = WeakKeyDictionary()
 
 
 def expect(guard: Any, budgets: Sequence[Budget], tallies: Tallies) -> None:
@@ -28,14 +28,14 @@ def expect(guard: Any, budgets: Sequence[Budget], tallies: Tallies) -> None:
         return
     if not _guards:
         atexit.register(_tell_of_idle)
-    _guards.add(guard)
+    _guards[guard] = tallies
     if any(budget.only for budget in budgets):
         finalize(guard, _tell_of_names, tuple(budgets), tallies)
 
 
 def _tell_of_idle() -> None:
-    for guard in list(_guards) if _RAN in sys.modules else ():
-        if not guard.report().rows:
+    for guard, tallies in list(_guards.items()) if _RAN in sys.modules else ():
+        if not tallies.counted():  # a report would load some 50 ms of modules, at the end of each process
             warnings.warn(
                 f"{guard!r} saw no call: LangChain was used without it. Pass config={{'callbacks': [guard]}} to the "
                 "outermost call (not callbacks=[guard]), or use `with guard.watch():`",

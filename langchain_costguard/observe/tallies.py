@@ -48,6 +48,10 @@ class Tallies(Rows[Scope]):
         """Count a call charged at its provider's own bill; ours would be ``priced`` (nano-USD) above that."""
         self._marks.count(scope, (0, 0, 1, priced))
 
+    def counted(self) -> bool:
+        """Whether any call was."""
+        return bool(self.items() or self._marks.items())
+
     def report(self, budgets: Callable[[], list[Bar]] = list) -> Report:
         """A copy of the rows as they stand; ``budgets`` says how the budgets stand, when somebody looks."""
         from langchain_costguard.observe.report import Report, Tally

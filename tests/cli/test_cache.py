@@ -245,4 +245,5 @@ def test_what_cannot_be_meant_is_told_in_one_line(complaint: Callable[..., str],
     assert complaint(*words, "--older-than", "a week") == "--older-than: 'a week' is no time such as 30m, 12h or 7d"
     assert complaint(*words, "--tenant", "u1") == "--tenant: 'u1' is not user=NAME or feature=NAME"
     assert complaint(*words) == "Forget all answers? Say --yes: there is no terminal to ask at"
-    assert complaint("cache") == "Missing command (see costguard cache --help)"
+    for group in ("budgets", "cache", "config", "log", "router"):
+        assert complaint(group) == f"Missing command (see costguard {group} --help)"

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,10 @@ from tests.fuzz.oddities import SECRET, TEXTS, URLS
 
 SECONDS = 15
 LASTING = ("serve", "top", "demo", "doctor", "run")
-"""Commands that may go on for as long as they are let."""
+LASTING_SECONDS = 5
+"""Commands that may go on for as long as they are let, and how long that is."""
+ABREAST = 16
+"""Command lines under way at once: many do nothing but last."""
 STATUSES = (0, 1, 2, 3, 75)
 WORDS = [
     *TEXTS[:12], *URLS, "memory:", "sqlite:x.db", "x.db", "no/such.db", "redis://127.0.0.1:1",
@@ -64,24 +68,31 @@ def line(chance: random.Random) -> list[str]:
     return [word for word in words if "\0" not in word and "\ud800" not in word]  # no shell passes these on
 
 
-def tried(words: list[str]) -> str | None:
-    """What is wrong with how a command line ends; None where nothing is."""
-    with tempfile.TemporaryDirectory() as folder:
-        inside = Path(folder, "empty")
-        inside.mkdir()
-        child = os.fork()
-        if not child:
-            _run(words, folder)
-        _, ended = os.waitpid(child, 0)
-        left = [path.name for path in inside.rglob("*")]
-        out, err = (Path(folder, name).read_text("utf-8", "replace") for name in ("out", "err"))
-    return _fault(words, os.waitstatus_to_exitcode(ended), out, err, left)
+class Trial:
+    """A command line under way, in an empty folder and a process of its own."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self._folder = tempfile.TemporaryDirectory()
+        self._inside = Path(self._folder.name, "empty")
+        self._inside.mkdir()
+        self._child = os.fork()
+        if not self._child:
+            _run(words, self._folder.name)
+
+    def fault(self) -> str | None:
+        """Wait for its end; what is wrong with how it ends, None where nothing is."""
+        _, ended = os.waitpid(self._child, 0)
+        with self._folder as folder:
+            left = [path.name for path in self._inside.rglob("*")]
+            out, err = (Path(folder, name).read_text("utf-8", "replace") for name in ("out", "err"))
+        return _fault(self.words, os.waitstatus_to_exitcode(ended), out, err, left)
 
 
 def _run(words: list[str], folder: str) -> None:
     """In a child of its own: what a shell would start, in an empty folder; does not return."""
     os.setpgid(0, 0)
-    signal.alarm(SECONDS)
+    signal.alarm(LASTING_SECONDS if words[0] in LASTING else SECONDS)
     os.chdir(f"{folder}/empty")
     for name in [name for name in os.environ if name.startswith("COSTGUARD_")]:
         del os.environ[name]
@@ -118,8 +129,13 @@ def _fault(words: list[str], status: int, out: str, err: str, left: list[str]) -
 
 def faults(number: int, chance: random.Random) -> Iterator[tuple[str, str]]:
     """So many command lines; yields those that end badly, and how."""
-    for _ in range(number):
-        words = line(chance)
-        fault = tried(words) if words else None
-        if fault is not None:
-            yield " ".join(map(repr, words)), fault
+    under_way: deque[Trial] = deque()
+    for count in range(number + ABREAST):
+        words = line(chance) if count < number else []
+        if words:
+            under_way.append(Trial(words))
+        if under_way and (len(under_way) == ABREAST or count >= number):
+            trial = under_way.popleft()
+            fault = trial.fault()
+            if fault is not None:
+                yield " ".join(map(repr, trial.words)), fault

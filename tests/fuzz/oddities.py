@@ -45,6 +45,6 @@ OTHERS: list[Any] = [
 
 def odd(chance: random.Random) -> Any:
     """One odd value; iterators are made anew, for they are used up."""
-    kind = chance.randrange(9)
-    pool: list[Any] = [URLS, TEXTS, TEXTS, NUMBERS, NUMBERS, DECIMALS, OTHERS, OTHERS, [_endless(), iter(())]][kind]
-    return chance.choice(pool)
+    endless: list[Any] = [_endless(), iter(())]
+    pools: list[list[Any]] = [URLS, TEXTS, TEXTS, NUMBERS, NUMBERS, DECIMALS, OTHERS, OTHERS, endless]
+    return chance.choice(pools[chance.randrange(9)])

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -29,8 +29,8 @@ LONG = "a name that is very much longer than any column of a page would like it 
 class Tab:
     """One tab of a browser, over its own protocol. https://chromedevtools.github.io/devtools-protocol/"""
 
-    def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None)
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
         self._numbers = count(1)
         self.events: list[dict[str, Any]] = []
 
@@ -91,6 +91,23 @@ def complaints(tab: Tab, file: Path, width: int, scheme: str) -> list[str]:
     return found
 
 
+def looked(tab: Tab, file: Path) -> bool:
+    """Look at it at each width, in each scheme, and tell; whether all was right."""
+    for domain in ("Page", "Runtime", "Network", "Log"):
+        tab(f"{domain}.enable")
+    wrong = 0
+    for width in WIDTHS:
+        for scheme in ("light", "dark"):
+            found = complaints(tab, file, width, scheme)
+            print(f"{width} px, {scheme}: {'; '.join(found) or 'right'}", flush=True)
+            wrong += len(found)
+    asked = {e["params"]["request"]["url"] for e in tab.events if e.get("method") == "Network.requestWillBeSent"}
+    errors = [e["params"] for e in tab.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    strangers = {url for url in asked if not url.startswith(("file:", "data:"))}
+    print(f"requests to others: {strangers or 'none'}; errors: {errors or 'none'}", flush=True)
+    return not (wrong or strangers or errors)
+
+
 def main() -> int:
     """Look at it; 1 where something is wrong."""
     with tempfile.TemporaryDirectory() as text:
@@ -102,25 +119,12 @@ def main() -> int:
             assert browser.stderr is not None
             port = next(line for line in browser.stderr if "DevTools listening" in line).split(":")[2].split("/")[0]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
-                tab = Tab(next(t for t in json.load(answer) if t["type"] == "page")["webSocketDebuggerUrl"])
-            for domain in ("Page", "Runtime", "Network", "Log"):
-                tab(f"{domain}.enable")
-            wrong = 0
-            for width in WIDTHS:
-                for scheme in ("light", "dark"):
-                    found = complaints(tab, file, width, scheme)
-                    print(f"{width} px, {scheme}: {'; '.join(found) or 'right'}")
-                    wrong += len(found)
-            asked = {
-                e["params"]["request"]["url"] for e in tab.events if e.get("method") == "Network.requestWillBeSent"
-            }
-            errors = [
-                e["params"] for e in tab.events if e.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded")
-            ]
-            strangers = {url for url in asked if not url.startswith(("file:", "data:"))}
-            print(f"requests to others: {strangers or 'none'}; errors: {errors or 'none'}")
-            browser.terminate()
-        return int(bool(wrong or strangers or errors))
+                url = next(t for t in json.load(answer) if t["type"] == "page")["webSocketDebuggerUrl"]
+            try:
+                with connect(url, max_size=None) as socket:
+                    return int(not looked(Tab(socket), file))
+            finally:
+                browser.terminate()
 
 
 if __name__ == "__main__":

@@ -359,6 +359,8 @@ def test_a_slow_receiver_holds_no_call_up() -> None:
         (lambda: Slack("hooks.slack.com/secret"), "a Slack needs a URL"),
         (lambda: Webhook("https://x.example", secret="not base64!"), "secret: a Webhook's is base64"),
         (lambda: Email("nobody", server="smtp://x"), "to: 'nobody'"),
+        (lambda: Email("https://x/?token=secret&a=1", server="smtp://x"), "to: 'https://x/.token=[*]{3}&a=1'"),
+        (lambda: Email(["x:secret@y", 7], server="smtp://x"), "to: .'x:[*]{3}@y', 7"),  # type: ignore[list-item]
         (lambda: Email("a@example.com", server="mail"), "server: an Email needs"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from langchain_costguard.observe.notify.notice import CRITICAL, ERROR, Notice
+from langchain_costguard.vocabulary.urls import without_password
 
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -209,7 +210,8 @@ class Email:
     def __init__(self, to: str | Sequence[str], *, server: str, sender: str | None = None) -> None:
         self._to = [to] if isinstance(to, str) else list(to) if isinstance(to, (list, tuple)) else []
         if not self._to or not all(isinstance(address, str) and "@" in address for address in self._to):
-            raise ValueError(f"to: {to!r} must be one e-mail address or more")
+            shown = [*map(without_password, to)] if isinstance(to, (list, tuple)) else without_password(to)
+            raise ValueError(f"to: {shown!r} must be one e-mail address or more")
         try:
             parts = urlsplit(server) if isinstance(server, str) else urlsplit("")
         except ValueError:  # its own words hold the password
