@@ -133,3 +133,24 @@ def test_a_hold_stands_for_its_time_and_not_much_longer(listening: bool) -> None
         clock.advance(1)
     assert 600 <= clock() - began <= 660  # in steps of a tenth
     assert len(set(held)) == 1
+
+
+@pytest.mark.parametrize("ttl", [None, "5m", "1h"])
+def test_a_tool_that_is_to_be_kept_in_the_cache_is_held_at_the_price_of_a_write(ttl: str | None, call: Caller) -> None:
+    mark = {} if ttl is None else {"cache_control": {"type": "ephemeral", "ttl": ttl}}
+    prices = {"claude-x": Price(input="1", output="1", cache_write="10", cache_write_1h="20")}
+    held: dict[bool, list[int]] = {}
+
+    class Looking(ScriptedChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            held[listening].append(guard.headroom().rows[0].held)
+            return super()._generate(*args, **kwargs)
+
+    model = Looking(provider="anthropic", model="claude-x", max_tokens=5).bind(tools=[{**big_tool(), **mark}])
+    for listening in (False, True):
+        held[listening] = []
+        guard = CostGuard(Budget(per="all", usd="9"), prices=prices, sinks=[Recorder()] if listening else [])
+        for _ in range(2):
+            call(model, "hi", {"callbacks": [guard]})
+    assert held[False] == held[True]
+    assert len(set(held[True])) == 1
