@@ -6,8 +6,8 @@ interval (Wilson).
 
 cosmic-ray itself writes each mutant to the file and starts the tests anew, which takes this suite half a day. Here a
 fork puts the mutant's code into the functions that are loaded, and runs the tests that come by its statement (coverage
-knows), those first that leave the beaten track through the module, until one fails or ``SECONDS`` of them are over:
-what is told is rather too low.
+knows), those first that leave the beaten track through the module, until one fails or ``--seconds`` of them are over.
+A failure counts if the test fails once more with the mutant and passes without: what is told is rather too low.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
-from tests.mutants_swap import in_function, statement, swap
+from tests.mutants_forks import Forks
+from tests.mutants_swap import in_function, statement
 
 PACKAGE = Path("langchain_costguard/metering")
 MODULES = (
@@ -38,6 +38,10 @@ MODULES = (
     *(f"stores/{name}" for name in ("account", "memory", "outbox", "page", "redis", "remembered", "repeats", "sqlite")),
     *("pricing/rates", "admission", "brake", "fees", "meter", "quick", "reckoning", "settlement", "seams/wrapping"),
 )
+DECISIVE = (
+    *("stores/account", "pricing/rates", "budgets/ledger", "budgets/alerts", "fees", "settlement", "admission"),
+)
+"""What counts the money: a sample has twice as many of each of them."""
 OPERATORS = (
     *(f"ReplaceComparisonOperator_{pair}" for pair in ("Lt_LtE", "Lt_GtE", "LtE_Lt", "LtE_Gt", "Gt_GtE", "Gt_LtE")),
     *(
@@ -54,13 +58,11 @@ TESTS = (
     *("metering", "test_bill.py", "test_counted_once.py", "test_grants.py", "test_guard.py", "test_headroom.py"),
     *("test_overshoot.py", "test_refusals.py", "test_report.py", "test_reserve.py", "test_scope.py", "test_serving.py"),
     *("test_store_failure.py", "test_stores_that_hold.py", "test_streams.py", "test_times.py", "test_wrap.py"),
+    *("test_leases.py", "test_slips.py", "test_unsaid.py", "test_written_by_0_1.py"),
 )
-LEFT_OUT = "postgres or cluster or valkey or process or worker or bytecodes or fork or config or thousand"
+LEFT_OUT = "postgres or cluster or valkey or process or worker or fork or few_steps or thousand"
 """Of those: other processes see no mutant, and other servers say the same again."""
-SECONDS = 12.0
-FIRST = 20
-"""Tests that are run before the others are so much as collected."""
-ARGUMENTS = ["-n0", "-q", "-x", "-p", "no:cacheprovider"]
+ARGUMENTS = ["-n0", "-q", "-p", "no:cacheprovider"]
 
 
 class Mutant(NamedTuple):
@@ -75,6 +77,14 @@ class Mutant(NamedTuple):
         """The module with it."""
         made: str = mutate_code(text, get_operator(f"core/{self.operator}")(), self.occurrence)
         return made
+
+    def compiles(self) -> bool:
+        """Whether it is Python at all: the star before keywords is no product."""
+        try:
+            compile(self.source((PACKAGE / f"{self.module}.py").read_text("utf-8")), self.module, "exec")
+        except SyntaxError:
+            return False
+        return True
 
     def told(self, text: str) -> str:
         """What it changes, as ``what stands there -> what stands there then``."""
@@ -94,23 +104,25 @@ def mutants(module: str) -> list[Mutant]:
 
 
 def cover(folder: Path) -> dict[str, dict[int, set[str]]]:
-    """Which tests come by which lines; and writes how long each takes."""
+    """Which tests come by which lines, and how long each takes: found out once, and kept in the folder."""
     from coverage import CoverageData
 
-    data = folder / "coverage"
-    options = ["-p", "tests.mutants_cover", *(f"tests/{name}" for name in TESTS), "-k", f"not ({LEFT_OUT})"]
-    env = {**os.environ, "MUTANTS": str(folder), "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-m", "pytest", *[a for a in ARGUMENTS if a != "-x"], *options]
-    if not data.exists():
-        subprocess.run(command, env=env, check=True, stdout=sys.stderr)
-    found = CoverageData(str(data))
-    found.read()
+    kept = folder / "lines.json"
+    if not kept.exists():
+        options = ["-p", "tests.mutants_cover", *(f"tests/{name}" for name in TESTS), "-k", f"not ({LEFT_OUT})"]
+        env = {**os.environ, "MUTANTS": str(folder), "PYTHONPATH": os.getcwd()}
+        command = [sys.executable, "-m", "pytest", *ARGUMENTS, *options]
+        ended = subprocess.run(command, check=False, env=env, stdout=sys.stderr)
+        if ended.returncode not in (0, 1):  # a test that fails on this machine notices no mutant
+            raise SystemExit(f"mutants: pytest ended with {ended.returncode}")
+        found = CoverageData(str(folder / "coverage"))
+        found.read()
+        paths = {module: str((PACKAGE / f"{module}.py").resolve()) for module in MODULES}
+        kept.write_text(json.dumps({module: found.contexts_by_lineno(path) for module, path in paths.items()}), "utf-8")
+    lines: dict[str, dict[str, list[str]]] = json.loads(kept.read_text("utf-8"))
     return {
-        module: {
-            line: {test for test in tests if test}
-            for line, tests in found.contexts_by_lineno(str((PACKAGE / f"{module}.py").resolve())).items()
-        }
-        for module in MODULES
+        module: {int(line): {test for test in tests if test} for line, tests in each.items()}
+        for module, each in lines.items()
     }
 
 
@@ -123,32 +135,58 @@ def rarity(lines: dict[int, set[str]]) -> dict[str, float]:
     return found
 
 
-def run(mutant: Mutant, tests: list[str], seconds: float) -> bool:
-    """Whether the tests notice it; one with which they take far longer is noticed, too."""
-    text = (PACKAGE / f"{mutant.module}.py").read_text("utf-8")
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        quiet = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(quiet, stream)
-        try:
-            import pytest
+def chosen(mutant: Mutant, text: str, lines: dict[int, set[str]], takes: dict[str, float], seconds: float) -> list[str]:
+    """The tests that come by it, the likeliest first, as many as the time is enough for."""
+    known = set().union(*(lines.get(line, ()) for line in statement(text, mutant.line)))
+    if not known and not in_function(text, mutant.line):  # made when the module is loaded
+        known = set().union(*lines.values())
+    rare, tests, total = rarity(lines), [], 0.0
+    for test in sorted(known, key=lambda test: (-rare[test] / (0.1 + takes.get(test, 1.0)), test)):
+        total += takes.get(test, 1.0)
+        if total > seconds:
+            break
+        tests.append(test)
+    return tests
 
-            swap(".".join((*PACKAGE.parts, *mutant.module.split("/"))), mutant.source(text))
-            os._exit(any(pytest.main([*ARGUMENTS, *part]) for part in (tests[:FIRST], tests[FIRST:]) if part))
-        except BaseException:
-            os._exit(99)
-    until = time.monotonic() + 30 + 10 * seconds
-    ended, status = 0, 0
-    while not ended and time.monotonic() < until:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.02)
-    with contextlib.suppress(OSError):
-        os.killpg(child, signal.SIGKILL)  # with the servers it started
-    if not ended:
-        os.waitpid(child, 0)
-    return not ended or os.waitstatus_to_exitcode(status) != 0
+
+def work(forks: Forks, drawn: list[Mutant], known: dict[str, dict[int, set[str]]], said: Path, seconds: float) -> None:
+    """Run some mutants, and write of each which test notices it."""
+    with said.open("a", encoding="utf-8") as file:
+        for mutant in drawn:
+            text = (PACKAGE / f"{mutant.module}.py").read_text("utf-8")
+            tests = [t for t in chosen(mutant, text, known[mutant.module], forks.takes, seconds) if t in forks.items]
+            name = ".".join((*PACKAGE.parts, *mutant.module.split("/")))
+            found = forks.noticed_by(name, mutant.source(text), text, tests)
+            file.write(json.dumps([*mutant, mutant.told(text), len(tests), found]) + "\n")
+            file.flush()
+
+
+def run(
+    drawn: list[Mutant], known: dict[str, dict[int, set[str]]], folder: Path, jobs: int, seconds: float
+) -> list[list[Any]]:
+    """Run them in forks of one process that has loaded all there is, several at once."""
+    import pytest
+
+    parts = [folder / f"said{number}" for number in range(jobs)]
+
+    def job(forks: Forks) -> None:
+        forks.takes = json.loads((folder / "seconds.json").read_text("utf-8"))
+        workers = []
+        for number, part in enumerate(parts):
+            part.unlink(missing_ok=True)
+            workers.append(os.fork())
+            if workers[-1] == 0:
+                status = 1
+                with contextlib.suppress(KeyboardInterrupt):
+                    work(forks, drawn[number::jobs], known, part, seconds)
+                    status = 0
+                os._exit(status)
+        ends = [os.waitpid(worker, 0)[1] for worker in workers]
+        if any(ends):
+            raise RuntimeError("a worker of the mutants ended early")
+
+    pytest.main([*ARGUMENTS, "-s", *(f"tests/{name}" for name in TESTS)], plugins=[Forks(job, folder)])
+    return sorted(json.loads(line) for part in parts for line in part.read_text("utf-8").splitlines())
 
 
 def main() -> int:
@@ -157,49 +195,34 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", metavar="MODULE")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of tests that each mutant may take")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--folder", type=Path, required=True, help="where what is known of the tests is kept")
     given = parser.parse_args()
-    lines = cover(given.folder)
-    takes: dict[str, float] = json.loads((given.folder / "seconds.json").read_text("utf-8"))
-    warm_up()
-    reasons = json.loads(Path("tests/survivors.json").read_text("utf-8"))
-    counts: dict[str, list[int]] = {}
-    unexplained = False
-    for module in given.modules or MODULES:
-        every, text = mutants(module), (PACKAGE / f"{module}.py").read_text("utf-8")
-        drawn = random.Random(f"{given.seed} {module}").sample(every, min(given.sample or len(every), len(every)))
-        left, rare = [], rarity(lines[module])
-        for mutant in sorted(drawn, key=lambda one: one.line):
-            places = statement(text, mutant.line)
-            known = set().union(*(lines[module].get(line, ()) for line in places))
-            if not known and not in_function(text, mutant.line):  # made when the module is loaded
-                known = set().union(*lines[module].values())
-            tests, total = [], 0.0
-            for test in sorted(known, key=lambda test: -rare[test] / (0.1 + takes.get(test, 1.0))):
-                total += takes.get(test, 1.0)
-                if total > SECONDS:
-                    break
-                tests.append(test)
-            if not tests or not run(mutant, tests, min(total, SECONDS)):
-                left.append(mutant)
-                reason = reasons.get(f"{module}: {mutant.told(text)}")
-                unexplained |= reason is None
-                print(
-                    f"{module}:{mutant.line} [{len(tests)}] {mutant.told(text)}\n    {reason or 'NOBODY SAID WHY'}",
-                    flush=True,
-                )
-        counts[module] = [len(every), len(drawn), len(left)]
-        print(f"# {module}: {len(left)} of {len(drawn)} survived", flush=True)
+    known = cover(given.folder)
+    every = {module: mutants(module) for module in given.modules or MODULES}
+    drawn = []
+    for module, found in every.items():
+        wanted = min(given.sample * (2 if module in DECISIVE else 1) if given.sample else len(found), len(found))
+        chance = random.Random(f"{given.seed} {module}")
+        drawn += islice(filter(Mutant.compiles, chance.sample(found, len(found))), wanted)
+    random.Random(given.seed).shuffle(drawn)  # so that a run that is broken off is a sample, too
+    results = run(drawn, known, given.folder, given.jobs, given.seconds)
+    reasons = {
+        mutant: reason
+        for reason, mutants in json.loads(Path("tests/survivors.json").read_text("utf-8")).items()
+        for mutant in mutants
+    }
+    counts = {module: [len(found), 0, 0, 0] for module, found in every.items()}
+    for module, operator, occurrence, line, told, tests, by in results:
+        reason = reasons.get(f"{module}: {told}")
+        counts[module] = [
+            n + more for n, more in zip(counts[module], (0, 1, by is None, by is None and bool(reason)), strict=True)
+        ]
+        if by is None:
+            print(f"{module}:{line} {operator} {occurrence} [{tests} tests] {told}\n    {reason or 'NOBODY SAID WHY'}")
     show(counts)
-    return int(unexplained)
-
-
-def warm_up() -> None:
-    """Load what the tests load, once; nothing is run in this process, so that it can be forked."""
-    import pytest
-
-    with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
-        pytest.main(["--collect-only", *ARGUMENTS, *(f"tests/{name}" for name in TESTS)])
+    return int(any(left > explained for _, _, left, explained in counts.values()))
 
 
 def show(counts: dict[str, list[int]]) -> None:
@@ -207,16 +230,14 @@ def show(counts: dict[str, list[int]]) -> None:
     from langchain_costguard.observe.tables import table
     from langchain_costguard.vocabulary.intervals import wilson
 
-    def row(name: str, made: int, ran: int, left: int) -> list[str]:
+    def row(name: str, made: int, ran: int, left: int, same: int) -> list[str]:
         low, high = wilson(ran - left, ran)
         share = f"{(ran - left) / ran:.1%}" if ran else "-"
-        return [name, str(made), str(ran), str(ran - left), str(left), share, f"{low:.1%} to {high:.1%}"]
+        return [name, *map(str, (made, ran, ran - left, left, same)), share, f"{low:.1%} to {high:.1%}"]
 
-    rows = [row(name, *count) for name, count in counts.items()]
-    total = [sum(count[at] for count in counts.values()) for at in range(3)]
-    print(
-        table(["module", "mutants", "run", "noticed", "survived", "share", "95 %"], [*rows, row("all", *total)], left=1)
-    )
+    head = ["module", "mutants", "run", "noticed", "survived", "with a reason", "share", "95 %"]
+    total = [sum(count[at] for count in counts.values()) for at in range(4)]
+    print(table(head, [*(row(name, *count) for name, count in counts.items()), row("all", *total)], left=1))
 
 
 if __name__ == "__main__":

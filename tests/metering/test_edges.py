@@ -167,3 +167,23 @@ def test_a_fee_is_held_before_a_tool_runs_and_is_what_it_used_after(
     assert [(event.charge, event.failed, event.seconds) for event in recorder.of(ToolSettled)] == [(after, fails, 3)]
     assert guard.report().total.spent == after
     assert guard.store.read(["all|usd"], now=clock())[0][:2] == (after, 0)
+
+
+def test_what_failed_is_not_priced_anew_unless_its_time_is_what_costs(recorder: Recorder, call: Caller) -> None:
+    asked: list[Any] = []
+
+    def price(name: str, arguments: Any, output: Any) -> str:
+        asked.append(output)
+        return f"0.0{len(asked)}"
+
+    @tool("look_up")
+    def failing(what: str) -> str:
+        """Look up."""
+        return broken(what)
+
+    guard = CostGuard(Budget(per="all", usd="1"), tool_prices={"look_up": price}, sinks=[recorder])
+    for times in (1, 2):
+        with pytest.raises(LookupError):
+            call(failing, {"what": "abc"}, {"callbacks": [guard]})
+        assert asked == [None] * times
+    assert [event.charge for event in recorder.of(ToolSettled)] == [10_000_000, 20_000_000]

@@ -109,7 +109,9 @@ def test_a_tool_asked_for_on_its_own_is_not_run_while_its_agent_is_halted(call: 
 
     guard = CostGuard(Budget(per="all", tool_calls=5))
     guard.kill(reason="enough")
-    with pytest.raises(AgentHaltedError, match="enough"):
+    with pytest.raises(AgentHaltedError, match="Refused a call to gpt-4o: all agents are halted: enough"):
+        call(ScriptedChatModel(), "hi", {"callbacks": [guard]})
+    with pytest.raises(AgentHaltedError, match="Refused tool search: all agents are halted: enough"):
         call(search, {"query": "x"}, {"callbacks": [guard]})
     guard.revive()
     assert call(search, {"query": "y"}, {"callbacks": [guard]}) == "found"
@@ -170,6 +172,48 @@ def test_a_wrapped_model_keeps_its_other_callbacks_and_is_watched_once(recorder:
     call(guard.wrap(model), "hi", {"callbacks": []})
     assert other.starts == 1
     assert len(recorder.of(CallStarted)) == 1
-    for wrong, said in ((3, "a int"), ("gpt-4o", "'gpt-4o'"), (None, "None"), (int, repr(int))):
+    for wrong, said in ((3, "3"), ("gpt-4o", "'gpt-4o'"), (None, "None"), (int, repr(int))):
         with pytest.raises(ValueError, match=re.escape(said)):
             guard.wrap(wrong)
+
+
+EVERY = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls", "steps")
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_while_a_call_runs_it_holds_one_call_of_its_kind_and_afterwards_nothing(listening: bool, call: Caller) -> None:
+    limits = {
+        "tokens": 9000,
+        "input_tokens": 9000,
+        "output_tokens": 9000,
+        "model_calls": 9,
+        "tool_calls": 9,
+        "steps": 9,
+    }
+    guard = CostGuard(Budget(per="all", usd="9", **limits), prices=PRICES, sinks=[Recorder()] if listening else [])
+    held: list[tuple[int, ...]] = []
+
+    def look() -> tuple[int, ...]:
+        rows = {row.measure: row for row in guard.headroom().rows}
+        assert tuple(rows) == EVERY
+        return tuple(rows[measure].held for measure in EVERY)
+
+    class Looking(ScriptedChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            held.append(look())
+            return super()._generate(*args, **kwargs)
+
+    @tool
+    def search(query: str) -> str:
+        """Search."""
+        held.append(look())
+        return "found"
+
+    config = {"callbacks": [guard]}
+    for thing, given in ((Looking(max_tokens=5), "hi"), (search, {"query": "x"})) * 3:
+        call(thing, given, config)
+        assert look() == (0,) * 7
+    assert len(held) == 6
+    for usd, tokens, given, made, *calls in held[::2]:
+        assert (usd, tokens, made, calls) == (2500 * given + 50_000, given + 5, 5, [1, 0, 1])
+    assert held[1::2] == [(0, 0, 0, 0, 0, 1, 0)] * 3

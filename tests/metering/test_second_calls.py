@@ -7,12 +7,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from langchain_core.callbacks import StdOutCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
 from langchain_costguard.events import CallSettled
+from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.metering.seams.wrapping import unwrapped
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
+from langchain_costguard.vocabulary.usage import Usage
 from tests.conftest import PRICES, Caller
 from tests.test_bill import priced, settled, table
 
@@ -155,3 +159,72 @@ def test_a_reply_without_counts_is_charged_at_its_hold_with_the_output_that_a_bu
     assert event.estimated
     assert event.usage.output_tokens == output
     assert event.charge == event.held == event.usage.input_tokens * 2500 + 1000 * 10_000
+
+
+@pytest.mark.parametrize("ttl", [None, "5m", "1h"])
+def test_a_tool_that_is_to_be_kept_in_the_cache_is_held_at_the_price_of_a_write(ttl: str | None, call: Caller) -> None:
+    mark = {} if ttl is None else {"cache_control": {"type": "ephemeral", "ttl": ttl}}
+    prices = {"claude-x": Price(input="1", output="1", cache_write="10", cache_write_1h="20")}
+    held: dict[bool, list[int]] = {}
+
+    class Looking(ScriptedChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            held[listening].append(guard.headroom().rows[0].held)
+            return super()._generate(*args, **kwargs)
+
+    model = Looking(provider="anthropic", model="claude-x", max_tokens=5).bind(tools=[{**big_tool(), **mark}])
+    for listening in (False, True):
+        held[listening] = []
+        guard = CostGuard(Budget(per="all", usd="9"), prices=prices, sinks=[Recorder()] if listening else [])
+        for _ in range(2):
+            call(model, "hi", {"callbacks": [guard]})
+    assert held[False] == held[True]
+    assert len(set(held[True])) == 1
+
+
+@pytest.mark.parametrize("named", ["nobody-knows-it", "gemini-2.5-pro", "gpt-4o-mini", "gpt-4o"])
+def test_whatever_model_a_reply_names_both_ways_charge_the_same(named: str, call: Caller) -> None:
+    spent = []
+    for sinks in ([], [Recorder()]):
+        guard = CostGuard(Budget(per="all", usd="1"), sinks=sinks)
+        for _ in range(3):
+            call(Alias(model=named, usage=(100, 4), max_tokens=10), "hi " * 100, {"callbacks": [guard]})
+        spent.append((guard.report().total.spent, guard.store.read(["all|usd"], now=0)[0].spent))
+    assert spent[0] == spent[1]
+    assert spent[0][0] == spent[0][1] > 0
+
+
+def test_a_wrapped_model_keeps_its_metadata_and_so_whose_calls_they_are(call: Caller) -> None:
+    recorder = Recorder()
+    guard = CostGuard(Budget(per="user", usd="1"), prices=PRICES, sinks=[recorder])
+    for metadata in ({"user_id": "u1"}, None):
+        model = ScriptedChatModel(max_tokens=5, metadata=metadata, callbacks=[heard := StdOutCallbackHandler()])
+        wrapped = guard.wrap(model)
+        call(wrapped, "hi", {})
+        assert (unwrapped(wrapped).metadata, unwrapped(wrapped).callbacks) == (model.metadata, [heard])
+    assert [event.scope.user for event in recorder.of(CallSettled)] == ["u1", ""]
+
+
+@pytest.mark.parametrize(("given", "heard"), [(1, 0), (150, 140)])
+def test_of_an_input_that_holds_audio_all_but_its_words_is_audio_where_the_client_drops_the_split(
+    given: int, heard: int
+) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 12_000, "format": "mp3"}}
+    messages = [HumanMessage([{"type": "text", "text": "what is said?"}, sound])]
+    usage = {"prompt_tokens": given, "completion_tokens": 4, "total_tokens": given + 4}
+    with FakeProvider(Reply("a song", usage=usage)) as provider:
+        event = settled(table, "invoke", provider.openai("gpt-audio", max_tokens=10), messages)
+    assert (event.usage.input_tokens, event.usage.input_audio) == (given, heard)
+
+
+def test_a_read_from_the_cache_that_is_dearer_than_plain_input_has_saved_nothing() -> None:
+    assert Rates(input=2_000, cache_read=200).saved_by_cache(Usage(10, 0, cache_read=5)) == 9
+    assert Rates(input=1_000, cache_read=1_001).saved_by_cache(Usage(10, 0, cache_read=1)) == 0
+
+
+def test_traces_that_never_end_do_not_pile_up() -> None:
+    guard = CostGuard(Budget(per="trace", model_calls=3))
+    metadata = {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 5}
+    for _ in range(4_200):
+        guard.on_chat_model_start({}, [[HumanMessage("hi")]], run_id=uuid4(), parent_run_id=uuid4(), metadata=metadata)
+    assert 4_000 < len(list(guard.store.scan(now=0))) <= 4_100

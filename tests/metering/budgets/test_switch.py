@@ -532,6 +532,7 @@ STOPPED = "stopped by the kill switch"
         ({"research": {"halted": True, "reason": "fire"}, "writer": {"enabled": True}}, {"research": "fire"}),
         ({"research": False, "writer": True}, {"writer": STOPPED}),
         ({"*": None}, {}),
+        ({"research": 0, "writer": 1}, {"writer": STOPPED}),
         ([], {}),
     ],
 )
