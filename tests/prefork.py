@@ -125,13 +125,11 @@ def _drive(name: str, command: list[str], port: int, env: dict[str, str], folder
     server = subprocess.Popen(command, env=env, cwd=folder, start_new_session=True)
     try:
         pids = (_asked_by_queue if name == "celery" else _asked_by_web)(port, env, folder)
-    finally:
         server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(PATIENCE)
-        except subprocess.TimeoutExpired:  # where it hangs is told by faulthandler
-            os.killpg(server.pid, signal.SIGABRT)
-            raise
+        server.wait(PATIENCE)
+    except BaseException:  # where it hangs is told by faulthandler
+        os.killpg(server.pid, signal.SIGABRT)
+        raise
     return pids, server.returncode
 
 
