@@ -15,6 +15,8 @@ from langchain_costguard.vocabulary.checks import called
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 _TEXT = "observed:"
+_TELLING = 600
+"""Seconds after which another may tell what one began to."""
 _ONCE = "grant-key:|observed:"
 """A kind of key that is no budget's account: whoever lists accounts passes it over."""
 _KEPT = 400 * 86_400
@@ -100,10 +102,10 @@ class Desk:
         """Whether this is the first to ask; true, too, where the store does not answer: told twice is not untold."""
         claim = Claim(f"{_ONCE}{key}", 1, 1, ttl=_KEPT)
         try:
-            answer = self._meter.ledger.store.reserve([claim], units=(0, 0), until=int(at) + 60, now=at)
+            answer = self._meter.ledger.store.reserve([claim], units=(0, 0), until=int(at) + _TELLING, now=at)
             if isinstance(answer, Refusal):
                 return False
-            self._meter.ledger.store.settle([claim], [1], [1], until=int(at) + 60, now=at)
+            self._meter.ledger.store.settle([claim], [1], [1], until=int(at) + _TELLING, now=at)
         except StoreError:
             return True
         return True

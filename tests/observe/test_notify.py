@@ -256,7 +256,7 @@ def test_a_spike_of_all_workers_is_seen_in_their_log_and_told_by_one(receiver: R
     workers = []
     for _ in range(2):
         notify = Notify({1.0: Slack(receiver.url)}, floor="0.000001", dimensions=["agent"])
-        workers.append(CostGuard(clock=clock, notify=notify, store=SQLiteStore(store), log=log))
+        workers.append(CostGuard(clock=clock, notify=notify, store=SQLiteStore(store, timeout=10), log=log))
 
     def work(*calls: int) -> None:
         for guard, number in zip(workers, calls, strict=True):
