@@ -49,7 +49,7 @@ class Records:
 
 
 def _record(logger: Any) -> Callable[..., Any]:
-    """What makes a record: the API's class, or where the SDK does not wrap those yet, its own, with the resource.
+    """What makes a record: the API's class, or where the SDK does not wrap those yet, its own, with resource and span.
 
     https://github.com/open-telemetry/opentelemetry-python/blob/v1.30.0/opentelemetry-sdk/src/opentelemetry/sdk/_logs/_internal/__init__.py
     """
@@ -61,4 +61,9 @@ def _record(logger: Any) -> Callable[..., Any]:
     from opentelemetry.sdk import _logs
 
     own = None if hasattr(_logs, "ReadWriteLogRecord") else getattr(_logs, "LogRecord", None)
-    return LogRecord if own is None else partial(own, resource=resource)
+    if own is None:
+        return LogRecord
+    from opentelemetry.trace import get_current_span
+
+    here = get_current_span().get_span_context()
+    return partial(own, resource=resource, trace_id=here.trace_id, span_id=here.span_id, trace_flags=here.trace_flags)
