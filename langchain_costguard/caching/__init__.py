@@ -45,7 +45,6 @@ __all__ = [
     "MemoryCache",
     "MemoryIndex",
     "Options",
-    "PostgresCache",
     "PromptCache",
     "RedisCache",
     "RedisIndex",
