@@ -22,7 +22,7 @@ from langchain_costguard.vocabulary.urls import place_of, without_password
 if TYPE_CHECKING:
     from langchain_costguard.caching.exact.cache import ExactCache
     from langchain_costguard.caching.exact.memory import MemoryCache
-    from langchain_costguard.caching.exact.postgres import PostgresCache
+    from langchain_costguard.caching.exact.postgres import PostgresCache as PostgresCache
     from langchain_costguard.caching.exact.redis import RedisCache
     from langchain_costguard.caching.exact.sqlite import SQLiteCache
     from langchain_costguard.caching.index.memory import MemoryIndex
