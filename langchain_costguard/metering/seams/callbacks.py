@@ -214,17 +214,8 @@ class Callbacks(BaseCallbackHandler):
         """Admit a chat model's call, or refuse it before it is made."""
         if metadata and metadata.get(RECALLED) == OURS:
             return
-        params = kwargs.get("invocation_params") or _NOTHING
-        prompt = messages[0] if messages else []
-        if self.voice.witnesses:
-            self._began_model(run_id, parent_run_id, prompt, params, metadata or _NOTHING)
-        try:
-            self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
-        except BaseException as error:
-            self._not_made(run_id, error)
-            raise
-        if self.voice.witnesses:
-            self._whose(run_id)
+        params, prompt = kwargs.get("invocation_params") or _NOTHING, messages[0] if messages else []
+        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
 
     @event(_call_waits)
     def on_llm_start(
@@ -239,17 +230,32 @@ class Callbacks(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Admit a text model's call, or refuse it before it is made."""
-        params = kwargs.get("invocation_params") or _NOTHING
-        text, size = "\n".join(prompts), kwargs.get("batch_size") or 1
-        if self.voice.witnesses:
-            self._began_model(run_id, parent_run_id, text, params, metadata or _NOTHING)
+        params, text = kwargs.get("invocation_params") or _NOTHING, "\n".join(prompts)
+        size = kwargs.get("batch_size") or 1
+        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+
+    def _start_model(
+        self,
+        run_id: UUID,
+        parent: UUID | None,
+        metadata: dict[str, Any],
+        tags: list[str] | None,
+        params: Mapping[str, Any],
+        prompt: Any,
+        serialized: Any,
+        size: int = 1,
+    ) -> None:
+        witnessed = self.voice.witnesses
+        if witnessed:
+            name = metadata.get("ls_model_name") or params.get("model") or ""
+            self.voice.began("model", run_id, parent, name, prompt, params, metadata)
         try:
-            self.admission.start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+            self.admission.start_model(run_id, parent, metadata, tags, params, prompt, serialized, size)
         except BaseException as error:
             self._not_made(run_id, error)
             raise
-        if self.voice.witnesses:
-            self._whose(run_id)
+        if witnessed and (call := self.meter.open_calls.get(run_id.int)) is not None:
+            self.voice.whose(run_id, call.scope)
 
     def _not_made(self, run_id: UUID, error: BaseException) -> None:
         """What is refused here is not made: LangChain tells no guard that let it in of its end."""
@@ -258,17 +264,6 @@ class Callbacks(BaseCallbackHandler):
                 other.settlement.not_made(run_id)
                 if other.voice.witnesses:
                     other.voice.ended(run_id, None, error)
-
-    def _began_model(
-        self, run_id: UUID, parent: UUID | None, prompt: Any, params: Mapping[str, Any], metadata: Mapping[str, Any]
-    ) -> None:
-        name = metadata.get("ls_model_name") or params.get("model") or ""
-        self.voice.began("model", run_id, parent, name, prompt, params, metadata)
-
-    def _whose(self, run_id: UUID) -> None:
-        call = self.meter.open_calls.get(run_id.int)
-        if call is not None:
-            self.voice.whose(run_id, call.scope)
 
     @event(_piece_waits)
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
