@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from IPython import display as ipython
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _display: Any = ipython.display
 _EVERY = 0.1
 """Seconds between two looks; a bar is drawn where something has changed."""
+_SHARE = 10
+"""Times as long as the last look took to wait before the next: a far store is asked a tenth of the time at most."""
 
 
 class Cell:
@@ -53,9 +56,12 @@ class Cell:
             self._thread.join()
 
     def _watch(self) -> None:
-        self._show(over=False)
-        while not self._over.wait(_EVERY):
+        while True:
+            began = time.perf_counter()
             self._show(over=False)
+            took = time.perf_counter() - began
+            if self._over.wait(max(_EVERY, _SHARE * took)):
+                return
 
     def _show(self, *, over: bool) -> None:
         panel = self._panel(over)
