@@ -70,10 +70,7 @@ ONLY_IN = {
         "observe/log/sqlite.py",
     ],
     "psycopg": [
-        "metering/stores/pool.py",
-        "metering/stores/session.py",
-        "observe/log/postgres.py",
-        "observe/log/sink.py",
+        "vocabulary/driver.py",
     ],
     "tiktoken": ["metering/pricing/encodings.py"],
     "genai_prices": ["metering/pricing/*"],

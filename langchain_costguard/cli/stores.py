@@ -29,7 +29,10 @@ def shared(url: str | None, *, create: bool = True) -> Store:
     place = place_of(url)
     if not create and place is not None and place[0] == "sqlite" and not os.path.exists(place[1]):
         raise ValueError(f"--store: there is no file {place[1]}; is the path right? --create makes a new store there")
-    store = open_store(url)
+    try:
+        store = open_store(url)
+    except ImportError as error:
+        raise ValueError(f"--store: {error}") from None
     if not store.shared:
         raise ValueError(f"--store: {url!r} is seen by one process alone; give sqlite:PATH or redis://...")
     return store

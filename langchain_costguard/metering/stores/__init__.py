@@ -46,14 +46,7 @@ _LAZY = {"MemoryStore": "memory", "PostgresStore": "postgres", "RedisStore": "re
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name != "psycopg":
-            raise
-        raise ModuleNotFoundError(
-            f"{name} needs psycopg: pip install 'langchain-costguard[postgres]'", name=error.name
-        ) from error
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 def open_store(url: str) -> Store:
@@ -79,7 +72,8 @@ def open_store(url: str) -> Store:
 
             return RedisStore(url)
         case "postgres", _:
-            store: Store = __getattr__("PostgresStore")(url)
-            return store
+            from langchain_costguard.metering.stores.postgres import PostgresStore
+
+            return PostgresStore(url)
     kinds = "memory:, sqlite:PATH, redis://…, rediss://…, unix://… or postgresql://…"
     raise ValueError(f"store must be {kinds}, not {without_password(url)!r}")

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-
 from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.stores.session import Session, rows
 from langchain_costguard.metering.stores.together import Job, Together
+from langchain_costguard.vocabulary.driver import conninfo_to_dict, psycopg
 from langchain_costguard.vocabulary.urls import without_password
 
 Statements = tuple[tuple[str, ...], ...]

@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psycopg
-from psycopg import pq
+from langchain_costguard.vocabulary.driver import pq, psycopg
 
 CONNECTING = 2
 """Seconds a new connection may take: libpq takes whole ones, and no fewer."""

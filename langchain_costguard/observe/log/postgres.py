@@ -38,9 +38,9 @@ class PostgresLog(SQLLog):
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         super().__init__()
         try:
-            import psycopg
-        except ImportError:
-            raise LogError("postgresql:// needs psycopg: pip install 'langchain-costguard[postgres]'") from None
+            from langchain_costguard.vocabulary.driver import psycopg
+        except ImportError as error:
+            raise LogError(str(error)) from None
         self._psycopg = psycopg
         self.path = url
         self._timeout = timeout

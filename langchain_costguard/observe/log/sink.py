@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -50,13 +51,9 @@ class SpendLog:
             if kind is None or kind[0] in ("sqlite", "memory"):
                 self._log = open_log(place)
             elif kind[0] == "postgres":
-                import psycopg  # noqa: F401 - that it is missing is said now
-        except LogError as error:
+                import_module("langchain_costguard.vocabulary.driver")  # that it is missing is said now
+        except (LogError, ImportError) as error:
             raise ValueError(f"log: {without_password(self.place)!r} cannot be used: {error}") from error
-        except ImportError:
-            raise ValueError(
-                f"log: {without_password(self.place)!r} needs psycopg: pip install 'langchain-costguard[postgres]'"
-            ) from None
         self._said = self._recorded = self._failed = 0
         self.looked: Looked | None = None
         """What else is known of a call, by its run: of an ``Attribution`` that the same guard has."""

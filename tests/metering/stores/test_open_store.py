@@ -71,3 +71,27 @@ def test_every_store_keeps_to_the_protocol() -> None:
     assert {takes(store) for store in (MemoryStore, SQLiteStore, RedisStore)} <= set(langchain_costguard.stores.__all__)
     with pytest.raises(AttributeError, match="NoStore"):
         langchain_costguard.stores.NoStore  # noqa: B018
+
+
+URL = "postgresql://me@127.0.0.1:1/none"
+DOORS = (
+    "from langchain_costguard.stores import PostgresStore",
+    f"from langchain_costguard.stores import open_store; open_store({URL!r})",
+    f"from langchain_costguard import CostGuard; CostGuard(log={URL!r})",
+    "from langchain_costguard.caching import PostgresCache",
+    f"from langchain_costguard.caching import open_cache; open_cache({URL!r})",
+    f"from langchain_costguard.observe.log import open_log; open_log({URL!r})",
+    f"from langchain_costguard.cli import main; sys.exit(main(['status', '--store', {URL!r}]))",
+    f"from langchain_costguard.cli import main; sys.exit(main(['doctor', '--store', {URL!r}]))",
+    f"from langchain_costguard.cli import main; sys.exit(main(['report', {URL!r}]))",
+)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_where_psycopg_is_missing_it_is_said_how_to_get_it(door: str) -> None:
+    code = f"import sys; sys.modules['psycopg'] = None; {door}"
+    out = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert out.returncode
+    last = out.stderr.strip().splitlines()[-1]
+    assert "Error" not in last or "main(" not in door, "the command says it in a line of its own"
+    assert "PostgreSQL needs psycopg: pip install 'langchain-costguard[postgres]'" in last
