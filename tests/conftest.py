@@ -7,6 +7,7 @@ import functools
 import logging
 import ssl
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -38,6 +39,22 @@ def clean_slate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)
     yield
     set_llm_cache(None)
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """From now on no thread of this name can be started: a limit is reached, or, since Python 3.12, a script ends."""
+    start = threading.Thread.start
+
+    def of(name: str) -> None:
+        def refused(thread: threading.Thread) -> None:
+            if thread.name == name:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refused)
+
+    return of
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -147,6 +147,21 @@ def test_an_alert_is_over_when_its_window_turns_or_a_grant_lifts_it(receiver: Re
     assert actions.count("trigger") == actions.count("resolve") + 1 or actions[-1] == "trigger"
 
 
+def test_where_no_thread_can_be_had_alerts_are_told_all_the_same(
+    receiver: Receiver, no_more_threads: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    no_more_threads("costguard-alerts")  # of those that say when an alert is over, though nothing happens
+    clock = ManualClock(1_800_000_000.0)
+    notify = Notify({0.5: PagerDuty("key", url=f"{receiver.url}/pager")}, spike=None)
+    guard = CostGuard(Budget(per="all", model_calls=2, window="day"), clock=clock, notify=notify)
+    ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+    clock.advance(86_400)
+    ScriptedChatModel().invoke("hello", {"callbacks": [guard]})
+    notify.close(10)
+    assert [posted.body["event_action"] for posted in receiver.posted][:2] == ["trigger", "resolve"]
+    assert not caplog.records
+
+
 def test_what_cannot_be_delivered_is_tried_again_with_the_same_id(receiver: Receiver) -> None:
     receiver.answers = [(503, {}), (429, {"retry-after": "0"}), (200, {})]
     notify = Notify({0.5: Webhook(f"{receiver.url}/hook", secret=SECRET)}, spike=None)

@@ -343,10 +343,14 @@ def test_a_model_s_summary_is_made_beside_the_run_metered_as_a_step_and_in_no_st
     assert {event.scope.session for event in recorder.of(CallSettled)} == {"t1"}
 
 
-@pytest.mark.parametrize("how", ["refused", "failed", "empty"])
-def test_a_summary_that_comes_to_nothing_ends_as_a_digest(how: str, agents: Any, provider_of: Any) -> None:
-    answers = {"refused": "a summary", "failed": Reply(status=400), "empty": " "}
-    summaries = provider_of(answers[how])
+@pytest.mark.parametrize("how", ["refused", "failed", "empty", "no thread"])
+def test_a_summary_that_comes_to_nothing_ends_as_a_digest(
+    how: str, agents: Any, provider_of: Any, no_more_threads: Callable[[str], None]
+) -> None:
+    answers = {"failed": Reply(status=400), "empty": " "}
+    summaries = provider_of(answers.get(how, "a summary"))
+    if how == "no thread":
+        no_more_threads("costguard-context")
     budgets = [Budget(per="step", usd="0.0000001", only={"step": "context"})] if how == "refused" else []
     agent, _, provider, recorder = agents(summarised(summaries), budgets=budgets)
     agent.invoke(asked(), config())

@@ -161,7 +161,11 @@ class AnthropicCounter:
         if begin:
             ask = (key, texts, list(messages))
             count = threading.Thread(target=self._ask, args=ask, name="costguard-count", daemon=True)
-            count.start()
+            try:
+                count.start()
+            except RuntimeError:  # no thread to be had, or the interpreter is ending
+                with self._lock:
+                    self._asked.discard(key)
         return self._estimate(messages)
 
     def count(self, messages: Sequence[BaseMessage]) -> int:

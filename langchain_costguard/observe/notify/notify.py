@@ -252,8 +252,11 @@ class Notify:
             return
         # The guard's clock says how long; a day at the most, and then another look.
         self._timer = threading.Timer(min(max(0.0, ends - now) + 0.1, 86_400.0), self._turn, [ends])
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer.daemon, self._timer.name = True, "costguard-alerts"
+        try:
+            self._timer.start()
+        except RuntimeError:  # no thread to be had, or the interpreter is ending: the next event looks again
+            self._timer = None
 
     def _turn(self, ends: float) -> None:
         self._timer = None

@@ -135,6 +135,9 @@ class _Server:
 class _Ending:
     """Shuts providers down side by side, and waits no longer than ``TIMEOUT`` for all of them.
 
+    The threads for it wait from the beginning: since Python 3.12 none can be started when the interpreter is ending.
+    https://docs.python.org/3/library/atexit.html
+
     In a forked child the SDK's queues are empty and its threads started anew: what was queued is the parent's to send,
     and what the child does is its own. Children of multiprocessing and of Celery's pool leave without what ``atexit``
     has registered (https://github.com/python/cpython/issues/83856), but run what is registered with their own module.
@@ -142,19 +145,33 @@ class _Ending:
 
     def __init__(self, closing: list[Any]) -> None:
         self._closing = closing
+        self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._in_child)
 
+    def _begin(self) -> None:
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=_when, args=(self._over, provider.shutdown), name="costguard-end", daemon=True)
+            for provider in self._closing
+        ]
+        for thread in self._threads:
+            thread.start()
+
     def _in_child(self) -> None:
+        self._begin()
         for pool in ("multiprocessing.util", "billiard.util"):
             if self._closing and pool in sys.modules:
                 sys.modules[pool].Finalize(None, self, exitpriority=0)
 
     def __call__(self) -> None:
-        closing, self._closing = self._closing, []
+        self._closing = []
+        self._over.set()
         deadline = time.monotonic() + TIMEOUT
-        threads = [threading.Thread(target=provider.shutdown, daemon=True) for provider in closing]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
+        for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _when(over: threading.Event, shutdown: Callable[[], object]) -> None:
+    over.wait()
+    shutdown()

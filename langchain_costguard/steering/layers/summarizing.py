@@ -31,7 +31,11 @@ def making(windows: Windows, here: Here, shaped: Shaped) -> Making:
     cut = shaped.deferred.cut
     made = Making(shaped.record, cut, tuple(map(windows.shaper.key, shaped.born[: cut.covered])))
     make = _maker(windows, here, shaped)
-    threading.Thread(target=_quietly, args=(windows, made, make), name="costguard-context", daemon=True).start()
+    thread = threading.Thread(target=_quietly, args=(windows, made, make), name="costguard-context", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no thread to be had, or the interpreter is ending: a digest stands in
+        made.done = True
     return made
 
 

@@ -107,6 +107,13 @@ def test_an_endpoint_that_does_not_answer_keeps_nobody_waiting() -> None:
         counted()
 
 
+def test_where_no_thread_can_be_had_a_prompt_is_estimated(no_more_threads: Callable[[str], None]) -> None:
+    with endpoint(lambda number: (200, {"input_tokens": 9})) as (url, _):
+        count = counter(url, estimate=lambda messages: 77)
+        no_more_threads("costguard-count")
+        assert count(ASKED) == count(ASKED) == 77
+
+
 def test_a_model_that_counts_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^model: "):
         AnthropicCounter("claude")
