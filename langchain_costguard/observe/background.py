@@ -62,6 +62,7 @@ class Writer(Generic[T]):
     ) -> None:
         self.name = name
         self.dropped = 0
+        self._said = False
         self.failures = 0
         """Deliveries that failed one after another, up to now."""
         self._deliver = deliver
@@ -71,17 +72,24 @@ class Writer(Generic[T]):
         _writers.add(self)
 
     def put(self, item: T) -> bool:
-        """Queue an item, without waiting for anything; false where the queue is full, or was closed."""
+        """Queue an item, without waiting for anything; false where the queue is full, or was closed.
+
+        The first that finds it full is told of in the program's log.
+        """
         with self._changed:
-            if self._closed or len(self._queue) >= self._capacity:
-                self.dropped += 1
-                return False
-            self._queue.append(item)
-            if self._thread is None:
-                self._begin()
-            elif self._gather <= 0 or len(self._queue) >= self._batch:
-                self._changed.notify_all()
-        return True
+            if not self._closed and len(self._queue) < self._capacity:
+                self._queue.append(item)
+                if self._thread is None:
+                    self._begin()
+                elif self._gather <= 0 or len(self._queue) >= self._batch:
+                    self._changed.notify_all()
+                return True
+            self.dropped += 1
+            say = not self._closed and not self._said
+            self._said = self._said or say
+        if say:
+            log.warning("%s: more is told than can be delivered, and some is lost (said once)", self.name)
+        return False
 
     def __len__(self) -> int:
         """Items that are not delivered, those under way included."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -18,7 +15,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-import langchain_costguard
 from langchain_costguard import Budget, BudgetExceededError, CostGuard
 from langchain_costguard.metering import admission, calls
 from langchain_costguard.metering.pricing.estimate import Estimator
@@ -27,11 +23,11 @@ from langchain_costguard.metering.pricing.reading import is_cache_hit, reported_
 from langchain_costguard.metering.terms import Terms
 from langchain_costguard.testing import FakeProvider, ManualClock, ScriptedChatModel
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
+from tests.bytecodes import bytecodes
 from tests.conftest import PRICES
 
 SCRIPTED = ScriptedChatModel(replies=["fine"], usage=(12, 3), provider="openai", model="gpt-4o")
 GPT_4O = {"ls_provider": "openai", "ls_model_name": "gpt-4o"}
-ROOT = str(Path(langchain_costguard.__file__).parent)
 
 # A bound by length
 
@@ -278,27 +274,6 @@ def test_budgets_can_be_replaced_while_calls_are_under_way() -> None:
 
 
 # How much is done
-
-
-def bytecodes(call: Callable[[], Any], warm: int = 30) -> int:
-    """Bytecodes of ours that a call executes; they do not scatter."""
-    for _ in range(warm):
-        call()
-    counts: Counter[str] = Counter()
-
-    def trace(frame: Any, event: str, arg: Any) -> Any:
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            counts[frame.f_code.co_filename] += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    return sum(n for file, n in counts.items() if file.startswith(ROOT) and f"{ROOT}/testing/" not in file)
 
 
 def five_budgets() -> CostGuard:

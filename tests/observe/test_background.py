@@ -54,7 +54,7 @@ def test_a_delivery_that_fails_is_tried_again_by_itself_with_what_it_left(keeps:
     assert shelf.items == list(range(5))
 
 
-def test_what_does_not_fit_is_counted_and_nobody_waits() -> None:
+def test_what_does_not_fit_is_counted_and_said_and_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.open.clear()
     writer = Writer(shelf.deliver, name="shelf", capacity=3)
@@ -64,6 +64,7 @@ def test_what_does_not_fit_is_counted_and_nobody_waits() -> None:
     assert writer.close()
     assert shelf.items == [0, 1, 2]
     assert not writer.put(6)
+    assert caplog.messages == ["shelf: more is told than can be delivered, and some is lost (said once)"]
 
 
 def test_what_cannot_be_delivered_in_time_is_handed_to_whoever_says_so() -> None:

@@ -21,6 +21,7 @@ from langchain_costguard.observe.log.schema import MIGRATIONS
 from langchain_costguard.observe.log.sink import SpendLog
 from langchain_costguard.observe.log.sqlite import SQLiteLog
 from langchain_costguard.testing import FakeProvider, ScriptedChatModel
+from tests.bytecodes import bytecodes
 from tests.conftest import PRICES
 from tests.servers import Server, postgres_program, postgres_server
 
@@ -245,25 +246,17 @@ def test_events_beyond_the_queue_are_counted_said_and_in_the_log(
     assert sink.close()
     lost = sink.lost
     assert lost > 0
-    assert "rows are lost" in caplog.text
+    assert caplog.messages.count("spend-log: more is told than can be delivered, and some is lost (said once)") == 1
     spend = Spend(tmp_path / "spend.db")
     assert sum(row.extra["rows"] for row in spend.rows("note")) == lost
     assert spend.total.calls + lost == 13
 
 
-def test_a_log_costs_a_call_no_more_than_thirty_microseconds(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each Python has bytecodes of its own; these are 3.11's")
+def test_a_log_takes_few_steps_of_a_call(tmp_path: Path) -> None:
     sink = SpendLog(tmp_path / "spend.db")
-    event = settled(MONDAY)
-    best = min(_timed(sink, event) for _ in range(20))
-    assert best < 30e-6
+    assert bytecodes(lambda: sink(settled(MONDAY))) <= 200
     sink.close()
-
-
-def _timed(sink: Callable[[Any], None], event: Any) -> float:
-    began = time.thread_time()
-    for _ in range(100):
-        sink(event)
-    return (time.thread_time() - began) / 100
 
 
 @pytest.mark.parametrize(

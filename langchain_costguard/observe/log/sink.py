@@ -54,7 +54,7 @@ class SpendLog:
                 import_module("langchain_costguard.vocabulary.driver")  # that it is missing is said now
         except (LogError, ImportError) as error:
             raise ValueError(f"log: {without_password(self.place)!r} cannot be used: {error}") from error
-        self._said = self._recorded = self._failed = 0
+        self._recorded = self._failed = 0
         self.looked: Looked | None = None
         """What else is known of a call, by its run: of an ``Attribution`` that the same guard has."""
         self._writer: Writer[Event] = Writer(
@@ -72,10 +72,7 @@ class SpendLog:
         """Note an event; it is written soon."""
         if type(event) in SILENT:
             return
-        if not self._writer.put(event) and not self._said:
-            self._said = 1
-            where = without_password(self.place)
-            log.warning("the spend log %s is not written fast enough: rows are lost (said once)", where)
+        self._writer.put(event)
 
     @property
     def log(self) -> Log:
