@@ -142,6 +142,20 @@ def provider() -> Iterator[FakeProvider]:
         yield running
 
 
+@pytest.fixture
+def provider_of() -> Iterator[Callable[..., FakeProvider]]:
+    """Starts a provider that replies so."""
+    running: list[FakeProvider] = []
+
+    def start(reply: Any) -> FakeProvider:
+        running.append(FakeProvider(reply).start())
+        return running[-1]
+
+    yield start
+    for provider in running:
+        provider.stop()
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[dict[str, Server]]:
     """One server of each kind this machine has."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +22,7 @@ from langchain_costguard import Budget, BudgetExceededError, CostGuard, MemorySt
 from langchain_costguard.events import Alert, Overrun, ToolSettled, Unpriced
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
+from tests.loopback import Answering, Listener
 
 QUESTION: Any = {"messages": [("user", "hi")]}
 
@@ -370,45 +369,38 @@ def test_what_is_held_covers_what_the_provider_counts(kind: str, call: Caller) -
 # Routers
 
 
-class Decider(BaseHTTPRequestHandler):
+class Decider(Listener):
     """The decisions endpoint."""
 
-    def do_POST(self) -> None:
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        self.rfile.read(int(self.headers["Content-Length"]))
-        answer = {
-            "model": "gpt-4o",
-            "answers": [{"name": "urgent", "type": "predicate", "probability": 0.9}],
-            "usage": {"input_tokens": 40, "output_tokens": 3},
-        }
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        decider = self
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        class Handler(Answering):
+            def do_POST(self) -> None:
+                decider.asked.append(self.path)
+                self.body()
+                self.answer(
+                    {
+                        "model": "gpt-4o",
+                        "answers": [{"name": "urgent", "type": "predicate", "probability": 0.9}],
+                        "usage": {"input_tokens": 40, "output_tokens": 3},
+                    }
+                )
+
+        super().__init__(Handler)
 
 
 def test_a_router_model_that_reports_itself_as_a_chain_is_metered_and_refused(call: Caller) -> None:
     decisions = pytest.importorskip("langchain_openai.decisions")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Decider) as server:
-        server.asked = []  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        router = decisions.OpenAIDecisions(
-            model="gpt-4o", api_key="x", base_url=f"http://127.0.0.1:{server.server_port}/v1", max_retries=0
-        )
+    with Decider() as server:
+        router = decisions.OpenAIDecisions(model="gpt-4o", api_key="x", base_url=f"{server.url}/v1", max_retries=0)
         question = {"input": "It burns!", "questions": {"urgent": decisions.Predicate(instructions="Is it urgent?")}}
         guard = CostGuard(Budget(per="all", model_calls=1, usd="1"), prices=PRICES)
         call(router, question, {"callbacks": [guard]})
         with pytest.raises(BudgetExceededError):
             call(router, question, {"callbacks": [guard]})
-        server.shutdown()
-        thread.join()
-        assert len(server.asked) == 1  # type: ignore[attr-defined]
+        assert len(server.asked) == 1
     total = guard.report().total
     assert (total.calls, total.input_tokens, total.output_tokens) == (1, 40, 3)
     assert (total.spent, total.estimated) == (40 * 2500 + 3 * 10_000, 0)

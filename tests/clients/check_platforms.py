@@ -4,9 +4,7 @@ platforms``."""
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -16,12 +14,13 @@ from langchain_costguard.observe.exports.braintrust import Braintrust
 from langchain_costguard.observe.notify import Apprise, Notify
 from langchain_costguard.testing import FakeProvider, ScriptedChatModel
 from tests.conftest import PRICES
+from tests.loopback import Answering, Listener
 from tests.observe.test_notify import Receiver
 
 CANARIES = ("pelican-in-the-prompt", "sk-canary-0123456789abcdef", "canary@example.com")
 
 
-class Api:
+class Api(Listener):
     """Braintrust's API, as far as its SDK asks it to log."""
 
     def __init__(self) -> None:
@@ -29,44 +28,26 @@ class Api:
         self.text = ""
         api = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"] or 0)).decode()
+                body = self.body().decode()
                 if self.path == "/logs3":
                     api.text += body
                     api.rows += json.loads(body)["rows"]
                 org = {"id": "o1", "name": "org", "api_url": api.url, "proxy_url": api.url}
                 project = {"id": "p1", "name": "shop", "org_id": "o1"}
-                self._answer({"org_info": [org], "project": project, **project})
+                self.answer({"org_info": [org], "project": project, **project})
 
             def do_GET(self) -> None:
-                self._answer({"version": "1.0", "logs3_payload_max_bytes": 6_000_000})
+                self.answer({"version": "1.0", "logs3_payload_max_bytes": 6_000_000})
 
-            def _answer(self, value: Any) -> None:
-                body = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 @pytest.fixture
 def api() -> Iterator[Api]:
-    running = Api()
-    yield running
-    running.close()
+    with Api() as running:
+        yield running
 
 
 def test_braintrusts_own_sdk_logs_a_row_a_call_with_its_cost_and_a_refusal(

@@ -7,9 +7,9 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
+
+from tests.loopback import Answering, Listener
 
 Body = dict[str, Any]
 Answer = tuple[str, str | bytes]
@@ -22,33 +22,19 @@ Wire = Callable[[Body], Answer]
 def serving(wire: Wire) -> Iterator[str]:
     """The address of a server that answers every request so."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+            body = json.loads(self.body() or b"{}")
             body["path"] = self.path
             if "stream" in self.path.lower():
                 body["stream"] = True
             kind, text = wire(body)
-            data = text.encode() if isinstance(text, str) else text
-            self.send_response(200)
-            self.send_header("content-type", kind)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.answer(text, headers={"content-type": kind})
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with Listener(Handler) as server:
+        yield server.url
 
 
 def whole(body: Any) -> Answer:

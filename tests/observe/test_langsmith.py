@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -21,44 +19,28 @@ from langchain_costguard.observe.exports.langsmith import LangSmith
 from langchain_costguard.steering import steer
 from langchain_costguard.testing import FakeProvider
 from tests.conftest import PRICES
+from tests.loopback import Answering, Listener
 from tests.observe.test_spans import ask
 
 
-class Runs:
+class Runs(Listener):
     """What a LangSmith API was sent."""
 
     def __init__(self) -> None:
         self.posts: list[tuple[str, str, bytes]] = []
         runs = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_GET(self) -> None:
-                self._answer({"version": "0.11"})
+                self.answer({"version": "0.11"})
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                runs.posts.append((self.command, self.path, body))
-                self._answer({})
+                runs.posts.append((self.command, self.path, self.body()))
+                self.answer({})
 
             do_PATCH = do_POST
 
-            def _answer(self, value: Any) -> None:
-                body = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def llm(self) -> list[dict[str, Any]]:
         """The runs of models, their start and their end put together."""
@@ -73,9 +55,8 @@ class Runs:
 @pytest.fixture
 def api() -> Iterator[Runs]:
     """One that takes all it is sent."""
-    runs = Runs()
-    yield runs
-    runs.close()
+    with Runs() as runs:
+        yield runs
 
 
 SEAMS = ("config", "wrap", "steer", "watched agent", "watched and traced", "wrapped and traced", "wrapped in an agent")

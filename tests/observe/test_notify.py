@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from langchain_costguard.observe.notify.rates import HOUR, Rates
 from langchain_costguard.testing import ManualClock, ScriptedChatModel
 from langchain_costguard.vocabulary.scope import Scope
 from tests.conftest import Caller
+from tests.loopback import Answering, Listener
 from tests.observe.test_metrics import free_port
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
@@ -36,7 +36,7 @@ class Posted(NamedTuple):
     text: str
 
 
-class Receiver:
+class Receiver(Listener):
     """A server that takes what it is sent, and answers as it is told."""
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class Receiver:
         self._came = threading.Condition()
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self) -> None:
-                text = self.rfile.read(int(self.headers["content-length"])).decode("utf-8", "replace")
+                text = self.body().decode("utf-8", "replace")
                 status, headers = receiver.answers.pop(0) if receiver.answers else (200, {})
                 with receiver._came:
                     heads = {key.lower(): value for key, value in self.headers.items()}
@@ -56,20 +56,9 @@ class Receiver:
                         Posted(self.path, heads, json.loads(text) if "json" in heads["content-type"] else None, text)
                     )
                     receiver._came.notify_all()
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                body = receiver.answers_with.encode()
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(receiver.answers_with, status, headers)
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        super().__init__(Handler)
 
     def wait(self, count: int, where: Callable[[Posted], bool] = lambda _: True) -> list[Posted]:
         """The requests so far, once there are as many."""
@@ -77,17 +66,12 @@ class Receiver:
             assert self._came.wait_for(lambda: len(list(filter(where, self.posted))) >= count, 10), self.posted
             return list(filter(where, self.posted))
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """One that says yes."""
-    running = Receiver()
-    yield running
-    running.close()
+    with Receiver() as running:
+        yield running
 
 
 def at(path: str) -> Callable[[Posted], bool]:

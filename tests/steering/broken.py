@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
+
+from tests.loopback import Answering, Listener
 
 
 def _event(kind: str, **said: Any) -> str:
@@ -54,12 +54,9 @@ def breaking(kind: str, end: str) -> Iterator[tuple[Any, list[str]]]:
     """A streaming model whose first reply is half an answer, and the later ones a whole; and the requests' paths."""
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            pass
-
+    class Handler(Answering):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            self.body()
             asked.append(self.path)
             make = anthropic if kind == "anthropic" else openai
             said = make(["half ", "an "], end) if len(asked) == 1 else make(["a whole ", "answer"], "whole")
@@ -69,17 +66,11 @@ def breaking(kind: str, end: str) -> Iterator[tuple[Any, list[str]]]:
             self.wfile.write(said.encode())
             self.close_connection = True
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
     given: dict[str, Any] = {"api_key": "x", "max_retries": 0, "max_tokens": 50, "streaming": True, "temperature": 0}
     model: Any
-    if kind == "anthropic":
-        model = ChatAnthropic(model="claude-sonnet-4-5", base_url=url, **given)
-    else:
-        model = ChatOpenAI(model="gpt-4o", base_url=f"{url}/v1", stream_usage=True, **given)
-    try:
+    with Listener(Handler) as server:
+        if kind == "anthropic":
+            model = ChatAnthropic(model="claude-sonnet-4-5", base_url=server.url, **given)
+        else:
+            model = ChatOpenAI(model="gpt-4o", base_url=f"{server.url}/v1", stream_usage=True, **given)
         yield model, asked
-    finally:
-        server.shutdown()
-        server.server_close()

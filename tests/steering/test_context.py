@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict
@@ -86,19 +86,6 @@ def agents(provider_of: Callable[..., FakeProvider]) -> Callable[..., Any]:
         return agent, guard, provider, recorder
 
     return make
-
-
-@pytest.fixture
-def provider_of() -> Iterator[Callable[..., FakeProvider]]:
-    running: list[FakeProvider] = []
-
-    def start(reply: Any) -> FakeProvider:
-        running.append(FakeProvider(reply).start())
-        return running[-1]
-
-    yield start
-    for provider in running:
-        provider.stop()
 
 
 def config(thread: str = "t1") -> dict[str, Any]:

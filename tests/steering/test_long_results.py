@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,19 +112,6 @@ def test_where_the_provider_clears_results_none_is_referred_to(
     model = provider.anthropic(model="claude-sonnet-4-5", **own)
     call(SteeredModel(model.bind_tools([look, steering.fetch_result]), steering), thread("a", "a"))
     assert str(provider.requests[-1].messages).count("Berth 59 is") == 2
-
-
-@pytest.fixture
-def provider_of() -> Iterator[Callable[..., FakeProvider]]:
-    running: list[FakeProvider] = []
-
-    def start(reply: Any) -> FakeProvider:
-        running.append(FakeProvider(reply).start())
-        return running[-1]
-
-    yield start
-    for provider in running:
-        provider.stop()
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])

@@ -8,7 +8,6 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from langchain_costguard.metering.budgets.halts import halts_in
 from langchain_costguard.metering.budgets.switch import ALL, halt, halted, revive
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
+from tests.loopback import Answering, Listener
 
 UNREADABLE = {ALL: "the kill switch cannot be read"}
 
@@ -138,30 +138,26 @@ def test_a_file_says_it_by_being_there(text: str | None, wanted: Any, kind: Any,
     assert switch.halts() == wanted
 
 
-class Page(BaseHTTPRequestHandler):
-    """Answers what the server was told to."""
+class Page(Listener):
+    """Answers what it is told to."""
 
-    def do_GET(self) -> None:
-        status, text = self.server.answer  # type: ignore[attr-defined]
-        body = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def __init__(self) -> None:
+        self.answer = (200, "")
+        page = self
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+        class Handler(Answering):
+            def do_GET(self) -> None:
+                status, text = page.answer
+                self.answer(text, status)
+
+        super().__init__(Handler)
+        self.server_port = self._server.server_port
 
 
 @pytest.fixture
 def web() -> Iterator[Any]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        server.answer = (200, "")  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with Page() as page:
+        yield page
 
 
 PAGES = [

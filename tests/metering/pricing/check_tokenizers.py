@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from langchain_costguard import CostGuard, ModelRef
 from langchain_costguard.cli import main
 from langchain_costguard.metering.pricing.families import family_of
 from langchain_costguard.metering.pricing.tokenizers import gemini_counter, huggingface_counter, mistral_counter
+from tests.loopback import Listener
 
 TEXT = "Which berth is free for my boat today, and which one tomorrow?"
 WORDS = 14
@@ -84,17 +84,13 @@ def gemma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], s
         )
         made = (tmp_path / "m.model").read_bytes()
         handler: Any = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        config = loader._TokenizerConfig(
-            model_url=f"http://127.0.0.1:{server.server_port}/m.model", model_hash=hashlib.sha256(made).hexdigest()
-        )
+        server = Listener(handler)
+        config = loader._TokenizerConfig(model_url=f"{server.url}/m.model", model_hash=hashlib.sha256(made).hexdigest())
         monkeypatch.setitem(loader._TOKENIZERS, "gemma3", config)
         loader.get_sentencepiece.cache_clear()
         loader.load_model_proto.cache_clear()
         if not there:
-            server.shutdown()
-            server.server_close()
+            server.close()
         return sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m.model"))
 
     return serve

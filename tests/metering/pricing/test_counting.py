@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from langchain_costguard import CostGuard, ModelRef
 from langchain_costguard.metering.pricing.tokenizers import AnthropicCounter
+from tests.loopback import Answering, Listener
 
 CLAUDE = "claude-sonnet-4-5"
 ASKED: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("Which berth is free?")]
@@ -26,29 +26,14 @@ def endpoint(answer: Answer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The endpoint on loopback: its URL, and what it was asked; ``answer`` has the number of the request."""
     asked: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked.append({"path": self.path, **body})
+            asked.append({"path": self.path, **json.loads(self.body())})
             status, told = answer(len(asked))
-            text = json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+            self.answer(told, status)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with Listener(Handler) as server:
+        yield server.url, asked
 
 
 def counter(url: str, **more: Any) -> AnthropicCounter:

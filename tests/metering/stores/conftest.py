@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from redis.cluster import RedisCluster
 
 from langchain_costguard.metering.stores import MemoryStore, PostgresStore, RedisStore, SQLiteStore, Store
@@ -48,3 +49,16 @@ def emptied(url: str) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushall()
     return url
+
+
+def repeatable(examples: int, steps: int) -> settings:
+    """How a state machine is run: the same each time, and for as long as it takes."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )

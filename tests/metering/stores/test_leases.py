@@ -8,7 +8,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,6 +23,7 @@ from langchain_costguard.metering.stores.failover import FailoverStore
 from langchain_costguard.metering.stores.leases import leased
 from langchain_costguard.metering.stores.leases.leased import LeasedStore
 from langchain_costguard.metering.stores.leases.sizes import checked
+from tests.metering.stores.conftest import repeatable
 from tests.servers import postgres_program
 
 CAPS = {"all|usd": 100_000, "user=u|tokens": 20_000, "user=u|model_calls": 300}
@@ -191,15 +191,4 @@ def test_leases_never_overshoot_and_lose_nothing_but_what_a_crash_takes_along(
             super().teardown()
             self.shared.close()
 
-    run_state_machine_as_test(
-        Fresh,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=60,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(Fresh, settings=repeatable(examples, 60))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,6 +30,7 @@ from langchain_costguard.metering.stores import (
     SQLiteStore,
     Store,
 )
+from tests.metering.stores.conftest import repeatable
 from tests.servers import Server
 
 ACCOUNTS = ["a", "b", "c=é {x}", "d\n"]
@@ -217,16 +217,5 @@ def test_a_store_does_what_the_model_does(kind: str, request: pytest.FixtureRequ
             "redis": lambda: redis_stores(request.getfixturevalue("server")),
         }[kind]()
         machine = type("Ledgers", (Ledgers,), {"fresh": fresh})
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=60,
-                stateful_step_count=30,
-                derandomize=True,
-                deadline=None,
-                database=None,
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        run_state_machine_as_test(machine, settings=repeatable(60, 30))
         fresh.close()  # type: ignore[attr-defined]

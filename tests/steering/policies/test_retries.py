@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import anthropic
@@ -47,6 +44,7 @@ from langchain_costguard.steering.policies.retries import (
     sdk_retries,
 )
 from langchain_costguard.vocabulary.errors import AgentHaltedError, CircuitOpenError
+from tests.loopback import Answering, Listener
 
 RATE_LIMIT, TIMEOUT, SERVER, VALIDATION, AUTH, QUOTA, CONTEXT, REFUSAL, UNKNOWN = ErrorKind
 NOW = 1_735_689_600.0  # Wed, 01 Jan 2025 00:00:00 GMT
@@ -54,7 +52,7 @@ NOW = 1_735_689_600.0  # Wed, 01 Jan 2025 00:00:00 GMT
 Answer = tuple[int, Any, Mapping[str, str]]
 
 
-class Service:
+class Service(Listener):
     """A service on loopback that gives every request the same answer."""
 
     def __init__(self) -> None:
@@ -62,39 +60,22 @@ class Service:
         self.delay = 0.0
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.body()
                 time.sleep(service.delay)
                 status, body, headers = service.answer
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                with suppress(OSError):  # the client has given up
-                    self.wfile.write(data)
+                self.answer(body, status, headers)
 
             do_GET = do_POST
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Service]:
-    service = Service()
-    yield service
-    service.close()
+    with Service() as service:
+        yield service
 
 
 @pytest.fixture
@@ -341,9 +322,8 @@ def test_errors_of_plain_http_clients(service: Service, ask: Any, status: int, k
 
 def nobody() -> str:
     """A URL at which nobody listens."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    server.server_close()
-    return f"http://127.0.0.1:{server.server_port}"
+    with Listener(Answering) as gone:
+        return gone.url
 
 
 CLIENTS = {
@@ -382,7 +362,7 @@ def test_a_broken_url_never_works_though_the_client_calls_it_a_connection_error(
 
 
 def test_errors_in_the_middle_of_a_stream_come_with_status_200(service: Service) -> None:
-    sse = {"Content-Type": "text/event-stream"}
+    sse = {"content-type": "text/event-stream"}
     told = {"overloaded_error": SERVER, "rate_limit_error": RATE_LIMIT, "api_error": SERVER, "billing_error": QUOTA}
     for kind, expected in told.items():
         service.answer = (200, b"event: error\ndata: " + json.dumps(claude(kind)).encode() + b"\n\n", sse)
