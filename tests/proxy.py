@@ -18,6 +18,7 @@ class Proxy:
         stall: Seconds that the next reply is late, of one connection alone.
         trickle: Seconds between two bytes of a reply.
         cut: The next reply is not passed on: the connection is closed instead, when the server has done its work.
+        mute: Replies are not passed on, though the server has done its work.
         refuse: New connections are closed at once.
         trips: Requests that were passed on.
         connections: Connections that were made.
@@ -29,6 +30,7 @@ class Proxy:
         self.stall = 0.0
         self.trickle = 0.0
         self.cut = False
+        self.mute = False
         self.refuse = False
         self.trips = 0
         self.connections = 0
@@ -81,6 +83,8 @@ class Proxy:
         if self.cut:
             self.cut = False
             return False
+        if self.mute:
+            return True
         if self.stall:
             late, self.stall = self.stall, 0.0
             time.sleep(late)

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis
@@ -21,18 +23,20 @@ from langchain_costguard import Budget, CostGuard, MemoryStore, RedisStore, SQLi
 from langchain_costguard.cli import main
 from langchain_costguard.events import StoreFailed
 from langchain_costguard.metering.budgets.switch import halt, revive
-from langchain_costguard.metering.stores import Claim, Grant, StoreError, open_store
+from langchain_costguard.metering.stores import Claim, Grant, PostgresStore, StoreError, open_store
+from langchain_costguard.metering.stores.base import Reservation, Settlement
 from langchain_costguard.testing import Recorder, ScriptedChatModel
 from tests.conftest import PRICES
-from tests.proxy import proxied
-from tests.servers import Server, redis_server
+from tests.proxy import Proxy, proxied
+from tests.servers import Server, postgres_program, redis_server
 
 CLAIM = Claim("all|usd", 10**12, 10)
+NOW, UNTIL = 2_000_000_000.0, 2_000_000_600
 ONE_CALL = 10 * 2500 + 5 * 10_000
 
 
 def reserve(store: Any, **changes: Any) -> Any:
-    return store.reserve([CLAIM], units=(0, 0), until=2_000_000_600, now=2_000_000_000.0, **changes)
+    return store.reserve([CLAIM], units=(0, 0), until=UNTIL, now=NOW, **changes)
 
 
 def model() -> ScriptedChatModel:
@@ -43,17 +47,60 @@ def spent(store: Any) -> int:
     return int(store.read(["all|usd"], now=time.time())[0].spent)
 
 
+@pytest.fixture(params=["redis", *(["postgres"] if postgres_program() else [])])
+def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Makes a store behind a proxy."""
+    url = "redis://" if request.param == "redis" else request.getfixturevalue("postgres")
+    parts = urlsplit(url)
+    port = request.getfixturevalue("server").port if request.param == "redis" else parts.port
+    with proxied(port) as proxy, ExitStack() as closing:
+
+        def made(**options: Any) -> tuple[Proxy, Any]:
+            who, _, _ = parts.netloc.rpartition("@")
+            there = parts._replace(netloc=f"{who}@127.0.0.1:{proxy.port}" if who else f"127.0.0.1:{proxy.port}")
+            kind = RedisStore if request.param == "redis" else PostgresStore
+            store = kind(urlunsplit(there), namespace=tmp_path.name, **options)
+            closing.callback(store.close)
+            return proxy, store
+
+        yield made
+
+
+def held(store: Any) -> int:
+    """Once what was reserved unheard has been given back, within 10 s."""
+    until = time.monotonic() + 10
+    while True:
+        amount = int(store.read([CLAIM.account], now=NOW)[0].held)
+        if amount <= CLAIM.fixed or time.monotonic() > until:
+            return amount
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("fault", [{"stall": 10.0}, {"cut": True}])
-def test_a_hiccup_of_one_connection_costs_no_call(fault: dict[str, Any], server: Server, tmp_path: Path) -> None:
-    with proxied(server.port) as proxy:
-        store = RedisStore(proxy.url, namespace=tmp_path.name, timeout=2)
-        assert reserve(store) == Grant(0)
-        for name, value in fault.items():
-            setattr(proxy, name, value)
-        began = time.monotonic()
-        assert reserve(store) == Grant(0)
-        assert time.monotonic() - began < 2 + 0.5
-        store.close()
+def test_a_hiccup_of_one_connection_costs_no_call_and_holds_nothing_twice(
+    fault: dict[str, Any], far: Callable[..., Any]
+) -> None:
+    proxy, store = far(timeout=2)
+    assert reserve(store) == Grant(0)
+    for name, value in fault.items():
+        setattr(proxy, name, value)
+    began = time.monotonic()
+    assert reserve(store) == Grant(0)
+    assert time.monotonic() - began < 2 + 0.5
+    assert store.read([CLAIM.account], now=NOW)[0].held == 2 * CLAIM.fixed
+
+
+@pytest.mark.parametrize("how", ["reserve", "turn"])
+def test_what_was_reserved_unheard_is_given_back(how: str, far: Callable[..., Any]) -> None:
+    proxy, store = far(timeout=0.25)
+    assert reserve(store) == Grant(0)
+    settlement, reservation = Settlement([CLAIM], [0], [0], UNTIL), Reservation([CLAIM], (0, 0), UNTIL)
+    ask = {"reserve": reserve, "turn": lambda store: store.turn(settlement, reservation, now=NOW)}[how]
+    proxy.mute = True
+    with pytest.raises(StoreError):
+        ask(store)
+    proxy.mute = False
+    assert held(store) == CLAIM.fixed
 
 
 @pytest.mark.parametrize("path", ["/3", "/"])
@@ -218,7 +265,7 @@ def test_a_child_forked_while_others_write_can_write_too(tmp_path: Path) -> None
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         for each in running:
             each.result()
-    assert store.read(["all|usd"], now=2_000_000_000.0)[0].held == 10 * (600 + 8)
+    assert store.read(["all|usd"], now=NOW)[0].held == 10 * (600 + 8)
     store.close()
 
 
@@ -261,9 +308,9 @@ def test_a_ledger_written_by_the_first_version_is_read_and_goes_on(tmp_path: Pat
         )
     os.chmod(tmp_path / "budgets.db", 0o640)
     store = SQLiteStore(tmp_path / "budgets.db")
-    assert store.read(["all|usd"], now=2_000_000_000.0)[0] == (70, 20, 100)
+    assert store.read(["all|usd"], now=NOW)[0] == (70, 20, 100)
     assert store.flags() == {"halt:research": "enough"}
-    assert store.settle([CLAIM], [20], [15], until=2_000_000_600, now=2_000_000_000.0) == [85]
+    assert store.settle([CLAIM], [20], [15], until=2_000_000_600, now=NOW) == [85]
     assert (tmp_path / "budgets.db").stat().st_mode & 0o777 == 0o640  # what is there keeps its permissions
     store.close()
 

@@ -20,11 +20,12 @@ from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.pool import Pool
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.session import array, given, kept, numbers
+from langchain_costguard.metering.stores.unheard import Unheard, new_name
 from langchain_costguard.vocabulary.money import Money
 
 ROWS_AT_ONCE = 500
 
-_RESERVE = "SELECT costguard_reserve_2($1, $2, $3, $4, $5, $6, $7)"
+_RESERVE = "SELECT costguard_reserve_3($1, $2, $3, $4, $5, $6, $7, $8)"
 _SETTLE = "SELECT costguard_settle_2($1, $2, $3, $4, $5)"
 _HELD = "costguard_held_1(costguard_live_1(holds, $2))"
 _READ = f"SELECT name, spent, {_HELD}, cap FROM costguard_account WHERE ledger = $1 AND name = ANY ($3::text[])"
@@ -33,17 +34,20 @@ _SCAN = (
     f' ORDER BY name COLLATE "C" LIMIT {ROWS_AT_ONCE}'
 )
 _FLAG = "INSERT INTO costguard_flag VALUES ($1, $2, $3) ON CONFLICT (ledger, name) DO UPDATE SET text = excluded.text"
-_MADE = "SELECT to_regprocedure('costguard_settle_2(text,text[],bigint[],bigint,double precision)') IS NOT NULL"
+_MADE = (
+    "SELECT to_regprocedure('costguard_reserve_3(text,text[],bigint[],bigint,bigint,bigint,double precision,text)')"
+    " IS NOT NULL"
+)
 
 
 class PostgresStore(OncePerAccount):
     """Shared balances for many machines: ``PostgresStore("postgresql://host/database")``.
 
-    Needs the extra ``postgres``. Makes two tables and a few functions, named ``costguard_…``, where they are missing,
+    Needs the extra ``postgres``. Makes three tables and a few functions, named ``costguard_…``, where they are missing,
     in the schema that comes first on the user's search path. An answer is waited for ``timeout`` seconds in all, a new
-    connection two. As with `RedisStore`, a reservation is asked for once more in half of that time and a settlement is
-    sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the ledger. A
-    ``lease`` is that of `RedisStore`.
+    connection two. As with `RedisStore`, a reservation is asked for once more in half of that time, and made once; a
+    settlement is sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the
+    ledger. A ``lease`` is that of `RedisStore`.
 
     Raises:
         ValueError: the URL, namespace, timeout or lease cannot be used.
@@ -62,6 +66,7 @@ class PostgresStore(OncePerAccount):
         self.lease = lease
         self._url = url
         self._pool = Pool(url, who=type(self).__name__, timeout=self.timeout, made=_MADE, schema=_schema)
+        self._unheard = Unheard(self._make, self._settle)
 
     def __repr__(self) -> str:
         return f"<PostgresStore: {self._pool.where}, namespace {self.namespace!r}>"
@@ -71,6 +76,7 @@ class PostgresStore(OncePerAccount):
 
     def close(self) -> None:
         """Close the connections that are not in use; a later call makes new ones."""
+        self._unheard.flush(self.timeout)
         self._pool.close()
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
@@ -110,14 +116,24 @@ class PostgresStore(OncePerAccount):
         self, settlement: Settlement, reservation: Reservation, *, now: float
     ) -> tuple[list[int], Grant | Refusal]:
         """Settle, then reserve, in one trip; no account more than once in either."""
-        statements = self._settling(*settlement, now), self._reserving(*reservation, now)
-        settled, reserved = self._pool.ask_all(statements, again=False)
+        name = new_name()
+        statements = self._settling(*settlement, now), self._reserving(name, *reservation, now)
+        try:
+            settled, reserved = self._pool.ask_all(statements, again=False)
+        except BaseException:
+            self._unheard.put(name, *reservation, now)
+            raise
         return numbers(settled[0][0]), _granted(reserved)
 
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
-        return _granted(self._ask(*self._reserving(claims, units, until, now), again=True))
+        return self._unheard.reserve(claims, units, until, now)
+
+    def _make(
+        self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
+    ) -> Grant | Refusal:
+        return _granted(self._ask(*self._reserving(name, claims, units, until, now), again=True))
 
     def _settle(
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
@@ -127,11 +143,13 @@ class PostgresStore(OncePerAccount):
         ((text,),) = self._ask(*self._settling(claims, held, actual, until, now), again=False)
         return numbers(text)
 
-    def _reserving(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> tuple[str, ...]:
+    def _reserving(
+        self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
+    ) -> tuple[str, ...]:
         figures: list[int] = []
         for _, cap, fixed, per_unit, clock, ttl, reserve in claims:
             figures += (cap, fixed, -1 if clock else per_unit, ttl, reserve)
-        bounds = (str(units[0]), str(units[1]), str(until), repr(now))
+        bounds = (str(units[0]), str(units[1]), str(until), repr(now), name)
         return _RESERVE, self.namespace, array([claim.account for claim in claims]), array(figures), *bounds
 
     def _settling(

@@ -26,6 +26,7 @@ from langchain_costguard.metering.stores.base import (
 from langchain_costguard.metering.stores.dial import dial
 from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.repeats import OncePerAccount
+from langchain_costguard.metering.stores.unheard import Unheard, new_name
 from langchain_costguard.metering.stores.wire import Wire
 from langchain_costguard.vocabulary.money import Money
 
@@ -39,9 +40,10 @@ class RedisStore(OncePerAccount):
     ``Sentinel.master_for``, or ``redis.cluster.RedisCluster``. Redis 6.2 and later, Valkey. With a URL, an answer is
     waited for ``timeout`` seconds in all, and a new connection a second; a client keeps the timeouts it was made with.
 
-    A reservation that is not answered in half of that time is asked for once more, on a fresh connection: one nobody
-    heard of is a hold that expires. A settlement is sent once: it may have been carried out though nobody answered,
-    and whoever repeats it may count it twice (never too little).
+    A reservation that is not answered in half of that time is asked for once more, on a fresh connection, and is made
+    once (the server knows its name for 15 s, as ``{namespace}:once:…``); one whose answer nobody heard is given back
+    when the server answers again. A settlement is sent once: it may have been carried out though nobody answered, and
+    whoever repeats it may count it twice (never too little).
 
     The accounts are the fields of one hash, ``{namespace}:accounts``, which expires when all of them are idle; idle
     ones are dropped before that as new ones come. The machines' clocks must agree to well within a hold's lifetime.
@@ -74,6 +76,7 @@ class RedisStore(OncePerAccount):
         self._wire = client if isinstance(client, RedisCluster) else Wire(client, timeout=self.timeout)
         self._accounts = f"{{{namespace}}}:accounts"
         self._flags = f"{{{namespace}}}:flags"
+        self._unheard = Unheard(self._make, self._settle)
 
     def __repr__(self) -> str:
         return f"<RedisStore: {self._where}, namespace {self.namespace!r}>"
@@ -85,6 +88,7 @@ class RedisStore(OncePerAccount):
 
     def close(self) -> None:
         """Close the store's own connections; a given client stays as it is."""
+        self._unheard.flush(self.timeout)
         if isinstance(self._wire, Wire):
             self._wire.close()
 
@@ -131,11 +135,16 @@ class RedisStore(OncePerAccount):
         claims, held, actual, until = settlement
         if not isinstance(self._wire, Wire) or not reservation.claims:
             return self._settle(claims, held, actual, until, now), self._reserve(*reservation, now)
-        scripts = (_SETTLE, *_settling(claims, held, actual, until, now)), (_RESERVE, *_reserving(*reservation, now))
+        name = new_name()
+        settle = "EVALSHA", _SETTLE.sha, 1, self._accounts, *_settling(claims, held, actual, until, now)
+        reserve = "EVALSHA", _RESERVE.sha, 2, self._accounts, self._key(name), *_reserving(*reservation, now)
         try:
-            replies = self._wire.execute_all([("EVALSHA", s.sha, 1, self._accounts, *rest) for s, *rest in scripts])
-        except (RedisError, OSError, ValueError) as error:
-            raise self._failed(error) from error
+            replies = self._wire.execute_all((settle, reserve))
+        except BaseException as error:
+            self._unheard.put(name, *reservation, now)
+            if isinstance(error, (RedisError, OSError, ValueError)):
+                raise self._failed(error) from error
+            raise
         if isinstance(replies[0], NoScriptError):
             totals = self._settle(claims, held, actual, until, now)
         elif isinstance(replies[0], RedisError):
@@ -173,7 +182,15 @@ class RedisStore(OncePerAccount):
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
-        return _granted(self._run(_RESERVE, *_reserving(claims, units, until, now), again=True))
+        return self._unheard.reserve(claims, units, until, now)
+
+    def _make(
+        self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float
+    ) -> Grant | Refusal:
+        return _granted(self._run(_RESERVE, *_reserving(claims, units, until, now), again=True, name=name))
+
+    def _key(self, name: str) -> str:
+        return f"{{{self.namespace}}}:once:{name}"
 
     def _settle(
         self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int, now: float
@@ -182,11 +199,12 @@ class RedisStore(OncePerAccount):
         totals = self._run(_SETTLE, *arguments) if len(arguments) > 1 else []
         return _totals(totals, claims, actual)
 
-    def _run(self, script: _Script, *arguments: Any, again: bool = False) -> Any:
+    def _run(self, script: _Script, *arguments: Any, again: bool = False, name: str | None = None) -> Any:
+        keys = (1, self._accounts) if name is None else (2, self._accounts, self._key(name))
         try:
-            return self._execute("EVALSHA", script.sha, 1, self._accounts, *arguments, again=again)
+            return self._execute("EVALSHA", script.sha, *keys, *arguments, again=again)
         except NoScriptError:  # a new server, or one that failed over: it keeps the script from now on
-            return self._guarded("EVAL", script.text, 1, self._accounts, *arguments, again=again)
+            return self._guarded("EVAL", script.text, *keys, *arguments, again=again)
         except (RedisError, RedisClusterException, OSError, ValueError) as error:
             raise self._failed(error) from error
 

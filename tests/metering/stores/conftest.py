@@ -14,7 +14,7 @@ from langchain_costguard.metering.stores import MemoryStore, PostgresStore, Redi
 from tests.servers import postgres_program, server_programs
 
 PATIENT = 5.0
-"""Seconds: a reservation that is asked for again, on a machine that is busy, is held twice."""
+"""Seconds: a machine that is busy is no server that is away."""
 KINDS = ["memory", "sqlite", *server_programs(), "cluster", *(["postgres"] if postgres_program() else [])]
 
 

@@ -1,4 +1,4 @@
--- KEYS[1]: the accounts. ARGV[1]: doubles: least, most units, second of expiry, now; then for each claim: cap, fixed,
+-- KEYS[1]: the accounts. KEYS[2]: the reservation's name: it is made once, and its answer said again. ARGV[1]: doubles: least, most units, second of expiry, now; then for each claim: cap, fixed,
 -- per_unit (-1: a clock), ttl, reserve. ARGV[2..]: the claims' accounts, no two the same.
 -- Returns the units granted (and when each clock started), or -1 and the refusal.
 local request = arguments[1]
@@ -64,6 +64,13 @@ repeat -- a second time only where a claim affords fewer units than those before
   end
 until refused or most == units
 
-if refused then return refused end
+local name = KEYS[2]
+if refused then
+  local before = call('GET', name) -- which may be in its own way
+  return before and cmsgpack.unpack(before) or refused
+end
+if not call('SET', name, cmsgpack.pack(started or units), 'NX', 'EX', 15) then
+  return cmsgpack.unpack(call('GET', name))
+end
 keep(out, new, outlive, now)
 return started or units

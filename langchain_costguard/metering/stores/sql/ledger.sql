@@ -7,6 +7,10 @@ CREATE TABLE IF NOT EXISTS costguard_account (
 CREATE INDEX IF NOT EXISTS costguard_account_idle ON costguard_account (ledger, idle);
 CREATE TABLE IF NOT EXISTS costguard_flag (
   ledger text NOT NULL, name text NOT NULL, text text NOT NULL, PRIMARY KEY (ledger, name));
+-- What was answered to reservations of the last moments: one of the same name is made once.
+CREATE UNLOGGED TABLE IF NOT EXISTS costguard_once (
+  name text PRIMARY KEY, answer bigint[] NOT NULL, at timestamptz NOT NULL DEFAULT now());
+CREATE INDEX IF NOT EXISTS costguard_once_at ON costguard_once (at);
 
 -- The holds that are alive at `now`.
 CREATE OR REPLACE FUNCTION costguard_live_1(holds bigint[], now double precision) RETURNS bigint[]
@@ -83,16 +87,18 @@ END $$;
 
 -- `n` has for each name: cap, fixed, per unit (-1: a clock), ttl, reserve. The answer of a grant begins with 1 and the
 -- units, then when each clock started; that of a refusal is 0, index, needed, spent, held, whether by holds.
-CREATE OR REPLACE FUNCTION costguard_reserve_2(
-  l text, names text[], n bigint[], lowest bigint, most bigint, until bigint, now double precision)
+CREATE OR REPLACE FUNCTION costguard_reserve_3(
+  l text, names text[], n bigint[], lowest bigint, most bigint, until bigint, now double precision, once text)
 RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
   at int := 0; new int := 0; granted bigint := most; refused bigint[]; started bigint[] := '{}';
   room bigint; needed bigint; amount bigint; by_holds bigint; held bigint; ends double precision; due double precision;
   total bigint; live bigint[]; kept costguard_account;
-  totals bigint[] := '{}'; idles double precision[] := '{}'; lasts double precision[] := '{}'; lives text[] := '{}';
+  said bigint[]; totals bigint[] := '{}'; idles double precision[] := '{}'; lasts double precision[] := '{}'; lives text[] := '{}';
 BEGIN
   PERFORM costguard_lock_1(l, names);
+  SELECT o.answer INTO said FROM costguard_once o WHERE o.name = once;
+  IF FOUND THEN RETURN said; END IF;
   FOR i IN 1..cardinality(names) LOOP
     SELECT * INTO kept FROM costguard_account WHERE ledger = l AND name = names[i];
     total := kept.spent; due := kept.idle; live := kept.holds; held := 0; ends := 0;
@@ -143,7 +149,13 @@ BEGIN
     at := at + 5;
   END LOOP;
   IF new > 0 THEN PERFORM costguard_sweep_1(l, new, now); END IF;
-  RETURN ARRAY[1, granted] || started;
+  said := ARRAY[1, granted] || started;
+  INSERT INTO costguard_once VALUES (once, said);
+  IF random() < 0.01 THEN
+    DELETE FROM costguard_once WHERE ctid = ANY (ARRAY(
+      SELECT o.ctid FROM costguard_once o WHERE o.at < now() - interval '15 s' FOR UPDATE SKIP LOCKED));
+  END IF;
+  RETURN said;
 END $$;
 
 -- `n` has for each name: cap, ttl, what was held (-1: a clock), what was really spent. Returns the new totals.

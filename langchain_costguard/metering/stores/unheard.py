@@ -1,0 +1,82 @@
+"""Reservations whose answer nobody heard: asked for once more by the same name, until it is known, and given back.
+
+A server carries out a name once, and says again what it said then: so no hold of a call that was refused for want of
+an answer stands in anybody's way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from langchain_costguard.metering.stores.base import Claim, Grant, Refusal, StoreError
+from langchain_costguard.observe.background import Writer
+
+Make = Callable[[str, Sequence[Claim], tuple[int, int], int, float], Grant | Refusal]
+Settle = Callable[[Sequence[Claim], Sequence[int], Sequence[int], int, float], list[int]]
+
+
+def new_name() -> str:
+    """A name that no reservation has."""
+    return os.urandom(12).hex()
+
+
+class _Asked(NamedTuple):
+    name: str
+    claims: Sequence[Claim]
+    units: tuple[int, int]
+    until: int
+    now: float
+    at: float
+
+
+class Unheard:
+    """Gives back what was reserved unheard, behind the calls.
+
+    Args:
+        make: Reserves, once for each name.
+        settle: As ``Store.settle``, of accounts that do not repeat.
+    """
+
+    def __init__(self, make: Make, settle: Settle) -> None:
+        self._make = make
+        self._settle = settle
+        # What is not given back when the process ends is a hold that expires.
+        self._writer: Writer[_Asked] = Writer(self._give_back, name="holds", lost=lambda _: None)
+
+    def reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
+        """Reserve by a new name; where nothing is heard of it, give back what it has reserved.
+
+        Raises:
+            StoreError: nothing was heard.
+        """
+        name = new_name()
+        try:
+            return self._make(name, claims, units, until, now)
+        except BaseException:
+            self.put(name, claims, units, until, now)
+            raise
+
+    def put(self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> None:
+        """Nothing was heard of this reservation."""
+        self._writer.put(_Asked(name, claims, units, until, now, time.monotonic()))
+
+    def flush(self, seconds: float) -> None:
+        """Give back what is left."""
+        if len(self._writer):
+            self._writer.flush(seconds)
+
+    def _give_back(self, asked: list[_Asked]) -> None:
+        while asked:
+            name, claims, units, until, then, at = asked[0]
+            now = then + time.monotonic() - at
+            answer = self._make(name, claims, units, until, now) if now < until else None
+            del asked[0]
+            if isinstance(answer, Grant):
+                held = [0 if claim.clock else claim.fixed + claim.per_unit * answer.units for claim in claims]
+                try:
+                    self._settle(claims, held, [0] * len(claims), until, now)
+                except StoreError:  # it may have been carried out, and another's hold is not given back
+                    continue
