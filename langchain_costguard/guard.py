@@ -156,8 +156,9 @@ class CostGuard(Steerable, Changing):
         budgets = (*budgets, *trial.budgets)
         Settings(
             budgets=budgets, store=store, tool_prices=tool_prices or {}, assume_output_tokens=assume_output_tokens,
-            session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, hold_seconds=hold_seconds,
-            wait=wait, token_counter=token_counter, counters=counters, clock=clock, require=require, untagged=untagged,
+            session=session, switch=switch, sinks=sinks, on_store_failure=on_store_failure, on_forgotten=on_forgotten,
+            hold_seconds=hold_seconds, wait=wait, token_counter=token_counter, counters=counters, clock=clock,
+            require=require, untagged=untagged,
         )  # fmt: skip
         quiet_refusals()
         self.key, self.since = uuid.uuid4().hex, clock()
@@ -165,8 +166,10 @@ class CostGuard(Steerable, Changing):
         tallies, self.lines = Tallies(), Lines()
         voice = Voice([*sinks, *asked_for(telemetry, notify), *trial.sinks], tallies, clock, on_store_failure)
         inner = store if store is not None and not trial.budgets else MemoryStore()  # a drill books nothing
-        waits_by = time.monotonic if clock is time.time else clock
-        self.store: Store = failing_over(inner, on_store_failure, voice, spool, waits_by, hold_seconds, on_forgotten)
+        self.store = failing_over(
+            inner, on_store_failure, failed=voice.store_failed, spool=spool, hold_seconds=hold_seconds,
+            clock=time.monotonic if clock is time.time else clock, forgotten=on_forgotten,
+        )  # fmt: skip
         # While the store does not answer, the last answer stands; on calls the store's own policy then decides.
         shared_switch = KillSwitch(inner, keep=86_400, on_failure="allow") if inner.shared else None
         brake = Brake(switch or shared_switch, self.store, voice)
@@ -190,10 +193,10 @@ class CostGuard(Steerable, Changing):
             meter, voice=voice, brake=brake, lineage=lineage, fees=fees, deferrals=deferrals, terms=terms, quick=quick,
             key=self.key, require=require, untagged=untagged,
         )  # fmt: skip
-        trusted = hosts("trust_cost_from", trust_cost_from)
         settlement = Settlement(
-            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick, trusted=trusted
-        )
+            meter, voice=voice, brake=brake, lineage=lineage, fees=fees, quick=quick,
+            trusted=hosts("trust_cost_from", trust_cost_from),
+        )  # fmt: skip
         self.fees, self.quick = fees, quick
         if log is not None and not trial.budgets:
             from langchain_costguard.observe.log.sink import SpendLog

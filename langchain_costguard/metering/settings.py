@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_costguard.metering.budgets.budget import MEASURES, Budget
 from langchain_costguard.metering.budgets.switch import KillSwitch
@@ -17,6 +18,9 @@ from langchain_costguard.vocabulary.checks import called, listed, mapped, timed
 from langchain_costguard.vocabulary.money import nano
 from langchain_costguard.vocabulary.scope import TAGS, Scope
 from langchain_costguard.vocabulary.urls import without_password
+
+if TYPE_CHECKING:
+    from langchain_costguard.metering.stores.failover import FailurePolicy, Forgotten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,8 @@ class Settings:
     session: str | None
     switch: KillSwitch | None
     sinks: Sequence[Any]
-    on_store_failure: Literal["refuse", "local"]
+    on_store_failure: FailurePolicy
+    on_forgotten: Forgotten
     hold_seconds: float
     wait: float
     token_counter: TokenCounter | None
@@ -58,6 +63,8 @@ class Settings:
         timed("clock", self.clock)
         if self.on_store_failure not in ("refuse", "local"):
             raise ValueError(f"on_store_failure: {self.on_store_failure!r} is not 'refuse' or 'local'")
+        if self.on_forgotten not in ("restore", "refuse"):
+            raise ValueError(f"on_forgotten: {self.on_forgotten!r} is not 'restore' or 'refuse'")
         check_fees(self.tool_prices)
         listed("require", self.require, f"tags: {', '.join(TAGS)}", lambda name: name in TAGS)
         if self.untagged not in ("refuse", "warn"):
@@ -153,18 +160,25 @@ def check_fees(fees: Any) -> None:
             nano(price, f"tool_prices[{name!r}]", zero=True)
 
 
-def failing_over(store: Any, policy: Any, voice: Any, spool: Any, clock: Any, hold: float, forgotten: Any) -> Any:
+def failing_over(
+    store: Store,
+    policy: FailurePolicy,
+    *,
+    failed: Callable[[str], None],
+    spool: str | os.PathLike[str] | None,
+    clock: Callable[[], float],
+    hold_seconds: float,
+    forgotten: Forgotten,
+) -> Store:
     """The store; one that others share is watched for outages, and leased from where it says so."""
-    if forgotten not in ("restore", "refuse"):
-        raise ValueError(f"on_forgotten: {forgotten!r} is not 'restore' or 'refuse'")
     if not store.shared:
         return store
     from langchain_costguard.metering.stores.failover import FailoverStore
 
     size = of_store(store)
-    watched = FailoverStore(store, policy, voice.store_failed, spool=spool, clock=clock, forgotten=forgotten)
+    watched = FailoverStore(store, policy, failed, spool=spool, clock=clock, forgotten=forgotten)
     if size is None:
         return watched
     from langchain_costguard.metering.stores.leases.leased import LeasedStore
 
-    return LeasedStore(watched, size, measures=MEASURES, hold_seconds=hold)
+    return LeasedStore(watched, size, measures=MEASURES, hold_seconds=hold_seconds)
