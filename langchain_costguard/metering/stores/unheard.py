@@ -6,9 +6,11 @@ an answer stands in anybody's way.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from langchain_costguard.metering.stores.base import Claim, Grant, Refusal, StoreError
@@ -69,14 +71,21 @@ class Unheard:
             self._writer.flush(seconds)
 
     def _give_back(self, asked: list[_Asked]) -> None:
-        while asked:
-            name, claims, units, until, then, at = asked[0]
-            now = then + time.monotonic() - at
-            answer = self._make(name, claims, units, until, now) if now < until else None
-            del asked[0]
-            if isinstance(answer, Grant):
-                held = [0 if claim.clock else claim.fixed + claim.per_unit * answer.units for claim in claims]
-                try:
-                    self._settle(claims, held, [0] * len(claims), until, now)
-                except StoreError:  # it may have been carried out, and another's hold is not given back
-                    continue
+        try:
+            while asked:
+                name, claims, units, until, then, at = asked[0]
+                now = then + time.monotonic() - at
+                answer = self._make(name, claims, units, until, now) if now < until else None
+                del asked[0]
+                if isinstance(answer, Grant):
+                    self._return(claims, answer.units, until, now)
+        except StoreError:
+            if self._writer.seconds_left < math.inf:  # the process is ending, and need not wait for this
+                asked.clear()
+            raise
+
+    def _return(self, claims: Sequence[Claim], units: int, until: int, now: float) -> None:
+        held = [0 if claim.clock else claim.fixed + claim.per_unit * units for claim in claims]
+        # Nobody knows whether one that fails was carried out: asked for again, it might give back another's hold.
+        with suppress(StoreError):
+            self._settle(claims, held, [0] * len(claims), until, now)
