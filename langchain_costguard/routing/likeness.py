@@ -74,7 +74,8 @@ def fit(rows: Array, owners: Sequence[int], reject: float) -> dict[str, Any]:
     floor = max(1e-6, float(_SHRINK * (residuals**2).sum() / freedom / rows.shape[1]))
     variance = (1 - _SHRINK) * strength**2 / freedom + floor
     # The inverse covariance is the identity / floor, less these directions' outer products.
-    damped = (directions * np.sqrt(1 / floor - 1 / variance)[:, None]).astype(np.float32)
+    # A direction without variance comes to less than nothing in single precision, by rounding.
+    damped = (directions * np.sqrt(np.maximum(0, 1 / floor - 1 / variance))[:, None]).astype(np.float32)
     whitened = means / floor - means @ damped.T @ damped
     index = {
         "means": whitened.astype(np.float32),

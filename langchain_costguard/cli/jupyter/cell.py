@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _display: Any = ipython.display
 _EVERY = 0.1
 """Seconds between two looks; a bar is drawn where something has changed."""
-_SHARE = 10
-"""Times as long as the last look took to wait before the next: a far store is asked a tenth of the time at most."""
+_SHARE, _SELDOM = 10, 1.0
+"""Times as long as the last look took to wait before the next, and seconds at the most: a far store is not asked all
+the time."""
 
 
 class Cell:
@@ -60,7 +61,7 @@ class Cell:
             began = time.perf_counter()
             self._show(over=False)
             took = time.perf_counter() - began
-            if self._over.wait(max(_EVERY, _SHARE * took)):
+            if self._over.wait(max(_EVERY, min(_SHARE * took, _SELDOM))):
                 return
 
     def _show(self, *, over: bool) -> None:

@@ -21,7 +21,9 @@ _ANTHROPIC = frozenset({
     "output_tokens", "output_tokens_details", "server_tool_use", "service_tier", "speed",
 })  # fmt: skip
 """What the providers' own blocks may hold: the counts that the client has read already, and what is looked at here."""
-_EXTRAS = itemgetter("service_tier", "speed", "inference_geo", "server_tool_use", "container")
+_EXTRA = ("service_tier", "speed", "inference_geo", "server_tool_use", "container")
+_EXTRAS, _UNSAID = itemgetter(*_EXTRA), dict.fromkeys(_EXTRA)
+"""What older clients do not say is nothing."""
 _PLACES = (None, "global", "not_available")
 _NO_EXTRAS = frozenset({(tier, None, place, None, None) for tier in (None, "standard") for place in _PLACES})
 _STANDARD = (None, "default", "standard", "auto")
@@ -92,4 +94,4 @@ def _anthropic(raw: Any, facts: Any, given: int, made: int) -> bool:
     details = raw.get("cache_creation")
     if details and any(details.values()):
         return False
-    return raw.keys() <= _ANTHROPIC and _EXTRAS({**facts, **raw}) in _NO_EXTRAS
+    return raw.keys() <= _ANTHROPIC and _EXTRAS({**_UNSAID, **facts, **raw}) in _NO_EXTRAS

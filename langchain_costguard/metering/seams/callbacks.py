@@ -209,13 +209,21 @@ class Callbacks(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
+        invocation_params: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Admit a chat model's call, or refuse it before it is made."""
         if metadata and metadata.get(RECALLED) == OURS:
             return
-        params, prompt = kwargs.get("invocation_params") or _NOTHING, messages[0] if messages else []
-        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, prompt, serialized)
+        self._start_model(
+            run_id,
+            parent_run_id,
+            metadata or {},
+            tags,
+            invocation_params or _NOTHING,
+            messages[0] if messages else [],
+            serialized,
+        )
 
     @event(_call_waits)
     def on_llm_start(
@@ -227,12 +235,21 @@ class Callbacks(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
+        invocation_params: Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         """Admit a text model's call, or refuse it before it is made."""
-        params, text = kwargs.get("invocation_params") or _NOTHING, "\n".join(prompts)
-        size = kwargs.get("batch_size") or 1
-        self._start_model(run_id, parent_run_id, metadata or {}, tags, params, text, serialized, size)
+        self._start_model(
+            run_id,
+            parent_run_id,
+            metadata or {},
+            tags,
+            invocation_params or _NOTHING,
+            "\n".join(prompts),
+            serialized,
+            batch_size or 1,
+        )
 
     def _start_model(
         self,
