@@ -76,6 +76,8 @@ class FailoverStore:
         self._outbox = Outbox(primary, None if spool is None else Spool(spool, of=repr(primary)), self._forgot)
         self._remembered = Remembered()
         self._forgotten, self._refuses, self._distrust = False, forgotten == "refuse", ""
+        self.forgot: Callable[[], None] = lambda: None
+        """Called when the ledger has forgotten: the holds that it had are gone, too."""
         self._looked = self._warned = False
         self._mirror = Mirror() if policy == "local" else None
         self._moment = time.time(), time.monotonic()
@@ -196,6 +198,7 @@ class FailoverStore:
     def _restored(self, claims: Sequence[Claim], actual: Sequence[int], totals: list[int], now: float) -> list[int]:
         """The totals, after what the ledger has forgotten was told to it again."""
         self._forgotten = False
+        self.forgot()
         if self._refuses:
             why = f"{self.primary!r} has forgotten what was spent (emptied, evicted, restarted or failed over?)"
             self._distrust = f"{why}; restore it, or accept what it says, and start this process again"
