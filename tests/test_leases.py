@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from blockbuster import blockbuster_ctx
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 
-from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore, StoreUnavailableError
 from langchain_costguard.events import Alert, CallSettled, CallStarted, ToolSettled
 from langchain_costguard.metering.stores.leases import book
 from langchain_costguard.stores import PostgresStore
@@ -110,6 +111,37 @@ for _ in range(3):
 if sys.argv[3] == "killed":
     os.kill(os.getpid(), 9)
 """
+
+
+@pytest.mark.parametrize("on_forgotten", ["restore", "refuse"])
+def test_a_ledger_that_forgot_its_leases_is_not_spent_of_any_more(
+    on_forgotten: Any, guards: Callable[..., CostGuard], server: Server, tmp_path: Path
+) -> None:
+    budget = Budget(per="all", model_calls=1000)
+    one = guards(budget, on_forgotten=on_forgotten)
+    assert spend(one, 3) == 3
+    threading.Event().wait(1)  # it was told of that
+    with redis.Redis.from_url(server.url) as client:
+        client.delete(f"{{{tmp_path.name}}}:accounts")
+    made = 3
+
+    def go_on() -> None:
+        nonlocal made
+        for _ in range(30):
+            made += spend(one, 1)
+            threading.Event().wait(0.1)  # never idle: a lease that is idle comes back by itself
+
+    if on_forgotten == "refuse":
+        with pytest.raises(StoreUnavailableError, match="has forgotten"):
+            go_on()
+        return
+    go_on()
+    store: Any = one.store
+    held = store.primary.read(["all|model_calls"], now=time.time())[0].held
+    assert store.book.leases["all|model_calls"].taken <= held
+    assert one.close()
+    (row,) = guards(budget).headroom().rows
+    assert (row.spent, row.held) == (made, 0)
 
 
 @pytest.mark.parametrize("end", ["ended", "killed"])

@@ -40,6 +40,10 @@ CROWDED = 0.1
 LOOKS = 1.0
 """Seconds between two looks whether the file is still the one at its path."""
 
+ITS_OWN = (StoreError, ValueError, TypeError, ArithmeticError, LookupError)
+"""What a job may raise that is its own fault. Anything else is SQLite's, or was thrown at this thread from outside (by
+a signal's handler): the job at hand may be another thread's."""
+
 _inherited: list[sqlite3.Connection] = []
 """A parent process' connections, kept so that they are never closed here:
 https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_"""
@@ -170,17 +174,15 @@ def _do(jobs: list[Job[tuple[Work, bool]]], connection: sqlite3.Connection) -> N
             continue
         try:
             job.value = job.wanted[0](connection)
-        except sqlite3.Error:
-            raise
-        except Exception as error:
+        except ITS_OWN as error:
             job.error = error
             raise _WorkFailedError from error
 
 
 def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], None], write: bool) -> None:
     # IMMEDIATE takes the write lock first: a transaction that read before it cannot be upgraded, only repeated.
-    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-    try:
+    try:  # around it all: where an interrupt comes as it has begun, nobody else would end it
+        connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         work(connection)
         connection.execute("COMMIT")
     except BaseException:

@@ -33,10 +33,22 @@ def dial(url_or_client: str | Client, *, who: str, timeout: float) -> tuple[Clie
     if isinstance(url_or_client, str):
         return _connected(url_or_client, who, timeout), f"Redis at {without_password(url_or_client)}"
     if isinstance(url_or_client, Client) and not isinstance(url_or_client, Pipeline):
-        return url_or_client, f"Redis by the given {type(url_or_client).__name__} client"
+        return url_or_client, f"Redis{_place(url_or_client)} by the given {type(url_or_client).__name__} client"
     if any(base.__module__.startswith("redis.asyncio") for base in type(url_or_client).__mro__):
         raise ValueError(f"{who} needs a sync client, not {type(url_or_client).__name__} from redis.asyncio")
     raise ValueError(f"{who} needs a URL, a redis.Redis or a redis.cluster.RedisCluster, not {url_or_client!r}")
+
+
+def _place(client: Client) -> str:
+    """Which server a client is for, for people and to tell ledgers apart: a cluster's nodes come and go."""
+    pool: Any = getattr(client, "connection_pool", None)
+    given = getattr(pool, "connection_kwargs", {})
+    if hasattr(pool, "service_name"):
+        return f" {pool.service_name!r} of a Sentinel"
+    if isinstance(client, RedisCluster) or not ("path" in given or "host" in given):
+        return ""
+    place = given.get("path") or f"{given['host']}:{given.get('port', 6379)}"
+    return f" at {place}/{given.get('db') or 0}"
 
 
 def _connected(url: str, who: str, timeout: float) -> redis.Redis:

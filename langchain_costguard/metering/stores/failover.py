@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from langchain_costguard.metering.stores.base import (
     StoreError,
 )
 from langchain_costguard.metering.stores.mirror import Mirror
-from langchain_costguard.metering.stores.outbox import RECEIPTS, Entry, Outbox
+from langchain_costguard.metering.stores.outbox import RECEIPTS, Outbox
 from langchain_costguard.metering.stores.remembered import Remembered
 from langchain_costguard.metering.stores.spool import Spool
 from langchain_costguard.observe.background import EXIT_SECONDS, Writer
@@ -72,17 +73,18 @@ class FailoverStore:
         self._down_until = 0.0
         self._down = False
         self._why = "the store of balances does not answer"
-        self._spool = None if spool is None else Spool(spool, of=repr(primary))
-        self._outbox = Outbox(primary, self._spool, self._forgot)
+        self._outbox = Outbox(primary, None if spool is None else Spool(spool, of=repr(primary)), self._forgot)
         self._remembered = Remembered()
         self._forgotten, self._refuses, self._distrust = False, forgotten == "refuse", ""
+        self.forgot: Callable[[], None] = lambda: None
+        """Called when the ledger has forgotten: the holds that it had are gone, too."""
         self._looked = self._warned = False
         self._mirror = Mirror() if policy == "local" else None
         self._moment = time.time(), time.monotonic()
         self._writer: Writer[None] = Writer(
             self._bring, name="settlements", capacity=1, lost=self._give_up, pauses=PAUSES
         )
-        if self._spool is not None:
+        if spool is not None:
             self._writer.put(None)
 
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
@@ -148,6 +150,11 @@ class FailoverStore:
                 totals = self._outbox.send(claims, there, actual, until, now, by)
             except StoreError as error:
                 self._fail(error)
+            except BaseException:  # from outside, such as a worker's time limit: nobody may call again
+                if not sent:
+                    self._outbox.keep(claims, there, actual, until)
+                self._writer.put(None)
+                raise
             else:
                 self._failures = 0
                 if self._forgotten:
@@ -191,6 +198,7 @@ class FailoverStore:
     def _restored(self, claims: Sequence[Claim], actual: Sequence[int], totals: list[int], now: float) -> list[int]:
         """The totals, after what the ledger has forgotten was told to it again."""
         self._forgotten = False
+        self.forgot()
         if self._refuses:
             why = f"{self.primary!r} has forgotten what was spent (emptied, evicted, restarted or failed over?)"
             self._distrust = f"{why}; restore it, or accept what it says, and start this process again"
@@ -214,6 +222,8 @@ class FailoverStore:
 
     def close(self, timeout: float = EXIT_SECONDS) -> bool:
         """Deliver what waits, ``timeout`` seconds at most; whether all of it was."""
+        if self._outbox.watches:
+            self._writer.put(None)
         done = self._writer.close(timeout)
         return done and not self._outbox
 
@@ -253,18 +263,22 @@ class FailoverStore:
                 log.warning("%r: %s", self.primary, risk)
         if self._down:
             self.primary.flags()
-        if self._outbox:
+        if self._outbox or self._outbox.watches:
             self._outbox.flush(now)
-        if self._spool is not None:
-            for settlement, receipt, count in self._spool.left_behind():
-                claims, held, actual, until = settlement
-                entry = Entry([Claim(*claim) for claim in claims], held, actual, until)
+        if self._outbox.spool is not None:
+            for entry, receipt, count in self._outbox.spool.left_behind():
                 self._outbox.deliver(entry, receipt, count, now)
         self._down, self._failures = False, 0
+        if self._outbox.watches and self._writer.seconds_left == math.inf:
+            raise StoreError("what was sent again may come late")  # so this is done once more, soon
 
     def _give_up(self, _: Sequence[None]) -> None:
         """Say what was not delivered, and where it is."""
-        outbox, where = self._outbox, "and is lost" if self._spool is None else f"but is kept in {self._spool.folder}"
+        outbox, spool, where = self._outbox, self._outbox.spool, "and is lost"
         if outbox.count:
+            if spool is not None:
+                spool.catch_up()
+                lost = f"and {spool.behind:,} could not be written to" if spool.behind else "but is kept in"
+                where = f"{lost} {spool.folder}"
             what = "1 settlement" if outbox.count == 1 else f"{outbox.count:,} settlements"
             log.error("%s, $%.4f, not delivered to %r, %s: %s", what, outbox.nano / 1e9, self.primary, where, self._why)

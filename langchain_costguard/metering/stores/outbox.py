@@ -13,24 +13,22 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
-from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Store, StoreError
-from langchain_costguard.metering.stores.spool import Spool
+from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Store
+from langchain_costguard.metering.stores.spool import Entry, Spool
 
 RECEIPTS = "receipts|"
 """What the accounts begin with in which a store keeps how many settlements it has carried out."""
 RECEIPT_TTL = 2 * 86_400
 """Seconds a receipt is kept: longer than any hold, and than clocks differ."""
+WATCHED = 60.0
+"""Seconds for which a settlement that was sent again is looked after, for the first of the two may come late."""
 SPOOLED_TTL = 30 * 86_400
 """The same of a settlement that waits on disk for another process."""
 
 
-class Entry(NamedTuple):
-    """A settlement; its accounts do not repeat."""
-
-    claims: Sequence[Claim]
-    held: Sequence[int]
-    actual: Sequence[int]
-    until: int
+ITS_OWN = (ValueError, TypeError, ArithmeticError, LookupError)
+"""What a settlement may raise that is its own fault, and would be again. Anything else (a signal's handler that raises,
+as that of a worker's time limit does) is no reason to lose it."""
 
 
 class Receipt:
@@ -43,12 +41,22 @@ class Receipt:
         self.count = count
 
 
+class Late(NamedTuple):
+    """A settlement that had not been carried out when the store was asked, was sent again, and may come still: a server
+    that was held up does what it was told, though nobody waits for it any more."""
+
+    entry: Entry
+    account: str
+    seen: int
+    until: float
+
+
 class Outbox:
     """What the store has not been told, or may not have heard. With a ``spool`` it is on disk, too."""
 
     def __init__(self, primary: Store, spool: Spool | None, forgot: Callable[[], None]) -> None:
         self._primary = primary
-        self._spool = spool
+        self.spool = spool
         self._forgot = forgot
         self._mine()
 
@@ -63,11 +71,17 @@ class Outbox:
         # By when its holds expire, then by account: what was held, and what was really spent.
         self._kept: dict[int, dict[str, tuple[Claim, int, int]]] = {}
         self._doubtful: deque[tuple[Entry, Receipt]] = deque()
+        self._late: deque[Late] = deque(maxlen=1000)
         self.count = self.nano = 0
         """Settlements that wait, and their money (nano-USD)."""
 
     def __bool__(self) -> bool:
         return bool(self._kept or self._doubtful or self._busy)
+
+    @property
+    def watches(self) -> bool:
+        """Whether something that was sent again may come late."""
+        return bool(self._late)
 
     def keep(self, claims: Sequence[Claim], held: Sequence[int], actual: Sequence[int], until: int) -> None:
         """Keep a settlement for later."""
@@ -75,11 +89,11 @@ class Outbox:
             self._check_fork()
             entry = Entry(claims, list(held), list(actual), until)
             self._count(entry, 1)
-            if self._spool is None:
+            if self.spool is None:
                 self._add_up(entry)
             else:
                 receipt = self._receipt()
-                self._spool.write(entry, receipt.claim.account, receipt.count)
+                self.spool.write(entry, receipt.claim.account, receipt.count)
                 self._doubtful.append((entry, receipt))
 
     def send(
@@ -96,16 +110,18 @@ class Outbox:
         self._check_fork()
         entry, receipt = Entry(claims, held, actual, until), self._receipt()
         try:
-            return self._send(entry, receipt, now, by)
+            totals = self._send(entry, receipt, now, by)
         except BaseException as error:
-            if isinstance(error, StoreError) or not isinstance(error, Exception):
+            if not isinstance(error, ITS_OWN):
                 with self._keeping:
                     kept = Entry(claims, list(held), list(actual), until)
                     self._count(kept, 1)
-                    if self._spool is not None:
-                        self._spool.write(kept, receipt.claim.account, receipt.count)
+                    if self.spool is not None:
+                        self.spool.write(kept, receipt.claim.account, receipt.count)
                     self._doubtful.append((kept, receipt))
             raise
+        self._free.append(receipt)
+        return totals
 
     def flush(self, now: float) -> None:
         """Bring the primary up to date."""
@@ -113,12 +129,14 @@ class Outbox:
         with self._flushing:
             self._busy += 1
             try:
+                self._look(now)
                 self._resolve(now)
                 while self._kept:
                     self._send_kept(now)
-                if self._spool is not None and not self._doubtful:
-                    self._spool.clear()
-                    self.count = self.nano = 0
+                with self._keeping:
+                    if self.spool is not None and not self._doubtful:
+                        self.spool.clear()
+                        self.count = self.nano = 0
             finally:
                 self._busy -= 1
 
@@ -127,14 +145,14 @@ class Outbox:
         self._check_fork()
         receipt = Receipt(account, count, SPOOLED_TTL)
         if self._primary.read([account], now=now)[0].spent == count:
-            self._send(entry, receipt, now)
+            self._again(entry, receipt, now)
 
     def _receipt(self) -> Receipt:
         try:
             return self._free.pop()
         except IndexError:
             self._made += 1
-            ttl = RECEIPT_TTL if self._spool is None else SPOOLED_TTL
+            ttl = RECEIPT_TTL if self.spool is None else SPOOLED_TTL
             return Receipt(f"{RECEIPTS}{self._owner}|{self._made}", 0, ttl)
 
     def _send(
@@ -143,7 +161,6 @@ class Outbox:
         (claims, held, actual, until), settle = entry, by or self._primary.settle
         totals = settle([*claims, receipt.claim], [*held, 0], [*actual, 1], until=until, now=now)
         before, receipt.count = receipt.count, totals.pop()
-        self._free.append(receipt)
         if receipt.count <= before:
             self._forgot()
         return totals
@@ -167,6 +184,7 @@ class Outbox:
         except BaseException:
             self._doubtful.append((entry, receipt))
             raise
+        self._free.append(receipt)
 
     def _resolve(self, now: float) -> None:
         while self._doubtful:
@@ -174,19 +192,43 @@ class Outbox:
             try:
                 spent = self._primary.read([receipt.claim.account], now=now)[0].spent
                 if spent not in (0, receipt.count):
+                    self._undo(entry, spent - receipt.count - 1)
                     receipt.count = spent
                     self._free.append(receipt)
-                elif self._spool is not None:
-                    self._send(entry, receipt, now)
+                elif self.spool is not None:
+                    self._again(entry, receipt, now)
                 else:
-                    receipt.count = spent
-                    self._free.append(receipt)
+                    self._late.append(Late(entry, receipt.claim.account, spent, now + WATCHED))
                     self._add_up(entry)
                     continue
             except BaseException:
                 self._doubtful.appendleft(doubt)
                 raise
             self._count(entry, -1)
+
+    def _again(self, entry: Entry, receipt: Receipt, now: float) -> None:
+        before = receipt.count
+        self._send(entry, receipt, now)
+        self._undo(entry, receipt.count - before - 1)
+        self._late.append(Late(entry, receipt.claim.account, receipt.count, now + WATCHED))
+
+    def _look(self, now: float) -> None:
+        """Take back what was carried out a second time after all."""
+        late = [self._late.popleft() for _ in range(len(self._late))]
+        try:
+            found = self._primary.read([each.account for each in late], now=now) if late else []
+        except BaseException:
+            self._late.extend(late)
+            raise
+        for each, balance in zip(late, found, strict=True):
+            self._undo(each.entry, balance.spent - each.seen)
+            if now < each.until:
+                self._late.append(each._replace(seen=max(balance.spent, each.seen)))
+
+    def _undo(self, entry: Entry, times: int) -> None:
+        if times > 0:
+            claims, held, actual, until = entry
+            self.keep(claims, [0] * len(held), [-times * amount for amount in actual], until)
 
     def _add_up(self, entry: Entry) -> None:
         """What goes to one account is added up, so that an outage takes little memory."""
@@ -206,6 +248,6 @@ class Outbox:
     def _check_fork(self) -> None:
         """After a fork, what was on its way is the parent's to bring."""
         if self._pid != os.getpid():
-            if self._spool is not None:
-                self._spool = self._spool.of_child()
+            if self.spool is not None:
+                self.spool.leave_parent()
             self._mine()

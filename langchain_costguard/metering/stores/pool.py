@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from langchain_costguard.metering.stores.base import StoreError
-from langchain_costguard.metering.stores.session import Session, rows
+from langchain_costguard.metering.stores.session import OURS, Session, rows
 from langchain_costguard.metering.stores.together import Job, Together
 from langchain_costguard.vocabulary.driver import conninfo_to_dict, psycopg
-from langchain_costguard.vocabulary.urls import without_password
+from langchain_costguard.vocabulary.urls import told, without_password
 
 Statements = tuple[tuple[str, ...], ...]
 CONNECTIONS = 4
@@ -21,6 +21,9 @@ locks in the server."""
 MAKING = 5.0
 """Seconds to make the tables and functions, once."""
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('costguard schema', 0));"
+# What nobody waits for any more is given up by the server, too, where the user has not said otherwise.
+_GREETING = f"""SELECT made, {OURS}, CASE WHEN made AND {OURS} AND current_setting('statement_timeout') = '0'
+  THEN set_config('statement_timeout', '{{milliseconds}}', false) END FROM ({{made}}) AS schema(made)"""
 
 
 class Pool:
@@ -79,7 +82,10 @@ class Pool:
         try:
             answer: Any = self._together.do(Job(statements, again))
         except (psycopg.Error, OSError) as error:
-            raise StoreError(f"{self.where}: {str(error).strip() or type(error).__name__}") from error
+            why = str(error).strip() or type(error).__name__
+            if isinstance(error, psycopg.OperationalError):  # that of a connection speaks of what is in the URL
+                why = told(why, self._url)
+            raise StoreError(f"{self.where}: {why}") from error
         return answer  # type: ignore[no-any-return]
 
     def _exchange(self, jobs: list[Job[Statements]]) -> None:
@@ -129,7 +135,9 @@ class Pool:
     def _new(self) -> Session:
         session, until = Session(self._url), time.monotonic() + MAKING
         try:
-            ((made,),) = [row for result in session.ask([(self._made, ())], until) for row in rows(result)]
+            query = _GREETING.format(made=self._made, milliseconds=max(1, int(self._timeout * 900)))
+            ((made, ours, _),) = [row for result in session.ask([(query, ())], until) for row in rows(result)]
+            session.prepares = ours == "t"
             if made != "t":
                 session.run(_ONE_AT_A_TIME + self._schema(), MAKING)
         except BaseException:

@@ -47,7 +47,8 @@ class PostgresStore(OncePerAccount):
     in the schema that comes first on the user's search path. An answer is waited for ``timeout`` seconds in all, a new
     connection two. As with `RedisStore`, a reservation is asked for once more in half of that time, and made once; a
     settlement is sent once. The server may lose the last moments in a power cut (``synchronous_commit=off``), never the
-    ledger. A ``lease`` is that of `RedisStore`.
+    ledger. A ``lease`` is that of `RedisStore`. What the URL says of the session (``options``, ``application_name``)
+    counts, and a pooler that lends a server for one statement will do.
 
     Raises:
         ValueError: the URL, namespace, timeout or lease cannot be used.

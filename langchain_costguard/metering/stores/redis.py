@@ -273,4 +273,4 @@ def _totals(totals: list[int], claims: Sequence[Claim], actual: Sequence[int]) -
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -10,10 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from langchain_costguard.vocabulary.driver import pq, psycopg
+from langchain_costguard.vocabulary.driver import conninfo_to_dict, pq, psycopg
 
 CONNECTING = 2
 """Seconds a new connection may take: libpq takes whole ones, and no fewer."""
+
+
+# As in SQLite's mode NORMAL, a power cut may lose the last moments: a disk's flush a call is what that buys.
+# The plan of a statement over arrays looks dearer when it is made for all of them than for these, and would be
+# made anew at each call, which takes longer than to carry it out.
+OURS = "current_setting('plan_cache_mode') = 'force_generic_plan'"
+_OPTIONS = "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan"
 
 
 class Session:
@@ -24,13 +31,15 @@ class Session:
     """
 
     def __init__(self, url: str) -> None:
-        # As in SQLite's mode NORMAL, a power cut may lose the last moments: a disk's flush a call is what that buys.
-        # The plan of a statement over arrays looks dearer when it is made for all of them than for these, and would be
-        # made anew at each call, which takes longer than to carry it out.
-        options = "-c synchronous_commit=off -c client_encoding=utf8 -c plan_cache_mode=force_generic_plan"
-        self._connection = psycopg.connect(
-            url, autocommit=True, connect_timeout=CONNECTING, options=options, application_name="costguard"
-        )
+        try:
+            self._connection = _connected(url, _OPTIONS)
+        except psycopg.OperationalError as error:
+            if "startup parameter" not in str(error):
+                raise
+            self._connection = _connected(url, "")  # a pooler, which knows no options
+        self.prepares = False
+        """Whether a statement that is prepared stays so. A pooler lends a server for one statement, and the next may go
+        to one that never heard of it: it is the one that passes no options on."""
         self._raw = self._connection.pgconn
         self._raw.nonblocking = 1
         self._raw.enter_pipeline_mode()
@@ -42,13 +51,18 @@ class Session:
         Raises:
             psycopg.Error: there was no answer in time.
         """
-        new = list(dict.fromkeys(text for text, _ in statements if text not in self._prepared))
+        known = self._prepared
+        new = list(dict.fromkeys(text for text, _ in statements if text not in known)) if self.prepares else []
         for text in new:
             self._prepared[text] = b"s%d" % len(self._prepared)
             self._raw.send_prepare(self._prepared[text], text.encode())
             self._raw.pipeline_sync()
         for text, values in statements:
-            self._raw.send_query_prepared(self._prepared[text], [value.encode() for value in values])
+            given = [value.encode() for value in values]
+            if self.prepares:
+                self._raw.send_query_prepared(self._prepared[text], given)
+            else:
+                self._raw.send_query_params(text.encode(), given)
             self._raw.pipeline_sync()
         while self._raw.flush():
             self._patiently(select.POLLOUT, until)
@@ -108,6 +122,19 @@ class Session:
         return bool(poll.poll(seconds * 1000))
 
 
+def _connected(url: str, options: str) -> psycopg.Connection:
+    """A connection as the URL says; of the options, those in it win."""
+    own: dict[str, Any] = {"options": f"{options} {conninfo_to_dict(url).get('options') or ''}".strip()}
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=CONNECTING,
+        client_encoding="utf8",
+        fallback_application_name="costguard",
+        **(own if own["options"] else {}),
+    )
+
+
 def rows(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
     """The rows of a result, as text.
 
@@ -123,7 +150,8 @@ def rows(result: pq.abc.PGresult) -> list[tuple[Any, ...]]:
 
 def failure(result: pq.abc.PGresult) -> psycopg.Error:
     """What the server says is wrong."""
-    return psycopg.DatabaseError(result.error_message.decode("utf-8", "replace").strip())
+    said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+    return psycopg.DatabaseError(said.decode("utf-8", "replace").strip())
 
 
 def array(values: Sequence[Any]) -> str:

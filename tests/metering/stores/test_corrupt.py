@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -40,13 +41,26 @@ def test_a_row_that_is_no_account_refuses_calls_and_is_named(junk: str, tmp_path
     assert not guard.headroom().rows
 
 
-@pytest.mark.parametrize("junk", [b"", b"garbage", b"\xff" * 9])
-def test_the_same_in_redis(junk: bytes, server: Server) -> None:
+@pytest.mark.parametrize("junk", [b"", b"garbage", b"\xff" * 9, b"\xff" * 32, b"\x01" * 48])
+def test_the_same_in_redis_and_other_accounts_go_on(junk: bytes, server: Server) -> None:
     store = RedisStore(server.url, namespace=f"corrupt{len(junk)}", timeout=5)
-    guard = CostGuard(Budget(per="all", usd="1"), store=store)
+    guard = CostGuard(Budget(per="user", usd="1"), store=store)
     model = ScriptedChatModel()
-    model.invoke("hi", {"callbacks": [guard]})
+
+    def spend(user: str) -> None:
+        with guard.scope(user=user):
+            model.invoke("hi", {"callbacks": [guard]})
+
+    spend("one")
     with redis.Redis.from_url(server.url) as client:
-        client.hset(f"{{corrupt{len(junk)}}}:accounts", "all|usd", junk)
-    with pytest.raises(StoreUnavailableError, match="user_script"):
-        model.invoke("hi", {"callbacks": [guard]})
+        accounts = f"{{corrupt{len(junk)}}}:accounts"
+        (name,) = [name.decode() for name in client.hkeys(accounts) if name.startswith(b"user|")]
+        client.hset(accounts, name, junk)
+        client.hset(f"{{corrupt{len(junk)}}}:flags", b"halt:\xff", b"\xfe")
+    with pytest.raises(StoreUnavailableError, match=re.escape(f"the account '{name}' cannot be read")):
+        spend("one")
+    with pytest.raises(StoreError, match=re.escape(name)):
+        list(store.scan(now=1.0))
+    for number in range(9):  # each new account looks at old ones
+        spend(f"other{number}")
+    assert store.flags() == {"halt:\ufffd": "\ufffd"}

@@ -59,6 +59,7 @@ class LeasedStore:
         self._writer: Writer[None] = Writer(
             self._bring, name="leases", capacity=3, batch=2, gather=TELL_AFTER, lost=lambda _: None
         )
+        below.forgot = self.give_back
         _all.add(self)
 
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:

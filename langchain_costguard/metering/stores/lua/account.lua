@@ -5,6 +5,15 @@
 local read, write, cut, call, key, arguments = struct.unpack, struct.pack, string.sub, redis.call, KEYS[1], ARGV
 local HEAD = 32
 
+-- The first three figures of a record, if it is one: others may have written over it.
+local function figures(account, record)
+  if #record >= HEAD and #record % 16 == 0 then
+    local spent, held, cap = read('<ddd', record)
+    if spent % 1 == 0 and held % 1 == 0 and cap % 1 == 0 then return spent, held, cap end
+  end
+  error("the account '" .. account .. "' cannot be read: mend that field of " .. key .. ", or delete it")
+end
+
 -- What is still held at `now`, and the holds that are still alive.
 local function living(holds, now)
   local held, kept = 0, {}

@@ -26,7 +26,7 @@ local function keep(out, new, outlive, now)
     local found = call('HSCAN', key, last and string.match(last, '^%d+') or '0', 'COUNT', math.max(16, 2 * new))
     local fields = found[2]
     for i = 1, #fields, 2 do
-      if fields[i] ~= '\255' then
+      if fields[i] ~= '\255' and #fields[i + 1] >= HEAD then
         local _, _, _, idle = read('<dddd', fields[i + 1])
         if idle <= now then call('HDEL', key, fields[i]) end
       end

@@ -16,11 +16,12 @@ repeat -- a second time only where a claim affords fewer units than those before
     local record, spent, held, idle, holds, _ = stored[i], 0, 0, 0, nil
     if not record then
       new = new + 1
-    elseif #record == 32 then
-      spent, held, _, idle = read('<dddd', record)
     else
-      local expiry
-      spent, held, _, idle, expiry = read('<ddddd', record)
+      spent, held = figures(arguments[i + 1], record)
+      idle = read('<d', record, 25)
+    end
+    if record and #record > HEAD then
+      local expiry = read('<d', record, 33)
       holds = cut(record, 33)
       if expiry <= now then held, holds = living(holds, now) end
     end

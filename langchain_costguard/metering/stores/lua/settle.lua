@@ -10,11 +10,12 @@ for i = 1, #stored do
   local record, spent, held, idle, holds, _ = stored[i], 0, 0, 0, ''
   if not record then
     new = new + 1
-  elseif #record == 32 then
-    spent, held, _, idle = read('<dddd', record)
   else
-    local expiry, amount
-    spent, held, _, idle, expiry, amount = read('<dddddd', record)
+    spent, held = figures(arguments[i + 1], record)
+    idle = read('<d', record, 25)
+  end
+  if record and #record > HEAD then
+    local expiry, amount = read('<dd', record, 33)
     if #record == 48 and expiry == second and amount <= release then
       held = 0 -- most often: the only hold, all of it
     else
