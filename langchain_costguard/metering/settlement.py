@@ -222,6 +222,11 @@ class Settlement:
         fee = self._fees.after(call.name, call.arguments, output, seconds, failed=failed)
         self._meter.settle_tool(call, call.held if fee is None else fee, failed=failed)
 
+    def paused(self, run_id: UUID) -> None:
+        """A tool call has to ask somebody, and is made again with the answer."""
+        self.run_over(run_id)
+        self.not_made(run_id)
+
     def run_over(self, run_id: UUID) -> None:
         """A run ended: what is still open below it is settled by estimate, and a trace that is over is forgotten."""
         trace = self._lineage.over(run_id)

@@ -115,6 +115,10 @@ class Here:
             return guard.count_step(self._metadata, self.scope)
         return None
 
+    def step_again(self) -> None:
+        """Count the step that was refused, now that there may be room for it; it stays refused where there is not."""
+        self.guard.count_step(self._metadata, self.scope, again=True)
+
     def ask(self, payload: dict[str, Any]) -> Any:
         """Pause the graph until a person answers ``payload``; returns the answer. What precedes it in the node runs
         again then, so nothing may have been paid."""
@@ -125,9 +129,10 @@ class Here:
         if answer is not None:
             return answer
         try:
-            if asking.side.get() is not None:
-                raise asking.Paused(what, payload)
-            return asking.put(configurable, what, payload)
+            pause = asking.Paused(what, payload)
+            if asking.beside(configurable) is not None:
+                raise pause
+            return asking.put(configurable, pause)
         except BaseException:
             self.tell(Interrupted, payload["message"])
             raise

@@ -353,8 +353,12 @@ class Callbacks(BaseCallbackHandler):
 
     @event(_end_waits)
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Settle a tool's fee: it ran, even though it failed."""
-        self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)
+        """Settle a tool's fee: it ran, even though it failed. One that paused its graph to ask runs anew then, and is
+        paid as it ends."""
+        if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
+            self.voice.safely(self.settlement.paused, run_id)
+        else:
+            self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)
         if self.voice.witnesses:
             self.voice.ended(run_id, None, error)
 

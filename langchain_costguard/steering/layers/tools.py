@@ -30,10 +30,13 @@ def refusing(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> 
     if on_exceeded == "interrupt":
         # Only what was refused as it started: a tool that calls a model of its own would run again from its beginning.
         while error.facts.get("kind") in ("tool", "step") and here.can_ask(error) and granted(here, error):
-            try:
-                return (yield from ask(request))
-            except CostGuardError as refusal:
-                error = refusal
+            again = here.refused_step()
+            if again is None:
+                try:
+                    return (yield from ask(request))
+                except CostGuardError as refusal:
+                    again = refusal
+            error = again
     if on_exceeded == "raise":
         raise error
     here.tell(EndedEarly, str(error))
