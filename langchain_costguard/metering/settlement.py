@@ -162,6 +162,7 @@ class Settlement:
             self._meter.settle_partly(call, self._unstated_output(call, response))
 
     def _reckon(self, call: Call, response: Any) -> Reckoning:
+        self._meter.exactly(call)  # a reply that tells nothing, or nothing that can be, is filled in from its request
         return reckon(call, response, self._trusted, lambda text: self._meter.estimator.count_output(text, call.ref))
 
     def fail_model(self, call: Call, error: BaseException, response: Any) -> None:
