@@ -16,6 +16,7 @@ from langchain_costguard.metering.calls import Stream, pieces
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.lineage import Lineage, is_step
 from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.both_ways import event
 from langchain_costguard.metering.seams.watching import OURS, RECALLED
 from langchain_costguard.metering.settlement import Settlement
@@ -274,6 +275,7 @@ class Callbacks(BaseCallbackHandler):
         stream = call.stream
         if stream is None:
             stream = call.stream = Stream(self.voice.now(), 1)
+            show()
         if chunk is not None:
             if chunk is stream.last_chunk:  # the guard is attached twice
                 return
@@ -296,6 +298,7 @@ class Callbacks(BaseCallbackHandler):
             stream = call.stream
             if stream is None:
                 stream = call.stream = Stream(self.voice.now(), 1)
+                show()
             self.settlement.feed(call, stream, text)
 
     @event(_end_waits)
