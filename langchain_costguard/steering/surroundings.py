@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.events.steered import Interrupted, Steered
-from langchain_costguard.metering.admission import spending_reserve
+from langchain_costguard.metering.admission import STRICT, spending_reserve
 from langchain_costguard.metering.seams.watching import attached
 from langchain_costguard.steering import asking
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
@@ -78,8 +78,8 @@ class Here:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The metadata of the call."""
-        return self._metadata
+        """The metadata of the call, without the mark by which a wrapped model is known."""
+        return {key: value for key, value in self._metadata.items() if key != STRICT}
 
     @property
     def headroom(self) -> Headroom:

@@ -117,12 +117,14 @@ def test_a_cascade_and_a_router_go_on_from_half_an_answer(kind: str, call: Calle
         assert call(create_agent(other, [], middleware=policies), GO)["messages"][-1].text == "from the other"
 
 
-def test_a_router_whose_model_is_down_goes_on_to_the_next_and_sees_tags_and_metadata(call: Caller) -> None:
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+def test_a_router_whose_model_is_down_goes_on_to_the_next_and_sees_tags_and_metadata(status: int, call: Caller) -> None:
     seen: list[Any] = []
-    with FakeProvider(Reply(status=503)) as down, FakeProvider("here") as up:
+    with FakeProvider(Reply(status=status)) as down, FakeProvider("here") as up:
         broken, other = down.openai("gpt-4o", max_retries=0), up.openai("gpt-4o-mini")
 
         def router(request: Any) -> Route:
+            assert not [key for key in request.metadata if key.startswith("costguard")]
             seen.append((list(request.tags), request.metadata.get("plan")))
             return Route(broken, "it said so")
 
