@@ -66,6 +66,23 @@ def test_counts_that_cannot_be_are_no_counts(road: str, usage: dict[str, int]) -
     assert event.source == "estimated"
 
 
+@pytest.mark.parametrize("usage", [ZERO, NO_INPUT, NO_OUTPUT])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_call_that_nobody_listens_to_is_counted_all_the_same(usage: dict[str, int], streamed: bool) -> None:
+    """Where no sink hears of calls and there is room for many, they take the short way, which counts no prompt."""
+    guard = CostGuard(prices=PRICES)
+    with FakeProvider(Reply("four little words here", usage=usage)) as provider:
+        model, config = provider.openai(max_tokens=10), {"callbacks": [guard]}
+        if streamed:
+            assert list(model.stream("hello there", config))  # type: ignore[arg-type]
+        else:
+            model.invoke("hello there", config)  # type: ignore[arg-type]
+    total = guard.report().total
+    assert (total.calls, total.estimated) == (1, 1)
+    assert total.input_tokens >= 2
+    assert total.spent >= 2 * 2_500 + 4 * 10_000
+
+
 def test_a_budget_holds_against_a_server_that_counts_nothing() -> None:
     guard, made = CostGuard(Budget(per="session", usd="0.001"), prices=PRICES), 0
     with FakeProvider(Reply("four little words here", usage=ZERO)) as provider:

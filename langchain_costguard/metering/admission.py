@@ -337,10 +337,11 @@ class Admission:
         if denial is not None:
             raise self._denied(call, denial, f"step {name}")
 
-    def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:
-        """Count a step that no callback saw start; the refusal where it does not fit."""
+    def count_step(self, metadata: Mapping[str, Any], scope: Scope, *, again: bool = False) -> CostGuardError | None:
+        """Count a step that no callback saw start, or ``again`` one that was refused; the refusal where it does not
+        fit. Each flow of the node asks for it, and it is counted once."""
         path = metadata.get("langgraph_checkpoint_ns") or ""
-        if not self._deferrals.first_seen(path):
+        if not (self._deferrals.clear(path) if again else self._deferrals.first_seen(path)):
             return None
         try:
             self.start_step(uuid4(), metadata, scope, scope.step)

@@ -66,9 +66,9 @@ class Deferrals:
             del self._seen[next(iter(self._seen))]
         return True
 
-    def clear(self, path: str) -> None:
-        """The node may go on after all, or starts again."""
-        self.pending.pop(path, None)
+    def clear(self, path: str) -> bool:
+        """The node may go on after all, or starts again; says whether it was refused."""
+        return self.pending.pop(path, None) is not None
 
 
 def _graph(path: str) -> str:

@@ -162,6 +162,7 @@ class Settlement:
             self._meter.settle_partly(call, self._unstated_output(call, response))
 
     def _reckon(self, call: Call, response: Any) -> Reckoning:
+        self._meter.exactly(call)  # a reply that tells nothing, or nothing that can be, is filled in from its request
         return reckon(call, response, self._trusted, lambda text: self._meter.estimator.count_output(text, call.ref))
 
     def fail_model(self, call: Call, error: BaseException, response: Any) -> None:
@@ -221,6 +222,11 @@ class Settlement:
         seconds = self._voice.now() - call.started
         fee = self._fees.after(call.name, call.arguments, output, seconds, failed=failed)
         self._meter.settle_tool(call, call.held if fee is None else fee, failed=failed)
+
+    def paused(self, run_id: UUID) -> None:
+        """A tool call has to ask somebody, and is made again with the answer."""
+        self.run_over(run_id)
+        self.not_made(run_id)
 
     def run_over(self, run_id: UUID) -> None:
         """A run ended: what is still open below it is settled by estimate, and a trace that is over is forgotten."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard.events.steered import Interrupted, Steered
-from langchain_costguard.metering.admission import spending_reserve
+from langchain_costguard.metering.admission import STRICT, spending_reserve
 from langchain_costguard.metering.seams.watching import attached
 from langchain_costguard.steering import asking
 from langchain_costguard.vocabulary.errors import BudgetExceededError, CostGuardError
@@ -78,8 +78,8 @@ class Here:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The metadata of the call."""
-        return self._metadata
+        """The metadata of the call, without the mark by which a wrapped model is known."""
+        return {key: value for key, value in self._metadata.items() if key != STRICT}
 
     @property
     def headroom(self) -> Headroom:
@@ -115,6 +115,10 @@ class Here:
             return guard.count_step(self._metadata, self.scope)
         return None
 
+    def step_again(self) -> None:
+        """Count the step that was refused, now that there may be room for it; it stays refused where there is not."""
+        self.guard.count_step(self._metadata, self.scope, again=True)
+
     def ask(self, payload: dict[str, Any]) -> Any:
         """Pause the graph until a person answers ``payload``; returns the answer. What precedes it in the node runs
         again then, so nothing may have been paid."""
@@ -125,9 +129,10 @@ class Here:
         if answer is not None:
             return answer
         try:
-            if asking.side.get() is not None:
-                raise asking.Paused(what, payload)
-            return asking.put(configurable, what, payload)
+            pause = asking.Paused(what, payload)
+            if asking.beside(configurable) is not None:
+                raise pause
+            return asking.put(configurable, pause)
         except BaseException:
             self.tell(Interrupted, payload["message"])
             raise

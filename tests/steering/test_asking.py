@@ -45,18 +45,20 @@ def ask_and_send(to: str) -> str:
     return f"sent to {to}"
 
 
-def with_steer(guard: CostGuard, model: Any, **policies: Any) -> Any:
+TOOLS = (send, ask_and_send)
+
+
+def with_steer(guard: CostGuard, model: Any, tools: Any = TOOLS, **policies: Any) -> Any:
     steering = steer(guard, loops=None, **policies)
-    return create_agent(model, [send, ask_and_send], middleware=steering, checkpointer=InMemorySaver())
+    return create_agent(model, list(tools), middleware=steering, checkpointer=InMemorySaver())
 
 
-def with_install(guard: CostGuard, model: Any, **policies: Any) -> Any:
-    graph = hand_written(model, [send, ask_and_send], InMemorySaver())
+def with_install(guard: CostGuard, model: Any, tools: Any = TOOLS, **policies: Any) -> Any:
+    graph = hand_written(model, list(tools), InMemorySaver())
     return install(graph, guard, policies=steer(guard, loops=None, **policies))
 
 
-def with_guarded_tools(guard: CostGuard, model: Any, **policies: Any) -> Any:
-    tools = [send, ask_and_send]
+def with_guarded_tools(guard: CostGuard, model: Any, tools: Any = TOOLS, **policies: Any) -> Any:
     bound = model.bind_tools(tools)
     builder = StateGraph(MessagesState)
     builder.add_node("agent", lambda state: {"messages": [bound.invoke(state["messages"])]})
@@ -80,17 +82,22 @@ def calling(*turns: list[tuple[str, dict[str, Any]]]) -> Any:
     return reply
 
 
-def to_the_end(call: Caller, graph: Any, answer: Any) -> tuple[list[str], Any]:
-    """Run it and answer each question; returns what was asked, and the last state."""
+def about(question: Any) -> str:
+    """What a question is about."""
+    return str(question.get("measure") or question.get("own") or question["args"]["to"])
+
+
+def to_the_end(call: Caller, graph: Any, answer: Any, *, one: bool = False) -> tuple[list[str], Any]:
+    """Run it and answer each question, or (``one``) the last of them at a time; returns what was asked, and the last
+    state."""
     asked: list[str] = []
     state = call(graph, GO, THREAD)
     while (pauses := state.get("__interrupt__")) and len(asked) < 12:
         said = {}
-        for pause in pauses:
-            value = pause.value
-            asked.append(value.get("measure") or value.get("own") or value["args"]["to"])
-            said[pause.id] = answer(value)
-        state = call(graph, Command(resume=said if len(said) > 1 else next(iter(said.values()))), THREAD)
+        for pause in pauses[-1:] if one else pauses:
+            asked.append(about(pause.value))
+            said[pause.id] = answer(pause.value)
+        state = call(graph, Command(resume=said if len(pauses) > 1 else next(iter(said.values()))), THREAD)
     return asked, state
 
 
@@ -146,7 +153,7 @@ def test_a_tools_own_questions_keep_their_answers_beside_ours(build: Any, call: 
     with FakeProvider(calling(calls)) as provider:
         guard = CostGuard(prices=PRICES)
         graph = build(guard, provider.openai(max_tokens=20), approve_tools={"send"})
-        asked, _ = to_the_end(call, graph, lambda q: answers[q.get("own") or q["args"]["to"]])
+        asked, _ = to_the_end(call, graph, lambda q: answers[about(q)])
         assert sorted(asked) == ["ann", "bob", "eve"]
         assert {("ann", "yes to ann"), "eve"} == set(ran)
 
@@ -176,3 +183,66 @@ def test_a_call_that_a_person_edited_is_told_as_it_ran(build: Any, call: Caller)
         assert answer.text == (
             'A person changed this call before it ran: send was called with {"to": "eva"}.\n\nsent to eva'
         )
+
+
+@SEAMS
+@pytest.mark.parametrize("one", [False, True])
+@pytest.mark.parametrize("budget", [Budget(usd=1), Budget(tool_calls=2)])
+def test_questions_of_several_kinds_in_one_message_are_asked_once_each(
+    build: Any, budget: Budget, one: bool, call: Caller
+) -> None:
+    """Ours, a tool's own, and a budget's; and nothing that ran runs again, or is counted again, for any of them."""
+    calls = [("ask_and_send", {"to": "q1"}), *mails("ann"), *mails("bob"), ("ask_and_send", {"to": "q2"})]
+    answers = {"ann": True, "bob": {"approve": False}, "q1": "yes to q1", "q2": "yes to q2", "tool_calls": True}
+    with FakeProvider(calling(calls)) as provider:
+        guard = CostGuard(budget, prices=PRICES)
+        graph = build(guard, provider.openai(max_tokens=20), approve_tools={"send"}, on_exceeded="interrupt")
+        asked, state = to_the_end(call, graph, lambda q: answers[about(q)], one=one)
+        assert sorted(set(asked) - {"tool_calls"}) == ["ann", "bob", "q1", "q2"]
+        assert all(asked.count(each) == 1 for each in ("ann", "bob", "q1", "q2"))
+        assert sorted(map(str, ran)) == ["('q1', 'yes to q1')", "('q2', 'yes to q2')", "ann"]
+        assert guard.report().total.tool_calls == 3
+        assert not faults(state["messages"], whole=False)
+
+
+@SEAMS
+@pytest.mark.parametrize("one", [False, True])
+def test_agents_in_tools_are_each_given_their_own_answer(build: Any, one: bool, call: Caller) -> None:
+    """Two calls of one message run an agent each, and a person allows the mail of one of them."""
+
+    def reply(request: Request) -> Reply:
+        results = any(m["role"] == "tool" for m in request.messages)
+        if results:
+            return Reply("done")
+        if "delegate" in [each.name for each in request.tools]:
+            return Reply(tool_calls=[("delegate", {"to": "ann"}), ("delegate", {"to": "bob"})])
+        return Reply(tool_calls=mails(str(request.messages[-1]["content"])))
+
+    with FakeProvider(reply) as provider:
+        guard = CostGuard(prices=PRICES)
+        model = provider.openai(max_tokens=20)
+        worker = create_agent(model, [send], middleware=steer(guard, approve_tools={"send"}))
+
+        @tool
+        def delegate(to: str) -> str:
+            """Have a mail sent."""
+            return str(worker.invoke({"messages": [HumanMessage(to)]})["messages"][-1].text)
+
+        asked, state = to_the_end(call, build(guard, model, tools=[delegate]), lambda q: about(q) == "ann", one=one)
+        assert sorted(asked) == ["ann", "bob"]
+        assert ran == ["ann"]
+        assert provider.usage().calls == 6
+        assert not faults(state["messages"], whole=False)
+
+
+@pytest.mark.parametrize("build", [with_steer, with_install])
+def test_steps_that_a_person_grants_are_counted(build: Any, call: Caller) -> None:
+    """One at a time: the node whose calls found no room is asked about once, and takes the step that it was given."""
+    with FakeProvider(calling(mails("ann", "bob"))) as provider:
+        guard = CostGuard(Budget(steps=1), prices=PRICES)
+        graph = build(guard, provider.openai(max_tokens=20), on_exceeded="interrupt")
+        asked, state = to_the_end(call, graph, lambda question: {"approve": True, "add_steps": 1})
+        assert sorted(ran) == ["ann", "bob"]
+        assert state["messages"][-1].text == "done"
+        steps = 4 if build is with_steer else 3  # a step for each call, or for the node of both
+        assert asked == ["steps"] * (steps - 1)

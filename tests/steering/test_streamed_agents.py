@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.globals import set_llm_cache
+from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import CostGuard
 from langchain_costguard.caching import MemoryCache
 from langchain_costguard.routing import Cascade, Route
-from langchain_costguard.steering import Retry, SteeredModel, steer
+from langchain_costguard.steering import Retry, SteeredModel, install, steer
 from langchain_costguard.testing import FakeProvider, Reply
 from tests.conftest import PRICES, Caller
 from tests.steering.broken import breaking
@@ -33,27 +35,56 @@ async def _events(agent: Any) -> str:
     return shown
 
 
+def steered(model: Any, **policies: Any) -> Any:
+    return create_agent(model, [], middleware=steer(CostGuard(prices=PRICES), **policies))
+
+
+def node_of(model: Any) -> Any:
+    """A graph of one node that calls the model."""
+
+    def agent(state: MessagesState) -> Any:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    async def aagent(state: MessagesState) -> Any:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    return StateGraph(MessagesState).add_node("agent", RunnableLambda(agent, aagent)).add_edge(START, "agent").compile()
+
+
+def installed(model: Any, **policies: Any) -> Any:
+    guard = CostGuard(prices=PRICES)
+    return install(node_of(model), guard, tools=None, policies=steer(guard, **policies))
+
+
+def in_a_node(model: Any, **policies: Any) -> Any:
+    return node_of(SteeredModel(model, steer(CostGuard(prices=PRICES), **policies)))
+
+
+SEAMS = pytest.mark.parametrize("build", [steered, installed, in_a_node])
+
+
 @KINDS
-def test_a_reply_that_does_not_pass_is_not_shown(kind: str, stream: Caller) -> None:
+@SEAMS
+def test_a_reply_that_does_not_pass_is_not_shown(build: Any, kind: str, stream: Caller) -> None:
     with FakeProvider(["The SECRET is 1234.", "I cannot say.", "The SECRET again", "No."]) as provider:
         model = getattr(provider, kind)()
-        agent = create_agent(model, [], middleware=steer(CostGuard(), guardrails=[no_secret]))
+        agent = build(model, guardrails=[no_secret])
         shown = "".join(str(piece.text) for piece, _ in stream(agent, GO, None, stream_mode="messages"))
         assert shown == "I cannot say."
         assert "SECRET" not in asyncio.run(_events(agent))
 
 
 @KINDS
-def test_a_reply_that_broke_off_in_view_is_not_begun_again(kind: str, stream: Caller, call: Caller) -> None:
+@SEAMS
+def test_a_reply_that_broke_off_in_view_is_not_begun_again(build: Any, kind: str, stream: Caller, call: Caller) -> None:
     retry = Retry(base=0.01, most=0.1)
     with breaking(kind, "error") as (model, asked):
-        agent = create_agent(model, [], middleware=steer(CostGuard(prices=PRICES), retry=retry))
+        agent = build(model, retry=retry)
         with pytest.raises(Exception, match=r"(?i)down|overloaded"):
             stream(agent, GO, None, stream_mode="messages")
         assert len(asked) == 1
     with breaking(kind, "error") as (model, _):  # nobody saw it
-        agent = create_agent(model, [], middleware=steer(CostGuard(prices=PRICES), retry=retry))
-        assert call(agent, GO)["messages"][-1].text == "a whole answer"
+        assert call(build(model, retry=retry), GO)["messages"][-1].text == "a whole answer"
 
 
 @KINDS
@@ -86,12 +117,14 @@ def test_a_cascade_and_a_router_go_on_from_half_an_answer(kind: str, call: Calle
         assert call(create_agent(other, [], middleware=policies), GO)["messages"][-1].text == "from the other"
 
 
-def test_a_router_whose_model_is_down_goes_on_to_the_next_and_sees_tags_and_metadata(call: Caller) -> None:
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+def test_a_router_whose_model_is_down_goes_on_to_the_next_and_sees_tags_and_metadata(status: int, call: Caller) -> None:
     seen: list[Any] = []
-    with FakeProvider(Reply(status=503)) as down, FakeProvider("here") as up:
+    with FakeProvider(Reply(status=status)) as down, FakeProvider("here") as up:
         broken, other = down.openai("gpt-4o", max_retries=0), up.openai("gpt-4o-mini")
 
         def router(request: Any) -> Route:
+            assert not [key for key in request.metadata if key.startswith("costguard")]
             seen.append((list(request.tags), request.metadata.get("plan")))
             return Route(broken, "it said so")
 

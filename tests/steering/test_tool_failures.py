@@ -13,7 +13,7 @@ from langchain_core.tools import StructuredTool, ToolException, tool
 from langgraph.prebuilt import ToolNode, create_react_agent
 
 from langchain_costguard import Budget, CostGuard
-from langchain_costguard.steering import Retry, install, steer
+from langchain_costguard.steering import Retry, guarded_tools, install, steer
 from langchain_costguard.steering.policies.answers import answered_with
 from langchain_costguard.testing import FakeProvider, Reply, Request
 from tests.conftest import PRICES, Caller
@@ -59,6 +59,40 @@ def test_what_a_person_has_to_see_to_is_raised(error: Exception, policies: Any, 
             call(agent, GO)
 
 
+SAID = [
+    ("Error executing tool search: 503 Service Unavailable", "told", "closed"),
+    ("Error code: 429 - too many requests", "told", "closed"),
+    ("Timed out while waiting for the server", "told", "closed"),
+    ("MCP error -32602: Invalid params", "told", "open"),
+    ("1 validation error for searchArguments: Field required", "told", "open"),
+    ("HTTP 400 Bad Request", "told", "open"),
+    ("Error code: 401 - unauthorized", "raised", "closed"),
+    ("something odd", "raised", "closed"),
+]
+"""What a server said, whether the agent is told of it, and whether the tool stays open to others."""
+
+
+@pytest.mark.parametrize(("said", "then", "others"), SAID)
+@pytest.mark.parametrize("how", ["steer", "install", "guarded_tools"])
+def test_a_tool_exception_is_taken_at_its_words(how: str, said: str, then: str, others: str, call: Caller) -> None:
+    """As MCP servers' errors come, raised or as a message, of which only the text is left."""
+    with FakeProvider(searching) as provider:
+        guard, model, tools = CostGuard(prices=PRICES), provider.openai(), [failing(ToolException(said))]
+        if how == "steer":
+            agent: Any = create_agent(model, tools, middleware=steer(guard))
+        elif how == "install":
+            agent = install(create_react_agent(model, tools), guard)
+        else:
+            agent = create_react_agent(model, guarded_tools(tools, guard))
+        for _ in range(6):
+            try:
+                told = said.split(":")[0] in call(agent, GO)["messages"][-1].text
+            except ToolException:
+                told = False
+            assert told is (then == "told") or guard.report().actions.times("ShortCircuited")
+        assert guard.report().actions.times("ShortCircuited") == (others == "closed")
+
+
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ValueError, match="tool_errors: 'hide' is not 'tell' or 'raise'"):
         steer(CostGuard(), tool_errors="hide")  # type: ignore[arg-type]
@@ -101,7 +135,7 @@ def handled(search: Callable[[str], str]) -> Any:
     return StructuredTool.from_function(run, name="search", handle_tool_error=True)
 
 
-@pytest.mark.parametrize("how", ["raised", "handled by the tool", "handled by the node"])
+@pytest.mark.parametrize("how", ["raised", "raised in words", "handled by the tool", "handled by the node"])
 def test_a_tool_is_called_again_however_its_failure_comes_back(how: str, call: Caller) -> None:
     tries: list[str] = []
 
@@ -109,7 +143,7 @@ def test_a_tool_is_called_again_however_its_failure_comes_back(how: str, call: C
         """Search."""
         tries.append(q)
         if len(tries) < 3:
-            raise ConnectionError("connection reset by peer")
+            raise (ToolException if how == "raised in words" else ConnectionError)("connection reset by peer")
         return "found"
 
     with FakeProvider(searching) as provider:

@@ -6,6 +6,7 @@ takes for no answer at all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -14,36 +15,30 @@ ALL = "*"
 """The flag that halts every agent; an agent's own flag is its name."""
 STOPPED = "stopped by the kill switch"
 
-_STOPS = frozenset(
-    {
-        "halt",
-        "halted",
-        "stop",
-        "stopped",
-        "kill",
-        "killed",
-        "disable",
-        "disabled",
-        "pause",
-        "paused",
-        "block",
-        "blocked",
-    }
+_STOPS = frozenset({
+    "halt", "halted", "stop", "stopped", "kill", "killed", "disable", "disabled", "pause", "paused", "block", "blocked",
+    "suspend", "suspended",
+})  # fmt: skip
+_ALL = frozenset(["global", "all", "everything", "killswitch", "shutdown", "emergency", "maintenance"])
+"""Words that stop all by themselves: nobody gives them to an agent."""
+_BETWEEN = frozenset(
+    {"switch", "is", "e", "on", "enabled", "active", "engaged", "mode", "brake", "system", "agents", "globally"}
 )
-_STOPS_ALL = _STOPS | frozenset(
-    {"kill_switch", "killswitch", "emergency_stop", "halt_all", "stop_all", "kill_all", "global", "all"}
-)
-_NAMES = frozenset(
-    ["agents"] + [f"{what}_agents" for what in ("disabled", "halted", "stopped", "killed", "paused", "blocked")]
-)
+"""Words that stand beside those in a name: ``killSwitchEnabled``, ``stop_all_agents``."""
 _RUNS = frozenset({"enabled", "active", "running", "allowed"})
 _STATES = frozenset({"status", "state"})
+_SWITCHED = _RUNS | _STATES | {"on", "value", "engaged"}
 _SAYS = ("reason", "message", "why", "note")
-_NAME = ("name", "agent", "agent_name", "agent_id", "id")
+_AGENT = ("agent", "agent_name", "agent_id")
+_NAME = ("name", *_AGENT, "id")
 _BESIDE = frozenset({*_SAYS, *_NAME, "version", "updated_at", "created_at", "timestamp", "since", "by", "updated_by"})
-_YES = frozenset({"true", "yes", "on", "1"})
+_AROUND = frozenset({"data", "result", "config", "flags", "settings", "value", "body", "payload"})
+_OTHER = _AROUND | frozenset({"error", "errors", "detail", "details", "code", "title", "type", "success", "ok"})
+"""Words of an answer that is about something else, such as an error: no agent is called so."""
+_YES = frozenset({"true", "yes", "on", "1", "enabled", "active", "engaged", "armed"})
 _NO = frozenset({"", "false", "no", "0", "none", "null"})
-_GOES = _NO | frozenset({"ok", "active", "running", "enabled", "allowed", "normal", "off"})
+_OFF = _NO | frozenset({"off", "inactive", "disabled", "disengaged", "disarmed", "ok", "normal", "allowed", "running"})
+_GOES = _NO | frozenset({"ok", "active", "running", "enabled", "allowed", "normal"})
 
 
 def halts_in(answer: Any) -> Mapping[str, str]:
@@ -51,7 +46,8 @@ def halts_in(answer: Any) -> Mapping[str, str]:
 
     Understood are: a bool; a reason; names of agents; a mapping of agent to reason, bool or its state
     (``{"halted": true, "reason": ...}``, ``{"enabled": false}``); a document with a stop for all (``kill_switch``,
-    ``global``, ``halt_all``, ...) and agents (``disabled_agents``, ``agents``, ...) as names, mappings or objects.
+    ``global``, ``haltAll``, ...) and agents (``disabled_agents``, ``agents``, ...) as names, mappings or objects, also
+    within ``data`` or ``config``.
 
     Raises:
         TypeError: it is none of these.
@@ -60,39 +56,76 @@ def halts_in(answer: Any) -> Mapping[str, str]:
         return dict(_document(answer))
     if isinstance(answer, (list, tuple, set, frozenset)):
         return dict(_listed(answer))
-    reason = _stops(answer, STOPPED, _NO)
+    word = answer.strip().lower() if isinstance(answer, str) else ""
+    reason = STOPPED if word in ("true", "yes", "on", "1") else _stops(answer, STOPPED, _NO)
     return {ALL: reason} if reason else {}
 
 
 def _document(said: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
+    words = {str(key).lower() for key in said}
+    if words and words <= _BESIDE | _STOPS | _RUNS | _STATES and words & set(_AGENT):
+        yield from _listed([said])
+        return
     if _is_state(said):
-        if {str(key).lower() for key in said} - _BESIDE <= _RUNS:
+        if words - _BESIDE <= _RUNS:
             raise TypeError(f"{said!r} does not say whether the switch or the agents are on")
-        if reason := _state(said, everyone=True):
+        if reason := _state(said):
             yield ALL, reason
         return
+    if words and words <= _BESIDE | {"code", "status"}:
+        raise TypeError(f"{said!r} says neither who is to stop nor that nobody is")
     default = _reason(said) if not _BESIDE.isdisjoint(map(str, said)) and _has_stop(said) else STOPPED
     for key, value in said.items():
-        name = str(key)
-        word = name.lower().replace("-", "_")
-        if word in _NAMES or (word in _STOPS_ALL and isinstance(value, (list, tuple))):
+        name, named = str(key), _names_agents(key) and not isinstance(value, bool)
+        if named or (_stops_all(key) and isinstance(value, (list, tuple))):
             yield from _named(value, default)
-        elif word in _STOPS_ALL or name == ALL:
-            if isinstance(value, Mapping) and not _is_state(value) and value:
-                yield from _document(value)
-            elif reason := _stops(value, default, _GOES, everyone=True):
+        elif _stops_all(key) or name == ALL:
+            if isinstance(value, Mapping):
+                yield from _switch(value, default)
+            elif reason := _stops(value, default, _GOES if name == ALL else _OFF):
                 yield ALL, reason
-        elif not (word in _BESIDE and _has_stop(said)):
-            if word in _RUNS:
+        elif name.lower() in _AROUND and isinstance(value, Mapping):
+            yield from _document(value)
+        elif name.lower() in _OTHER:
+            raise TypeError(f"{name!r} is no agent")
+        elif name.lower() not in _BESIDE:
+            if name.lower() in _RUNS:
                 raise TypeError(f"{name!r} does not say of whom")
-            if reason := _stops(value, STOPPED, _GOES - {"off"}):
+            if reason := _stops(value, STOPPED, _GOES):
                 yield name, reason
+
+
+def _switch(said: Mapping[Any, Any], default: str) -> Iterator[tuple[str, str]]:
+    """What the document of a switch says: whether it is on, and for whom; for all where it names nobody."""
+    telling = [value for key, value in said.items() if str(key).lower() in _SWITCHED | _STOPS]
+    if not any(isinstance(value, (bool, int, str)) for value in telling):
+        yield from _document(said)
+        return
+    reason = _reason(said, default)
+    if any(_stops(value, reason, _OFF) for value in telling):
+        named = [halt for key, value in said.items() if _names_agents(key) for halt in _named(value, reason)]
+        yield from named or [(ALL, reason)]
+
+
+def _words(key: Any) -> set[str]:
+    """The words of a name: ``killSwitch``, ``kill-switch`` and ``KILL_SWITCH`` are two each."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W_]+", str(key))}
+
+
+def _stops_all(key: Any) -> bool:
+    words = _words(key)
+    return words <= _STOPS | _ALL | _BETWEEN and not words.isdisjoint(_STOPS | _ALL)
+
+
+def _names_agents(key: Any) -> bool:
+    words = _words(key)
+    return "agents" in words and words <= _STOPS | _BETWEEN | {"all"} and words != {"agents", "all"}
 
 
 def _named(value: Any, default: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for name, state in value.items():
-            if reason := _stops(state, default, _GOES - {"off"}):
+            if reason := _stops(state, default, _GOES):
                 yield str(name), reason
     elif isinstance(value, (list, tuple)):
         yield from _listed(value, default)
@@ -113,7 +146,7 @@ def _listed(said: Any, default: str = STOPPED) -> Iterator[tuple[str, str]]:
             yield name, reason
 
 
-def _stops(value: Any, default: str, goes: frozenset[str], *, everyone: bool = False) -> str:
+def _stops(value: Any, default: str, goes: frozenset[str]) -> str:
     """Why this says stop; empty where it says go on.
 
     Raises:
@@ -127,37 +160,35 @@ def _stops(value: Any, default: str, goes: frozenset[str], *, everyone: bool = F
     if value is True or value == 1:
         return default
     if isinstance(value, Mapping) and _is_state(value):
-        return _state(value, everyone=everyone)
+        return _state(value)
     raise TypeError(f"{value!r} says neither stop nor go on")
 
 
 def _is_state(said: Mapping[Any, Any]) -> bool:
     """Whether a mapping is about one thing: nothing in it is the name of an agent."""
     words = {str(key).lower() for key in said}
-    telling = words & (_STOPS | _RUNS | _STATES)
+    telling = {word for word in words if word in _RUNS | _STATES or _stops_all(word)}
     return (
         bool(telling) and words <= telling | _BESIDE and not any(isinstance(v, (list, Mapping)) for v in said.values())
     )
 
 
-def _state(said: Mapping[Any, Any], *, everyone: bool = False) -> str:
-    """Why this one is stopped. ``enabled`` of a switch means that it stops, of an agent that it does not."""
+def _state(said: Mapping[Any, Any]) -> str:
+    """Why this one is stopped."""
     reason, stops = _reason(said), False
     for key, value in said.items():
         word = str(key).lower()
         if word in _STATES:
-            stops |= bool(_stops(value, reason, _GOES))
-        elif word in _STOPS:
-            stops |= bool(_stops(value, reason, _NO | {"off"}))
+            stops |= bool(_stops(value, reason, _GOES | {"off"}))
         elif word in _RUNS:
-            runs = bool(_stops(value, reason, _NO | {"off"}))
-            stops |= runs if everyone else not runs
+            stops |= not _stops(value, reason, _NO | {"off"})
+        elif _stops_all(key):
+            stops |= bool(_stops(value, reason, _OFF))
     return reason if stops else ""
 
 
 def _has_stop(said: Mapping[Any, Any]) -> bool:
-    words = {str(key).lower().replace("-", "_") for key in said}
-    return not words.isdisjoint(_STOPS_ALL | _NAMES | {ALL})
+    return any(_stops_all(key) or _names_agents(key) or key == ALL for key in said)
 
 
 def _reason(said: Mapping[Any, Any], default: str = STOPPED) -> str:

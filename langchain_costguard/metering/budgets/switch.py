@@ -133,7 +133,7 @@ class KillSwitch:
     def _read(self, asking: _Asking) -> None:
         answer: Mapping[str, str] | None = None
         try:
-            answer = halts_in(self._ask())
+            answer = self._ask()
         except TypeError as error:
             if not self._complained:
                 self._complained = True
@@ -199,19 +199,20 @@ def halted(store: Store) -> dict[str, str]:
     return {name[len(_PREFIX) :]: text for name, text in store.flags().items() if name.startswith(_PREFIX)}
 
 
-def _asker(source: Any, timeout: float) -> tuple[Source, bool]:
-    """What asks the source, and whether it may take its time."""
+def _asker(source: Any, timeout: float) -> tuple[Callable[[], Mapping[str, str]], bool]:
+    """What asks the source and reads its answer, and whether it may take its time. A store's is no document: whatever
+    an agent is called there, it is that agent."""
     if isinstance(source, (str, Path)):
         text = filed("source", source)
         if isinstance(source, str) and re.match(r"https?://[^/\s]", text):
-            return (lambda: _fetch(text, timeout)), True
+            return (lambda: halts_in(_fetch(text, timeout))), True
         if text not in ("", ".") and "://" not in text and not Path(text).is_dir():
-            return (lambda: _load(Path(text))), False
+            return (lambda: halts_in(_load(Path(text)))), False
     elif not isinstance(source, type):
         if hasattr(source, "flags") and hasattr(source, "reserve"):
             return (lambda: halted(source)), False
         if callable(source) and not _is_async(source):
-            return source, True
+            return (lambda: halts_in(source())), True
     raise ValueError(f"source: {without_password(source)!r} is no store, plain callable, file path or http(s) URL")
 
 

@@ -16,6 +16,7 @@ from langchain_costguard.metering.calls import Stream, pieces
 from langchain_costguard.metering.deferrals import Deferrals
 from langchain_costguard.metering.lineage import Lineage, is_step
 from langchain_costguard.metering.meter import Meter
+from langchain_costguard.metering.runs import show
 from langchain_costguard.metering.seams.both_ways import event
 from langchain_costguard.metering.seams.watching import OURS, RECALLED
 from langchain_costguard.metering.settlement import Settlement
@@ -291,6 +292,7 @@ class Callbacks(BaseCallbackHandler):
         stream = call.stream
         if stream is None:
             stream = call.stream = Stream(self.voice.now(), 1)
+            show()
         if chunk is not None:
             if chunk is stream.last_chunk:  # the guard is attached twice
                 return
@@ -313,6 +315,7 @@ class Callbacks(BaseCallbackHandler):
             stream = call.stream
             if stream is None:
                 stream = call.stream = Stream(self.voice.now(), 1)
+                show()
             self.settlement.feed(call, stream, text)
 
     @event(_end_waits)
@@ -370,8 +373,12 @@ class Callbacks(BaseCallbackHandler):
 
     @event(_end_waits)
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Settle a tool's fee: it ran, even though it failed."""
-        self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)
+        """Settle a tool's fee: it ran, even though it failed. One that paused its graph to ask runs anew then, and is
+        paid as it ends."""
+        if any(cls.__name__ == "GraphInterrupt" for cls in type(error).__mro__):
+            self.voice.safely(self.settlement.paused, run_id)
+        else:
+            self.voice.safely(self.settlement.end_tool, run_id, None, failed=True)
         if self.voice.witnesses:
             self.voice.ended(run_id, None, error)
 

@@ -39,9 +39,10 @@ class Steerable(Callbacks):
         check_scope(scope)
         return self.admission.would_refuse(scope, usd)
 
-    def count_step(self, metadata: Mapping[str, Any], scope: Scope) -> CostGuardError | None:
-        """Count a step that no callback saw start; the refusal where it does not fit."""
-        return self.admission.count_step(metadata, scope)
+    def count_step(self, metadata: Mapping[str, Any], scope: Scope, *, again: bool = False) -> CostGuardError | None:
+        """Count a step that no callback saw start, or ``again`` one that was refused; the refusal where it does not
+        fit."""
+        return self.admission.count_step(metadata, scope, again=again)
 
     def tool_fee(self, tool: str, arguments: Any) -> int | None:
         """What a tool call costs (nano-USD), as far as is known before it."""

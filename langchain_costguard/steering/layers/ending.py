@@ -45,11 +45,14 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
             return _answered(reply, have_so_far(last.why, request.messages)) if last else reply
     if on_exceeded == "interrupt":
         while here.can_ask(error) and granted(here, error):
-            try:
-                reply = yield from ask(request)
-                return reply
-            except CostGuardError as refusal:
-                error = refusal
+            again = here.refused_step()
+            if again is None:
+                try:
+                    reply = yield from ask(request)
+                    return reply
+                except CostGuardError as refusal:
+                    again = refusal
+            error = again
     if error.facts.get("reserve"):
         final = yield from _from_reserve(here, request, error)
         if final is not None:
@@ -62,8 +65,8 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
 def granted(here: Here, error: CostGuardError) -> bool:
     """Ask a person whether the budget may be exceeded, and record the grant; false where it may not.
 
-    An answer is applied once. On a resume the node starts again, and an earlier question may be asked of a budget that
-    its answer has filled: then the answer in hand is an old one, and the question is put again.
+    An answer is applied once, also where several flows of one node ask about the same budget, or the node starts again:
+    whoever finds it applied looks whether it has made room, and asks anew where it has not.
     """
     assert isinstance(error, BudgetExceededError)
     problem = ""
@@ -71,18 +74,16 @@ def granted(here: Here, error: CostGuardError) -> bool:
         answer = answered(here, about_budget(error, here.scope), problem)
         if not answer.approve:
             return False
-        if answer.amounts and all(_nothing(amount) for amount in answer.amounts.values()):
-            here.guard.deferrals.clear(here.path)  # it was granted from elsewhere: look again
-            return True
-        amounts = answer.amounts or {error.measure: suggested(error)}
-        try:
-            applied = here.guard.grant(error, key=f"{here.path}#{here.asked}", **amounts)
-        except ValueError as wrong:
-            problem = str(wrong)
-            continue
-        if applied:
-            here.guard.deferrals.clear(here.path)
-            return True
+        nothing = answer.amounts and all(_nothing(amount) for amount in answer.amounts.values())
+        if not nothing:  # else it was granted from elsewhere
+            amounts = answer.amounts or {error.measure: suggested(error)}
+            try:
+                here.guard.grant(error, key=f"{here.path}#{here.asked}", **amounts)
+            except ValueError as wrong:
+                problem = str(wrong)
+                continue
+        here.step_again()
+        return True
 
 
 def _nothing(amount: Any) -> bool:

@@ -16,7 +16,7 @@ from langchain_costguard.routing.runlog import RunLog
 from langchain_costguard.steering.flow import Asking, Flow, Run
 from langchain_costguard.steering.layers.fleet import ASSUMED_OUTPUT, Fleet, answers_as, label, ref_of
 from langchain_costguard.steering.layers.recording import on_record
-from langchain_costguard.steering.policies.kinds import ErrorKind, classify
+from langchain_costguard.steering.policies.kinds import ErrorKind, classify, status_of
 from langchain_costguard.steering.requests import Reply, used_in
 from langchain_costguard.steering.surroundings import Here
 from langchain_costguard.steering.translation.takeover import declined, in_own_words, taken_over
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _DOWN = (ErrorKind.RATE_LIMIT, ErrorKind.TIMEOUT, ErrorKind.SERVER, ErrorKind.AUTH, ErrorKind.QUOTA)
 """Failures that are one model's, or its provider's: another may answer."""
+_GONE = 404
+"""The status of a model that its provider does not have, or not any more."""
 
 
 def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: Asking, request: Any) -> Flow[Reply]:
@@ -80,7 +82,7 @@ def _after(
         return "", []
     if isinstance(error, BudgetExceededError):
         return f"a budget has no room for {name}", turn if _downgrades(here.guard, error) else []
-    down = isinstance(error, CircuitOpenError) or classify(error) in _DOWN
+    down = isinstance(error, CircuitOpenError) or classify(error) in _DOWN or status_of(error) == _GONE
     if default is None or isinstance(error, CostGuardError) or not down:
         return "", []
     return f"{name} failed: {type(error).__name__}", turn or _able(fleet, asked, default, tried)

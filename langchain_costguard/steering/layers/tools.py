@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from langchain_costguard.steering.layers.approval import fee_of
 from langchain_costguard.steering.layers.attempts import retrying, through
 from langchain_costguard.steering.layers.circuits import Circuits
 from langchain_costguard.steering.layers.ending import OnExceeded, granted
-from langchain_costguard.steering.policies.answers import answered_with
+from langchain_costguard.steering.policies.answers import answered_with, raised_by_tool
 from langchain_costguard.steering.policies.kinds import ErrorKind, classify
 from langchain_costguard.steering.policies.retries import Retry
 from langchain_costguard.steering.sayings import tool_failed, tool_says
@@ -30,10 +31,13 @@ def refusing(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> 
     if on_exceeded == "interrupt":
         # Only what was refused as it started: a tool that calls a model of its own would run again from its beginning.
         while error.facts.get("kind") in ("tool", "step") and here.can_ask(error) and granted(here, error):
-            try:
-                return (yield from ask(request))
-            except CostGuardError as refusal:
-                error = refusal
+            again = here.refused_step()
+            if again is None:
+                try:
+                    return (yield from ask(request))
+                except CostGuardError as refusal:
+                    again = refusal
+            error = again
     if on_exceeded == "raise":
         raise error
     here.tell(EndedEarly, str(error))
@@ -70,6 +74,7 @@ def retrying_tool(retry: Retry, here: Here, ask: Asking, request: Any) -> Flow[A
             raise _AnsweredError(str(answer.text)[:200])
         return answer
 
+    retry = replace(retry, classify=partial(raised_by_tool, retry.classify))
     try:
         return (yield from retrying(retry, here, asking, request))
     except _AnsweredError:
@@ -84,7 +89,7 @@ def telling(retry: Retry | None, here: Here, ask: Asking, request: Any) -> Flow[
     except CostGuardError:
         raise
     except Exception as error:
-        kind = (retry.classify if retry is not None else classify)(error)
+        kind = raised_by_tool(retry.classify if retry is not None else classify, error)
         if not (kind.backs_off or kind is ErrorKind.VALIDATION):
             raise
         call = request.tool_call

@@ -1,12 +1,13 @@
-"""Errors that come back as a tool's answer: what class they are of, as far as their words tell.
+"""Errors of tools of which only the words are left: what class they are of, as far as those tell.
 
-A ``ToolNode`` that handles errors, a tool with ``handle_tool_error`` and the MCP adapters turn an exception into a
-message with the status ``error``, of which only the text is left.
+A ``ToolNode`` that handles errors and a tool with ``handle_tool_error`` turn an exception into a message with the
+status ``error``; the MCP adapters, as LangChain advises all tools to, raise a ``ToolException`` of what a server said.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -14,6 +15,7 @@ from langchain_core.messages import ToolMessage
 from langchain_costguard.steering.policies.kinds import ErrorKind
 
 _OURS = "costguard"
+_TELLING = frozenset({"ToolException", "McpError"})
 _STATUS = re.compile(
     r"(?:error code|status code|status|http(?:/\d\.\d)?|code)\W{0,3}([1-5]\d\d)\b"
     r"|\b([45]\d\d)\b(?=\W{1,3}(?:client|server|bad|un|too|for|not|internal|gateway|service|request|payment|conflict))",
@@ -56,9 +58,18 @@ def answered_with(outcome: Any) -> ErrorKind | None:
     """The class of the error that a tool's answer tells of; None where it is no error."""
     if not isinstance(outcome, ToolMessage) or outcome.status != "error":
         return None
-    if _OURS in outcome.additional_kwargs:
-        return ErrorKind.REFUSAL
-    text = str(outcome.text)[:2_000]
+    return ErrorKind.REFUSAL if _OURS in outcome.additional_kwargs else _said(str(outcome.text))
+
+
+def raised_by_tool(how: Callable[[BaseException], ErrorKind], error: BaseException) -> ErrorKind:
+    """The class of an error that a tool raised: ``how`` errors are told apart, or else what it says."""
+    kind = how(error)
+    told = kind is ErrorKind.UNKNOWN and any(cls.__name__ in _TELLING for cls in type(error).__mro__)
+    return _said(str(error)) if told else kind
+
+
+def _said(text: str) -> ErrorKind:
+    text = text[:2_000]
     words = {kind: found.start() for kind, pattern in _WORDS if (found := pattern.search(text))}
     if ErrorKind.VALIDATION in words or ErrorKind.REFUSAL in words:
         return ErrorKind.VALIDATION if ErrorKind.VALIDATION in words else ErrorKind.REFUSAL

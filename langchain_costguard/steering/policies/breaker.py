@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from langchain_costguard.steering.policies.answers import answered_with, kind_of
+from langchain_costguard.steering.policies.answers import answered_with, kind_of, raised_by_tool
 from langchain_costguard.steering.policies.kinds import ErrorKind, classify, status_of
 from langchain_costguard.vocabulary.slips import forgiving
 
@@ -31,7 +31,7 @@ def default_is_failure(outcome: Any) -> bool:
     long for the model. Of replies, a tool message with the status ``error`` does, unless it tells of one of these.
     """
     if isinstance(outcome, BaseException):
-        if not isinstance(outcome, Exception) or classify(outcome) in _NOT_THE_SERVICE:
+        if not isinstance(outcome, Exception) or raised_by_tool(classify, outcome) in _NOT_THE_SERVICE:
             return False
         status = status_of(outcome)
         return status is None or not 400 <= status < 500 or kind_of(status) not in _NOT_THE_SERVICE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,11 @@ from langgraph.prebuilt import ToolNode
 
 from langchain_costguard.metering.settlement import noting
 from langchain_costguard.steering.flow import Call, adrive, drive
+from langchain_costguard.steering.seams.held import unseen, watched
 from langchain_costguard.steering.seams.states import node_reply, node_request, node_update
 from langchain_costguard.steering.seams.tools import asteer_tool, back_to, side_by_side, steer_tool
 from langchain_costguard.steering.steering import Steering
-from langchain_costguard.steering.surroundings import paying
+from langchain_costguard.steering.surroundings import Here, paying
 from langchain_costguard.vocabulary.checks import is_text, kind
 
 if TYPE_CHECKING:
@@ -95,23 +97,25 @@ def _node(nodes: dict[str, Any], field: str, name: str) -> Any:
 
 
 def _steered(node: Any, steering: Steering, name: str, key: str, *, replaces: bool) -> Any:
-    guard = steering.guard
+    guard, held = steering.guard, steering.holds_streams
 
-    def call(node: Any, config: RunnableConfig, wanted: Call) -> Any:
-        with paying(guard, wanted), noting(wanted.request.paid):
-            return node_reply(node.invoke(wanted.request.state, config), key)
+    def call(node: Any, config: RunnableConfig, here: Here, wanted: Call) -> Any:
+        with paying(guard, wanted), noting(wanted.request.paid), nullcontext() if held else watched(here):
+            return node_reply(node.invoke(wanted.request.state, unseen(config) if held else config), key)
 
-    async def acall(node: Any, config: RunnableConfig, wanted: Call) -> Any:
-        with paying(guard, wanted), noting(wanted.request.paid):
-            return node_reply(await node.ainvoke(wanted.request.state, config), key)
+    async def acall(node: Any, config: RunnableConfig, here: Here, wanted: Call) -> Any:
+        with paying(guard, wanted), noting(wanted.request.paid), nullcontext() if held else watched(here):
+            return node_reply(await node.ainvoke(wanted.request.state, unseen(config) if held else config), key)
 
     def run(state: Any, config: RunnableConfig) -> Any:
-        request = node_request(state, key, replaces=replaces)
-        return node_update(drive(steering.model_flow(request, name), partial(call, node, config)), request)
+        request, here = node_request(state, key, replaces=replaces), Here(guard, name)
+        flow = steering.model_flow(request, here=here)
+        return node_update(drive(flow, partial(call, node, config, here)), request)
 
     async def arun(state: Any, config: RunnableConfig) -> Any:
-        request = node_request(state, key, replaces=replaces)
-        reply = await adrive(steering.model_flow(request, name), partial(acall, node, config), guard.aside)
+        request, here = node_request(state, key, replaces=replaces), Here(guard, name)
+        flow = steering.model_flow(request, here=here)
+        reply = await adrive(flow, partial(acall, node, config, here), guard.aside)
         return node_update(reply, request)
 
     # LangGraph's cache of nodes tells them apart by their function, and finds a subgraph in what it refers to.

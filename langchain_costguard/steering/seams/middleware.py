@@ -6,8 +6,7 @@ graph a step each time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -15,15 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import ToolMessage
-from langgraph.constants import TAG_NOSTREAM
 from langgraph.types import Command
 from langsmith.utils import tracing_is_enabled
 
-from langchain_costguard.metering.runs import shown
 from langchain_costguard.steering.flow import Call, adrive, drive
 from langchain_costguard.steering.requests import Reply, last_ai, name_of, noted
+from langchain_costguard.steering.seams.held import held_back, watched
 from langchain_costguard.steering.seams.tools import asteer_tool, back_to, steer_tool
 from langchain_costguard.steering.seams.whole_run import loop_entry, state_of
 from langchain_costguard.steering.surroundings import Here, paying
@@ -84,11 +81,11 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
         return await asteer_tool(self.steering, request, handler, _back)
 
     def _call(self, handler: Callable[[Any], Any], here: Here, call: Call) -> Reply:
-        with paying(self.steering.guard, call), _watched(here):
+        with paying(self.steering.guard, call), watched(here):
             return _reply(handler(self._strictly(call)))
 
     async def _acall(self, handler: Callable[[Any], Awaitable[Any]], here: Here, call: Call) -> Reply:
-        with paying(self.steering.guard, call), _watched(here):
+        with paying(self.steering.guard, call), watched(here):
             return _reply(await handler(self._strictly(call)))
 
     def _strictly(self, call: Call) -> ModelRequest[Any]:
@@ -101,32 +98,6 @@ class CostGuardMiddleware(AgentMiddleware[Any, Any]):
 
 def _back(message: ToolMessage) -> Any:
     return back_to(loop_entry(), "messages", message)
-
-
-@contextmanager
-def _watched(here: Here) -> Iterator[None]:
-    """Note whether the reply is on its way to whoever streams the agent: then it cannot be asked for again."""
-    if not here.streamed:
-        yield
-        return
-    seen: list[None] = []
-    token = shown.set(seen)
-    try:
-        yield
-    finally:
-        shown.reset(token)
-        here.out |= bool(seen)
-
-
-def held_back(model: Any) -> Any:
-    """The model, whose reply nobody sees before it has passed: not token by token, nor as its run ends. LangGraph shows
-    what the node returns."""
-    if not isinstance(model, BaseChatModel):
-        return model
-    changes: dict[str, Any] = {"disable_streaming": True, "tags": [*(model.tags or ()), TAG_NOSTREAM]}
-    if getattr(model, "streaming", None):
-        changes["streaming"] = False
-    return model.model_copy(update=changes)
 
 
 def _reply(response: Any) -> Reply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, closing, contextmanager
+from contextlib import aclosing, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from typing import Any, cast
@@ -15,6 +15,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_costguard.steering.flow import Call, Ended, adrive, aperform, astep, drive, leave, passes, perform
 from langchain_costguard.steering.requests import ChatRequest, Reply, name_of
 from langchain_costguard.steering.sayings import MARK
+from langchain_costguard.steering.seams.held import held_back, watched
 from langchain_costguard.steering.steering import Steering
 from langchain_costguard.steering.surroundings import Here, paying
 from langchain_costguard.steering.translation.formats import PARSED
@@ -34,8 +35,8 @@ class SteeredModel:
     ``stream_events(version="v3")`` are metered and held to the budgets, no more.
 
     A stream is tried again only before its first piece is out, so arguments of a tool that do not parse are repaired
-    only with ``invoke``, or where there are guardrails: with those it is held back until it has passed. Callbacks see
-    each attempt as it comes.
+    only with ``invoke``, or where there are guardrails: with those it is held back until it has passed, also from those
+    who stream the graph around it. Other callbacks see each attempt as it comes.
 
     Args:
         model: A chat model, or one with something bound to it.
@@ -199,7 +200,7 @@ class _Run:
 
     def __init__(self, model: Any, input: Any, config: Any, settings: Mapping[str, Any]) -> None:
         self.steering: Steering = model.__dict__[_STEERING]
-        self._model = model
+        self._model = self._called = model
         self._config = config
         metadata = {**((config or {}).get("metadata") or {}), **(model.metadata or {})}
         tags = [*((config or {}).get("tags") or ()), *(model.tags or ())]
@@ -216,17 +217,21 @@ class _Run:
 
     def target(self, wanted: Call, verb: str, beneath: Any) -> tuple[Any, Mapping[str, Any]]:
         """What to call, and with which arguments: the class beneath, or the model that a policy chose instead."""
-        request = wanted.request
-        if request.model is self._model:
-            return beneath, request.settings
-        return getattr(self.steering.strict(request.model), verb), request.settings
+        request, hidden = wanted.request, self._hold and self._here.streamed
+        if request.model is not self._model:
+            model = self.steering.strict(request.model)
+            return getattr(held_back(model) if hidden else model, verb), request.settings
+        if hidden:
+            self._called = held_back(self._model)
+            return getattr(self._called, verb), request.settings
+        return beneath, request.settings
 
     @contextmanager
     def calling(self, wanted: Call) -> Iterator[None]:
         """What surrounds the call to the class beneath."""
-        token = _inside.set(self._model)
+        token = _inside.set(self._called)
         try:
-            with paying(self.steering.guard, wanted):
+            with paying(self.steering.guard, wanted), nullcontext() if self._hold else watched(self._here):
                 yield
         finally:
             _inside.reset(token)

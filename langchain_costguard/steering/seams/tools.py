@@ -11,7 +11,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.types import Command
 
 from langchain_costguard.metering.seams.watching import attached
-from langchain_costguard.steering.asking import Paused, Side, kept, put, side
+from langchain_costguard.steering.asking import Paused, Side, beside, by_itself, kept, put, side
 from langchain_costguard.steering.flow import Call, Flow, adrive, drive, no_calls
 from langchain_costguard.steering.layers.approval import Given, asked_leave, given
 from langchain_costguard.steering.sayings import MARK
@@ -40,48 +40,54 @@ def _led(result: Any, request: Any, back: Back | None) -> Any:
 
 def steer_tool(steering: Steering, request: Any, handler: Callable[[Any], Any], back: Back | None = None) -> Any:
     """One tool call, steered; for ``wrap_tool_call`` of an agent's middleware and of a ``ToolNode``."""
+    others, ran = beside(_configurable()), _ran(request)
 
     def call(wanted: Call) -> Any:
-        with attached(steering.guard), _framed(steering, wanted.request):
+        with attached(steering.guard), _framed(steering, wanted.request), _apart(others, request):
             return handler(wanted.request)
 
-    beside, ran = side.get(), _ran(request)
-    if beside is None:
+    if others is None:
         return _led(drive(steering.tool_flow(request), call), request, back)
     try:
         result = kept(_configurable(), ran)
-        beside.results[ran] = drive(steering.tool_flow(request), call) if result is None else result
+        others.results[ran] = drive(steering.tool_flow(request), call) if result is None else result
     finally:
-        beside.ended()
-    return _led(beside.results[ran], request, back)
+        others.ended()
+    return _led(others.results[ran], request, back)
 
 
 async def asteer_tool(
     steering: Steering, request: Any, handler: Callable[[Any], Awaitable[Any]], back: Back | None = None
 ) -> Any:
     """One tool call, steered; for ``awrap_tool_call``."""
+    others, ran = beside(_configurable()), _ran(request)
 
     async def call(wanted: Call) -> Any:
-        with attached(steering.guard), _framed(steering, wanted.request):
+        with attached(steering.guard), _framed(steering, wanted.request), _apart(others, request):
             return await handler(wanted.request)
 
-    beside, ran = side.get(), _ran(request)
-    if beside is None:
+    if others is None:
         return _led(await adrive(steering.tool_flow(request), call, steering.guard.aside), request, back)
     try:
         result = kept(_configurable(), ran)
-        beside.results[ran] = (
+        others.results[ran] = (
             await adrive(steering.tool_flow(request), call, steering.guard.aside) if result is None else result
         )
     except Paused:
-        beside.ended()
-        await beside.others()
+        others.ended()
+        await others.others()
         raise
     except BaseException:
-        beside.ended()
+        others.ended()
         raise
-    beside.ended()
-    return _led(beside.results[ran], request, back)
+    others.ended()
+    return _led(others.results[ran], request, back)
+
+
+def _apart(others: Side | None, request: Any) -> AbstractContextManager[None]:
+    """What a tool runs in: its questions are its own."""
+    config = getattr(request.runtime, "config", None)
+    return nullcontext() if config is None else by_itself(config, request.tool_call["id"], others)
 
 
 def _ran(request: Any) -> str:
@@ -102,13 +108,12 @@ def _framed(steering: Steering, request: Any) -> AbstractContextManager[None]:
 
 
 def side_by_side(node: Any, steering: Steering) -> Any:
-    """The ``ToolNode``, where a person may have to be asked about its calls.
+    """The ``ToolNode``, where a person may have to be asked about its calls, by us or by what they run.
 
     It runs them side by side as one task of the graph, which starts again with each answer of a person. So leave is
-    asked for all the calls before any of them is made, and what has run when another call has to ask is kept.
+    asked for all the calls before any of them is made, what has run when another call has to ask is kept, and an answer
+    is given to the call that asked.
     """
-    if steering.approve_tools is None and steering.on_exceeded != "interrupt":
-        return node
     # In a tuple: LangGraph looks for subgraphs in what a node's function refers to, and would find this node for ever.
     own = node, node.func, node.afunc
 
@@ -117,8 +122,8 @@ def side_by_side(node: Any, steering: Steering) -> Any:
         calls = _several(node, input)
         if not calls:
             return sync(input, **known)
-        beside = Side(len(calls))
-        with _together(beside, drive(_leave_for_all(steering, calls), no_calls)):
+        others = _side(calls)
+        with _together(others, drive(_leave_for_all(steering, calls), no_calls)):
             return sync(input, **known)
 
     async def afunc(input: Any, **known: Any) -> Any:
@@ -126,15 +131,19 @@ def side_by_side(node: Any, steering: Steering) -> Any:
         calls = _several(node, input)
         if not calls:
             return await asynchronous(input, **known)
-        beside = Side(len(calls))
+        others = _side(calls)
         leave = await adrive(_leave_for_all(steering, calls), no_calls, steering.guard.aside)
-        with _together(beside, leave):
+        with _together(others, leave):
             return await asynchronous(input, **known)
 
     # LangGraph's cache knows it by these.
     func.__qualname__, func.__module__ = node.func.__qualname__, node.func.__module__
     node.func, node.afunc = func, afunc
     return node
+
+
+def _side(calls: Sequence[Any]) -> Side:
+    return Side([call["id"] for call in calls], _configurable().get("checkpoint_ns") or "")
 
 
 def _leave_for_all(steering: Steering, calls: Sequence[Any]) -> Flow[Given]:
@@ -156,13 +165,13 @@ def _several(node: Any, input: Any) -> Sequence[Any]:
 
 
 @contextmanager
-def _together(beside: Side, leave: Given) -> Iterator[None]:
+def _together(others: Side, leave: Given) -> Iterator[None]:
     """What surrounds the calls; the question of one of them pauses the node, and keeps what the others came to."""
-    tokens = given.set(leave), side.set(beside)
+    tokens = given.set(leave), side.set(others)
     try:
         yield
     except Paused as pause:
-        put(_configurable(), pause.what, pause.question, beside.results)
+        put(_configurable(), pause, others.results)
     finally:
         given.reset(tokens[0])
         side.reset(tokens[1])

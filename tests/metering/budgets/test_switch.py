@@ -529,6 +529,26 @@ STOPPED = "stopped by the kill switch"
         ({"*": None}, {}),
         ({"research": 0, "writer": 1}, {"writer": STOPPED}),
         ([], {}),
+        # What a switch is said to be is not what an agent is said to be.
+        ({"kill_switch": "enabled"}, {ALL: STOPPED}),
+        ({"kill_switch": "active"}, {ALL: STOPPED}),
+        ({"kill_switch": "disengaged"}, {}),
+        ({"kill_switch": {"on": True}}, {ALL: STOPPED}),
+        ({"kill_switch": {"value": True, "reason": "fire"}}, {ALL: "fire"}),
+        ({"kill_switch": {"active": True, "scope": "all"}}, {ALL: STOPPED}),
+        ({"kill_switch": {"enabled": True, "agents": ["research"]}}, {"research": STOPPED}),
+        ({"kill_switch": {"enabled": False, "agents": ["research"]}}, {}),
+        ({"killSwitchEnabled": True}, {ALL: STOPPED}),
+        ({"globalKillSwitch": "off"}, {}),
+        ({"is_halted": True, "reason": "fire"}, {ALL: "fire"}),
+        ({"stop_all_agents": True}, {ALL: STOPPED}),
+        ({"emergencyStop": 1, "disabledAgents": {"research": "fire"}}, {ALL: STOPPED, "research": "fire"}),
+        ({"shutdown": True, "version": 2}, {ALL: STOPPED}),
+        ({"data": {"kill_switch": True}}, {ALL: STOPPED}),
+        ({"result": {"halted": ["research"]}, "updated_at": "now"}, {"research": STOPPED}),
+        ({"agent": "research", "halted": True, "reason": "fire"}, {"research": "fire"}),
+        ({"agent_id": "research", "reason": "fire"}, {"research": "fire"}),
+        ({"research": "fire", "updated_at": "2026-01-01"}, {"research": "fire"}),
     ],
 )
 def test_a_document_is_read_as_it_is_meant(said: Any, halts: dict[str, str], tmp_path: Path) -> None:
@@ -538,7 +558,14 @@ def test_a_document_is_read_as_it_is_meant(said: Any, halts: dict[str, str], tmp
     assert dict(KillSwitch(file).halts()) == halts
 
 
-@pytest.mark.parametrize("said", [{"enabled": True}, {"research": 5}, {"agents": 3}, [["a"]], {"research": [1]}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"enabled": True}, {"research": 5}, {"agents": 3}, [["a"]], {"research": [1]}, {"version": 3},
+        {"error": "not found"}, {"detail": "Not Found"}, {"message": "Internal server error"}, {"success": True},
+        {"data": {"version": 3}}, {"id": "switch", "updated_at": "now"},
+    ],
+)  # fmt: skip
 def test_a_document_that_cannot_be_read_stops_all_and_is_told_of_once(
     said: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -562,3 +589,10 @@ def test_a_kill_of_a_name_nobody_has_seen_takes_effect_and_names_what_is_near(
         assert "did you mean 'research'?" in caplog.text
         with guard.scope(agent="reserch"), pytest.raises(AgentHaltedError):
             provider.openai().invoke("hi", {"callbacks": [guard]})
+
+
+@pytest.mark.parametrize("name", ["global", "all", "agents", "error", "data", "shutdown", "enabled", "research"])
+def test_an_agent_that_a_store_says_is_halted_is_one_agent_whatever_it_is_called(name: str) -> None:
+    store = MemoryStore()
+    halt(store, name, "fire")
+    assert dict(KillSwitch(store).halts()) == {name: "fire"}
