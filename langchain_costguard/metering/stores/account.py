@@ -68,8 +68,8 @@ def fit(accounts: Sequence[Account], claims: Sequence[Claim], units: tuple[int, 
         if account.earliest <= now:
             account.expire(now)
         if clock:
-            elapsed = int(now * 1000) - account.spent if account.claim else 0
-            if elapsed >= most and (refused is None or refused.by_holds):
+            elapsed = int(now * 1000) - account.spent
+            if account.claim and elapsed >= most and (refused is None or refused.by_holds):
                 refused = Refusal(index, 0, elapsed, 0, False)
             continue
         cap = most - reserve
