@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from decimal import Decimal
+from math import ceil
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.tools import tool
 
-from langchain_costguard import Budget, BudgetExceededError, CostGuard
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
 from langchain_costguard.metering import admission, calls
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.metering.pricing.plain import plain_usage
@@ -28,6 +31,13 @@ from tests.conftest import PRICES
 
 SCRIPTED = ScriptedChatModel(replies=["fine"], usage=(12, 3), provider="openai", model="gpt-4o")
 GPT_4O = {"ls_provider": "openai", "ls_model_name": "gpt-4o"}
+
+
+@tool
+def look(what: str) -> str:
+    """Look."""
+    return what
+
 
 # A bound by length
 
@@ -193,6 +203,30 @@ def test_a_call_comes_to_the_same_by_the_short_way_and_by_the_long_way(steps: li
     for row in [*mine, *theirs]:
         row.pop("overrun_usd")  # of what was held by its length, a small one is not seen
     assert mine == theirs
+
+
+@pytest.mark.parametrize("most", [None, 1, 300])
+def test_what_is_held_by_its_length_is_at_the_price_of_so_many_tokens_and_no_less_than_an_exact_hold(most: Any) -> None:
+    measures = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls", "steps")
+    budget = Budget(per="all", usd="1000", **dict.fromkeys(measures[1:], 10**8))
+    price = Price(input="2.5001", output="10.0003")  # a token: 2,500.1 and 10,000.3 nano-USD
+    run_id, held = uuid4(), []
+    for sinks in ([], [lambda event: None]):
+        guard = CostGuard(budget, prices={"gpt-4o": price}, sinks=sinks)
+        look.invoke({"what": "x"}, {"callbacks": [guard]})
+        for _ in range(2):  # from the second on the accounts are at hand
+            SCRIPTED.invoke("hello", {"callbacks": [guard]})
+        said = {**GPT_4O, "ls_max_tokens": most}
+        guard.on_chat_model_start({}, [[HumanMessage("hello " * 50)]], run_id=run_id, metadata=said)
+        held.append([balance.held for balance in guard.store.read([f"all|{m}" for m in measures], now=guard.now())])
+    for usd, tokens, given_tokens, made, *counts in held:
+        if most is None:
+            assert usd == ceil(given_tokens * Decimal("2500.1")) + made * 10_001
+        else:
+            assert usd == ceil(given_tokens * Decimal("2500.1") + made * Decimal("10000.3"))
+        assert (tokens, counts) == (given_tokens + made, [1, 0, 1])
+    assert held[0][3] == held[1][3] == (most or 16_384)
+    assert held[0][2] > held[1][2] > 50
 
 
 def test_a_thousand_coarse_holds_at_once_refuse_nobody_whom_exact_ones_would_let_in() -> None:
