@@ -105,8 +105,8 @@ class Admission:
         tags: Sequence[str] | None,
         params: Mapping[str, Any],
         prompt: Sequence[BaseMessage] | str,
-        client: Any = None,
-        batch: int = 1,
+        client: Any,
+        batch: int,
     ) -> None:
         """Admit a model call; one of a wrapped model is prepared for its wrapper to admit.
 

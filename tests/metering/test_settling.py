@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,13 +12,23 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
+from langchain_openai import OpenAI
 
-from langchain_costguard import AgentHaltedError, Budget, BudgetExceededError, CostGuard, UnpricedModelError
+from langchain_costguard import (
+    AgentHaltedError,
+    Budget,
+    BudgetExceededError,
+    CostGuard,
+    KillSwitch,
+    MemoryStore,
+    StoreUnavailableError,
+    UnpricedModelError,
+)
 from langchain_costguard.events import CallFailed, CallSettled, CallStarted, CallVoided, Refused
 from langchain_costguard.metering.calls import Stream
 from langchain_costguard.metering.settlement import noting
-from langchain_costguard.metering.stores import Claim
-from langchain_costguard.testing import ManualClock, Recorder, ScriptedChatModel
+from langchain_costguard.metering.stores import Claim, StoreError
+from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 
 IN, OUT = 2_500, 10_000
@@ -67,6 +78,7 @@ def own_error() -> Exception:
         (ConnectionRefusedError("no"), 0, None, None, 1, "unbilled"),
         (own_error(), 0, None, None, 0, "unsent"),
         (ConnectionResetError("gone"), 3, replied((7, 5)), 5, 1, "partly"),
+        (ConnectionResetError("gone"), 0, replied((7, 5)), 5, 1, "partly"),
         (GeneratorExit(), 2, None, 2, 1, ""),
         (UnpricedModelError("no price", model="m"), 2, None, 2, 1, ""),
     ],
@@ -122,6 +134,134 @@ def test_a_stream_is_looked_after_every_quarter_of_a_second(what: str, recorder:
     assert (settled.usage.output_tokens, settled.estimated) == (3, True)
     assert settled.status == ("stopped" if what == "the clock" else "failed")
     guard.revive()
+
+
+def test_what_a_stopped_stream_says_of_its_usage_is_no_estimate(recorder: Recorder) -> None:
+    clock = ManualClock()
+    guard = CostGuard(Budget(per="all", seconds=1), prices=PRICES, sinks=[recorder], clock=clock)
+    run_id = start(guard)
+    clock.advance(1)
+    with pytest.raises(BudgetExceededError) as stopped:
+        guard.on_llm_new_token("one ", run_id=run_id)
+    guard.on_llm_error(stopped.value, run_id=run_id, response=replied((7, 5)))
+    assert [(e.charge, e.status, e.estimated) for e in recorder.of(CallSettled)] == [
+        (7 * IN + 5 * OUT, "stopped", False)
+    ]
+
+
+class Leaving(MemoryStore):
+    """A store that may be away."""
+
+    shared, away = True, False
+
+    def reserve(self, *args: Any, **kwargs: Any) -> Any:
+        if self.away:
+            raise StoreError("away")
+        return super().reserve(*args, **kwargs)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_stream_that_gets_no_more_is_stopped_midway(away: bool, recorder: Recorder) -> None:
+    store = Leaving()
+    guard = CostGuard(Budget(per="all", output_tokens=60), prices=PRICES, sinks=[recorder], store=store)
+    run_id, error = start(guard), StoreUnavailableError if away else BudgetExceededError
+    store.away = away
+    for _ in range(50):
+        guard.on_llm_new_token("word ", run_id=run_id)
+
+    def go_on() -> None:
+        for _ in range(30):
+            guard.on_llm_new_token("word ", run_id=run_id)
+
+    with pytest.raises(error, match="away" if away else "more of a reply") as stopped:
+        go_on()
+    store.away = False
+    guard.on_llm_error(stopped.value, run_id=run_id)
+    assert [event.midway for event in recorder.of(Refused)] == [not away]
+    (settled,) = recorder.of(CallSettled)
+    assert settled.status == "stopped"
+    assert 50 < settled.usage.output_tokens <= (60 if away else 69)
+
+
+@pytest.mark.parametrize(("how", "status"), [({}, "cancelled"), ({"stopped": True}, "stopped")])
+@pytest.mark.parametrize("chunks", [0, 3])
+def test_a_call_that_is_cut_short_costs_what_was_seen_of_it_or_all_that_was_held(
+    how: Any, status: str, chunks: int, recorder: Recorder
+) -> None:
+    guard = CostGuard(Budget(per="all", usd="1"), prices=PRICES, sinks=[recorder])
+    run_id = start(guard)
+    for _ in range(chunks):
+        guard.on_llm_new_token("word ", run_id=run_id)
+    call = guard.meter.books.take(run_id)
+    assert call is not None
+    guard.settlement.cut_short(call, **how)
+    assert [(e.status, e.usage.output_tokens) for e in recorder.of(CallSettled)] == [(status, chunks or 50)]
+
+
+@pytest.mark.parametrize(("given", "made", "output"), [(7, 5, 5), (7, None, 50), (None, 5, 50)])
+def test_a_router_models_answer_says_what_it_used_or_costs_what_was_held(
+    given: Any, made: Any, output: int, recorder: Recorder
+) -> None:
+    guard = CostGuard(Budget(per="all", usd="1"), prices=PRICES, sinks=[recorder])
+    run_id = start(guard)
+    usage = SimpleNamespace(input_tokens=given, output_tokens=made)
+    guard.settlement.end_decision(run_id, SimpleNamespace(usage=usage))
+    (settled,) = recorder.of(CallSettled)
+    assert (settled.usage.output_tokens, settled.estimated) == (output, output == 50)
+
+
+def test_of_prompts_sent_in_one_request_the_first_answer_has_the_hold_of_them_all(
+    call: Caller, recorder: Recorder
+) -> None:
+    guard = CostGuard(Budget(per="all", usd="1"), prices={"davinci": PRICES["gpt-4o"]}, sinks=[recorder])
+    with FakeProvider("fine") as provider:
+        model = OpenAI(model="davinci", base_url=provider.url, api_key="x", max_tokens=50, max_retries=0)
+        model.batch(["one", "two"], {"callbacks": [guard]})
+    held = [event.held for event in recorder.of(CallStarted)]
+    assert [event.held for event in recorder.of(CallSettled)] == [sum(held), 0]
+
+
+def test_a_switch_that_may_have_to_wait_is_known_beforehand(recorder: Recorder) -> None:
+    clock = ManualClock()
+    for switch, waits in ((None, False), (KillSwitch(lambda: None, clock=clock), True)):
+        guard = CostGuard(Budget(per="all", usd="1"), prices=PRICES, clock=clock, switch=switch)
+        start(guard)
+        stream = Stream(clock(), 20)
+        clock.advance(60)  # the answer is of old
+        stream.next_check = clock() + 0.25
+        assert not guard.settlement.looks(stream, 1)
+        clock.advance(0.25)
+        assert guard.settlement.looks(stream, 1) == waits
+
+
+def test_a_trace_that_is_over_leaves_no_account() -> None:
+    guard = CostGuard(Budget(per="trace", usd="1", tool_calls=9), prices=PRICES)
+    seen = []
+
+    def several(_: Any) -> None:
+        for _ in range(2):
+            ScriptedChatModel(usage=(1, 1), max_tokens=5).invoke("hi")
+            look.invoke({"what": "x"})
+        seen.append([balance.spent for _, balance in guard.store.scan(now=guard.now())])
+
+    RunnableLambda(several).invoke("", {"callbacks": [guard]})
+    assert sorted(seen[0]) == [2, 2 * (IN + OUT)]
+    assert list(guard.store.scan(now=guard.now())) == []
+
+
+def test_a_reply_that_names_its_provider_is_priced_as_of_that_one(recorder: Recorder) -> None:
+    spent = []
+    for sinks in ([], [recorder]):
+        guard = CostGuard(Budget(per="all", usd="1"), sinks=sinks)
+        run_id = uuid4()
+        said = {"ls_provider": "a-gateway", "ls_model_name": "its-router", "ls_max_tokens": 50}
+        guard.on_chat_model_start({}, [[HumanMessage("hello there")]], run_id=run_id, metadata=said)
+        reply = replied((12, 3))
+        facts = {"model_name": "claude-sonnet-4-5", "model_provider": "anthropic"}
+        reply.generations[0][0].message.response_metadata = facts  # type: ignore[union-attr]
+        guard.on_llm_end(reply, run_id=run_id)
+        spent.append(guard.report().total.spent)
+    assert spent == [12 * 3_000 + 3 * 15_000] * 2
 
 
 def test_a_call_has_as_many_seconds_left_as_its_tightest_budget() -> None:
