@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,6 +26,7 @@ from langchain_costguard import (
     UnpricedModelError,
 )
 from langchain_costguard.events import CallFailed, CallSettled, CallStarted, CallVoided, Refused
+from langchain_costguard.metering import admission, calls
 from langchain_costguard.metering.calls import Stream
 from langchain_costguard.metering.settlement import noting
 from langchain_costguard.metering.stores import Claim, StoreError
@@ -68,7 +70,7 @@ def own_error() -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "chunks", "response", "output", "calls", "kind"),
+    ("error", "chunks", "response", "output", "made", "kind"),
     [
         (TimeoutError("slow"), 0, None, 50, 1, "unknown"),
         (TimeoutError("slow"), 3, None, 3, 1, "unknown"),
@@ -84,7 +86,7 @@ def own_error() -> Exception:
     ],
 )
 def test_a_call_that_failed_costs_what_came_of_it(
-    error: BaseException, chunks: int, response: Any, output: int | None, calls: int, kind: str, recorder: Recorder
+    error: BaseException, chunks: int, response: Any, output: int | None, made: int, kind: str, recorder: Recorder
 ) -> None:
     clock = ManualClock()
     budget = Budget(per="all", usd="1", model_calls=9)
@@ -111,7 +113,7 @@ def test_a_call_that_failed_costs_what_came_of_it(
     assert told == [(kind, type(error).__name__, getattr(error, "status_code", None), 3)] * bool(kind)
     assert guard.report().total.failed == bool(kind)
     balances = guard.store.read(["all|usd", "all|model_calls"], now=clock())
-    assert [balance[:2] for balance in balances] == [(charge, 0), (calls, 0)]
+    assert [balance[:2] for balance in balances] == [(charge, 0), (made, 0)]
 
 
 @pytest.mark.parametrize("what", ["the switch", "the clock"])
@@ -318,7 +320,7 @@ class Around(ScriptedChatModel):
 @pytest.mark.parametrize("listening", [False, True])
 @pytest.mark.parametrize("child", [False, True])
 @pytest.mark.parametrize(
-    ("outer", "calls", "spent"),
+    ("outer", "made", "spent"),
     [
         ({"usage": (12, 3)}, 1, 12 * IN + 3 * OUT),
         ({"usage": (12, 3), "times": 2}, 2, 24 * IN + 6 * OUT),
@@ -332,7 +334,7 @@ class Around(ScriptedChatModel):
     ],
 )
 def test_a_model_around_another_one_is_paid_for_what_it_says_it_used_itself(
-    outer: dict[str, Any], calls: int, spent: int | None, child: bool, listening: bool
+    outer: dict[str, Any], made: int, spent: int | None, child: bool, listening: bool
 ) -> None:
     guard = CostGuard(
         Budget(per="all", usd="1", model_calls=9), prices=PRICES, sinks=[lambda event: None] if listening else []
@@ -341,7 +343,7 @@ def test_a_model_around_another_one_is_paid_for_what_it_says_it_used_itself(
     with guard.watch():
         Around(inner=inner, child=child, max_tokens=50, **outer).invoke("hi")
     total = guard.report().total
-    assert total.calls == calls
+    assert total.calls == made
     assert total.spent == spent if spent else total.spent > 12 * IN + 3 * OUT
     assert guard.store.read(["all|usd"], now=guard.now())[0][:2] == (total.spent, 0)
 
@@ -413,3 +415,53 @@ def test_it_is_said_whether_one_more_call_would_fit_and_nothing_is_held_for_it(m
     assert error is None if measure == "tool_calls" else error is not None
     assert error is None or (error.measure, error.asked, error.left) == (measure, 1, 0)
     assert guard.store.read([f"all|{measure}"], now=guard.now())[0][:2] == (full, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "params", "name"),
+    [
+        ({"ls_model_name": "a"}, {"model": "b", "model_name": "c"}, "a"),
+        ({}, {"model": "b", "model_name": "c"}, "b"),
+        ({}, {"model": "b"}, "b"),
+        ({}, {"model_name": "c"}, "c"),
+        ({}, {}, "unknown"),
+    ],
+)
+def test_a_model_is_called_what_the_request_calls_it(said: Any, params: Any, name: str, recorder: Recorder) -> None:
+    guard = CostGuard(sinks=[recorder])
+    guard.on_chat_model_start({}, [[HumanMessage("hi")]], run_id=uuid4(), metadata=said, invocation_params=params)
+    assert [event.name for event in recorder.of(CallStarted)] == [name]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_what_was_asked_is_noted_while_somebody_listens(listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "listeners", ["somebody"] if listens else [])
+    monkeypatch.setattr(admission, "listeners", calls.listeners)
+    found: list[Any] = []
+
+    class Looking(ScriptedChatModel):
+        def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+            found.append(calls.asked_here())
+            return super()._generate(*args, **kwargs)
+
+    copy_context().run(lambda: Looking(max_tokens=5).invoke("hi", {"callbacks": [CostGuard()]}))
+    assert [bool(asked) for asked in found] == [listens]
+
+
+@pytest.mark.parametrize("seconds", [5, 60, 95, 600])
+def test_a_hold_stands_for_its_seconds_and_a_tenth_more_at_most_in_few_buckets(seconds: int) -> None:
+    clock = ManualClock(1_000_003.5)
+    guard = CostGuard(Budget(per="all", usd="1"), prices=PRICES, clock=clock, hold_seconds=seconds)
+    guard.on_llm_end(replied((1, 1)), run_id=start(guard))  # from the second call on by the short way
+    ends = set()
+    for _ in range(seconds):
+        clock.advance(1)
+        run_id = start(guard)
+        hold = guard.meter.open_calls[run_id.int].hold
+        assert hold is not None
+        assert hold.page is not None
+        assert hold.until == guard.meter.ledger.until(clock())
+        assert clock() + seconds < hold.until <= clock() + seconds + max(1, seconds / 10)
+        guard.on_llm_end(replied((1, 1)), run_id=run_id)
+        ends.add(hold.until)
+    assert len(ends) <= 11
