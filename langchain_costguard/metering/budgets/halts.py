@@ -66,12 +66,12 @@ def halts_in(answer: Any) -> Mapping[str, str]:
 
 def _document(said: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
     if _is_state(said):
-        if {str(key).lower() for key in said} - _BESIDE <= _RUNS:
+        if _RUNS.issuperset({str(key).lower() for key in said} - _BESIDE):
             raise TypeError(f"{said!r} does not say whether the switch or the agents are on")
         if reason := _state(said, everyone=True):
             yield ALL, reason
         return
-    default = _reason(said) if not _BESIDE.isdisjoint(map(str, said)) and _has_stop(said) else STOPPED
+    default = _reason(said)
     for key, value in said.items():
         name = str(key)
         word = name.lower().replace("-", "_")
@@ -122,9 +122,9 @@ def _stops(value: Any, default: str, goes: frozenset[str], *, everyone: bool = F
     if isinstance(value, str):
         word = value.strip().lower()
         return "" if word in goes else default if word in _YES else value
-    if value is None or value is False or value == 0:
+    if value is None or value == 0:
         return ""
-    if value is True or value == 1:
+    if value == 1:
         return default
     if isinstance(value, Mapping) and _is_state(value):
         return _state(value, everyone=everyone)
@@ -135,9 +135,9 @@ def _is_state(said: Mapping[Any, Any]) -> bool:
     """Whether a mapping is about one thing: nothing in it is the name of an agent."""
     words = {str(key).lower() for key in said}
     telling = words & (_STOPS | _RUNS | _STATES)
-    return (
-        bool(telling) and words <= telling | _BESIDE and not any(isinstance(v, (list, Mapping)) for v in said.values())
-    )
+    if not telling or not (telling | _BESIDE).issuperset(words):
+        return False
+    return not any(isinstance(value, (list, Mapping)) for value in said.values())
 
 
 def _state(said: Mapping[Any, Any], *, everyone: bool = False) -> str:

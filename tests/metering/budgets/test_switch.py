@@ -517,6 +517,11 @@ STOPPED = "stopped by the kill switch"
         ({"kill_switch": {"enabled": False}}, {}),
         ({"status": "halted", "reason": "fire"}, {ALL: "fire"}),
         ({"status": "ok"}, {}),
+        ({"status": "ok", "enabled": True, "reason": "fire"}, {ALL: "fire"}),  # of a switch: it is on
+        ({"status": "ok", "enabled": False, "reason": "fire"}, {}),
+        ({"agents": False, "reason": "fire"}, {}),
+        ({"research": {"halted": 1.0}, "writer": {"halted": 0.0}}, {"research": STOPPED}),
+        (["a", "b", {"name": "c", "halted": False}, {"name": "d"}], {"a": STOPPED, "b": STOPPED, "d": STOPPED}),
         ({"agents": {"research": "fire", "writer": False}}, {"research": "fire"}),
         (
             {"agents": [{"name": "a", "reason": "fire"}, {"agent": "b", "halted": False}, "c"]},
@@ -538,7 +543,9 @@ def test_a_document_is_read_as_it_is_meant(said: Any, halts: dict[str, str], tmp
     assert dict(KillSwitch(file).halts()) == halts
 
 
-@pytest.mark.parametrize("said", [{"enabled": True}, {"research": 5}, {"agents": 3}, [["a"]], {"research": [1]}])
+@pytest.mark.parametrize(
+    "said", [{"enabled": True}, {"research": 5}, {"agents": 3}, {"agents": True}, [["a"]], {"research": [1]}]
+)
 def test_a_document_that_cannot_be_read_stops_all_and_is_told_of_once(
     said: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
