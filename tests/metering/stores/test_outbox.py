@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,64 @@ def test_what_a_ledger_forgot_is_raised_to_what_was_heard_of_it_by_one_process()
     store.reserve([Claim("restoring|", 1, 1, ttl=60)], units=(0, 0), until=UNTIL, now=NOW)
     assert memory.restore(store, {"a|usd": 50}, NOW) == 0  # somebody else is at it
     assert store.read(names, now=NOW)[0].spent == 10
+
+
+def test_what_is_restored_is_what_was_heard_and_holds_stay_what_they_are() -> None:
+    store, memory, claim = MemoryStore(), Remembered(), Claim("a|usd", 1_000, 0)
+    for until in range(1_001, 1_100):
+        store.reserve([claim._replace(fixed=1)], units=(0, 0), until=until, now=NOW)
+    memory.heard([claim], [7])
+    store.settle([claim], [0], [3], until=UNTIL, now=NOW)
+    assert memory.restore(store, {}, NOW) == 1
+    assert store.read(["a|usd"], now=NOW)[0] == Balance(7, 99, 1_000)
+
+
+def test_while_one_process_restores_another_finds_it_at_it() -> None:
+    found: list[int] = []
+
+    class Looked(MemoryStore):
+        def read(self, *args: Any, **kwargs: Any) -> list[Balance]:
+            if not found:
+                found.append(-1)
+                found.append(memory.restore(self, {}, NOW))
+            return super().read(*args, **kwargs)
+
+    store, memory = Looked(), Remembered()
+    memory.heard([USD], [7])
+    assert memory.restore(store, {}, NOW) == 1
+    assert found == [-1, 0]
+
+
+def test_of_many_accounts_those_heard_of_last_are_remembered() -> None:
+    store, memory = MemoryStore(), Remembered()
+    for number in range(10_010):
+        memory.heard([Claim(f"{number}|usd", 9, 0)], [1])
+    restored = memory.restore(store, {}, NOW)
+    assert 9_000 < restored < 10_010
+    assert [balance.spent for balance in store.read(["0|usd", "10009|usd"], now=NOW)] == [0, 1]
+
+
+@pytest.mark.parametrize(("error", "waits"), [(StoreError("away"), 1), (KeyboardInterrupt(), 1), (ValueError("no"), 0)])
+def test_a_settlement_waits_where_nobody_can_say_whether_it_was_carried_out(error: BaseException, waits: int) -> None:
+    outbox = Outbox(MemoryStore(), None, lambda: None)
+
+    def broken(*args: Any, **kwargs: Any) -> list[int]:
+        raise error
+
+    with pytest.raises(type(error)):
+        outbox.send([USD], [0], [1], UNTIL, NOW, by=broken)
+    assert (outbox.count, bool(outbox)) == (waits, bool(waits))
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+def test_a_forked_child_brings_what_is_its_own(spooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    outbox = Outbox(store, Spool(tmp_path, of="store") if spooled else None, lambda: None)
+    outbox.keep([USD], [0], [1], UNTIL)
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as after a fork
+    outbox.keep([USD], [0], [5], UNTIL)
+    assert outbox.count == 1
+    assert len(list(tmp_path.iterdir())) == 2 * spooled
+    outbox.flush(NOW)
+    assert store.read(["all|usd"], now=NOW)[0].spent == 5
+    assert len(list(tmp_path.iterdir())) == spooled, "the parent's"
