@@ -229,6 +229,59 @@ def test_what_is_held_by_its_length_is_at_the_price_of_so_many_tokens_and_no_les
     assert held[0][2] > held[1][2] > 50
 
 
+@pytest.mark.parametrize(
+    ("said", "params", "asked", "short"),
+    [
+        (None, {}, None, True),
+        (20, {}, 20, True),
+        (20, {"max_tokens": 30}, 30, True),
+        (20, {"max_tokens": 10}, 20, True),
+        (None, {"max_completion_tokens": 30, "max_tokens": 10}, 30, True),
+        (20, {"max_tokens": None}, 20, True),
+        (20, {"max_tokens": 1}, 20, True),
+        (None, {"max_tokens": 1}, 1, True),
+        (20, {"tools": TOOLS}, 20, True),
+        (20, {"tools": []}, 20, True),
+        (20, {"temperature": 1}, 20, True),
+        (20, {"tools": [{"type": "web_search"}]}, 20, False),
+        (20, {"tools": [*TOOLS, {"type": "web_search"}]}, 20, False),
+        (20, {"n": 2}, 20, False),
+        (20, {"service_tier": "flex"}, 20, False),
+    ],
+)
+def test_a_plain_request_goes_the_short_way_and_holds_what_it_would_by_the_long_one(
+    said: Any, params: dict[str, Any], asked: Any, short: bool
+) -> None:
+    held, calls = [], []
+    for sinks in ([], [lambda event: None]):
+        guard, run_id = CostGuard(Budget(per="all", usd="1000", tokens=10**8), prices=PRICES, sinks=sinks), uuid4()
+        SCRIPTED.invoke("hello", {"callbacks": [guard]})
+        guard.on_chat_model_start(
+            {}, [[HumanMessage("hello there")]], run_id=run_id, metadata={**GPT_4O, "ls_max_tokens": said},
+            invocation_params=params,
+        )  # fmt: skip
+        calls.append(guard.meter.open_calls[run_id.int])
+        guard.meter.refine()
+        held.append([balance.held for balance in guard.store.read(["all|usd", "all|tokens"], now=guard.now())])
+    assert [call.asked for call in calls] == [asked, asked]
+    assert [call.terms is not None for call in calls] == [short, False]
+    assert held[0] == held[1]
+    assert min(held[0]) > 0
+
+
+def test_what_is_counted_elsewhere_or_by_others_never_goes_the_short_way() -> None:
+    for plain, guard in (
+        (True, CostGuard(prices=PRICES)),
+        (False, CostGuard(prices=PRICES, token_counter=lambda messages: 5)),
+    ):
+        run_id = uuid4()
+        guard.on_chat_model_start({}, [[HumanMessage("hello there")]], run_id=run_id, metadata=GPT_4O)
+        assert (guard.meter.open_calls[run_id.int].terms is not None) == plain
+        run_id = uuid4()
+        guard.on_llm_start({}, ["hello there"], run_id=run_id, metadata=GPT_4O)
+        assert guard.meter.open_calls[run_id.int].terms is None
+
+
 def test_a_thousand_coarse_holds_at_once_refuse_nobody_whom_exact_ones_would_let_in() -> None:
     callers, each = 2_000, 260
     # 90 % of the budget is what exact holds of all callers take; coarse ones take several times as much.
