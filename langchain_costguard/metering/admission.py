@@ -139,7 +139,6 @@ class Admission:
         else:
             call = self.prepare(run_id, parent, metadata, tags, params, prompt, client)
             call.strict, call.around, call.text = strict, around, isinstance(prompt, str)
-            call.odd = call.odd or around is not None or batch > 1
             if batch > 1:
                 books.batch(call, params, batch)
             if strict:
