@@ -154,9 +154,10 @@ def chosen(mutant: Mutant, text: str, lines: dict[int, set[str]], takes: dict[st
     known = set().union(*(lines.get(line, ()) for line in statement(text, mutant.line)))
     if not known and not in_function(text, mutant.line):  # made when the module is loaded
         known = set().union(*lines.values())
+    cost = {test: takes.get(test, 1.0) + ("redis" in test) for test in known}  # each fork starts a server of its own
     rare, tests, total = rarity(lines), [], 0.0
-    for test in sorted(known, key=lambda test: (-rare[test] / (0.1 + takes.get(test, 1.0)), test)):
-        total += takes.get(test, 1.0)
+    for test in sorted(known, key=lambda test: (-rare[test] / (0.1 + cost[test]), test)):
+        total += cost[test]
         if total > seconds:
             break
         tests.append(test)

@@ -243,6 +243,8 @@ def test_what_is_held_by_its_length_is_at_the_price_of_so_many_tokens_and_no_les
         (20, {"tools": TOOLS}, 20, True),
         (20, {"tools": []}, 20, True),
         (20, {"temperature": 1}, 20, True),
+        (0, {}, None, False),
+        ("20", {}, None, False),
         (20, {"tools": [{"type": "web_search"}]}, 20, False),
         (20, {"tools": [*TOOLS, {"type": "web_search"}]}, 20, False),
         (20, {"n": 2}, 20, False),
