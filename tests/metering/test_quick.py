@@ -271,6 +271,15 @@ def test_a_plain_request_goes_the_short_way_and_holds_what_it_would_by_the_long_
     assert min(held[0]) > 0
 
 
+@pytest.mark.parametrize(("name", "plain"), [("gpt-4o", True), ("unheard-of", False)])
+def test_a_model_without_a_price_goes_the_long_way_each_time(name: str, plain: bool) -> None:
+    guard = CostGuard(prices=PRICES)
+    for _ in range(2):
+        run_id, said = uuid4(), {**GPT_4O, "ls_model_name": name, "ls_max_tokens": 20}
+        guard.on_chat_model_start({}, [[HumanMessage("hello there")]], run_id=run_id, metadata=said)
+        assert (guard.meter.open_calls[run_id.int].terms is not None) == plain
+
+
 def test_what_is_counted_elsewhere_or_by_others_never_goes_the_short_way() -> None:
     for plain, guard in (
         (True, CostGuard(prices=PRICES)),
