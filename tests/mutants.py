@@ -20,6 +20,7 @@ import random
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,6 +63,12 @@ TESTS = (
 )
 LEFT_OUT = "postgres or cluster or valkey or process or worker or fork or few_steps or thousand"
 """Of those: other processes see no mutant, and other servers say the same again."""
+GUARDS = {
+    "strict=True": "strict=False",  # of ``zip``: what it would refuse is a slip of ours, and happens nowhere
+    "slots=True": "slots=False",  # a cost
+    "if TYPE_CHECKING:": "if not TYPE_CHECKING:",  # imports for the types alone
+}
+"""Changes by which nothing happens otherwise: no mutants are made of them."""
 ARGUMENTS = ["-n0", "-q", "-p", "no:cacheprovider"]
 
 
@@ -75,21 +82,28 @@ class Mutant(NamedTuple):
 
     def source(self, text: str) -> str:
         """The module with it."""
-        made: str = mutate_code(text, get_operator(f"core/{self.operator}")(), self.occurrence)
-        return made
+        return _mutated(text, self.operator, self.occurrence)
 
-    def compiles(self) -> bool:
-        """Whether it is Python at all: the star before keywords is no product."""
+    def counts(self) -> bool:
+        """Whether it is Python at all (the star before keywords is no product), and anything happens otherwise."""
+        text = (PACKAGE / f"{self.module}.py").read_text("utf-8")
         try:
-            compile(self.source((PACKAGE / f"{self.module}.py").read_text("utf-8")), self.module, "exec")
+            compile(self.source(text), self.module, "exec")
         except SyntaxError:
             return False
-        return True
+        old, _, new = self.told(text).partition(" -> ")
+        return not any(old.replace(what, other) == new for what, other in GUARDS.items())
 
     def told(self, text: str) -> str:
         """What it changes, as ``what stands there -> what stands there then``."""
         pairs = zip(text.splitlines(), self.source(text).splitlines(), strict=False)
         return next((f"{old.strip()} -> {new.strip()}" for old, new in pairs if old != new), "")
+
+
+@cache
+def _mutated(text: str, operator: str, occurrence: int) -> str:
+    made: str = mutate_code(text, get_operator(f"core/{operator}")(), occurrence)
+    return made
 
 
 def mutants(module: str) -> list[Mutant]:
@@ -140,9 +154,10 @@ def chosen(mutant: Mutant, text: str, lines: dict[int, set[str]], takes: dict[st
     known = set().union(*(lines.get(line, ()) for line in statement(text, mutant.line)))
     if not known and not in_function(text, mutant.line):  # made when the module is loaded
         known = set().union(*lines.values())
+    cost = {test: takes.get(test, 1.0) + ("redis" in test) for test in known}  # each fork starts a server of its own
     rare, tests, total = rarity(lines), [], 0.0
-    for test in sorted(known, key=lambda test: (-rare[test] / (0.1 + takes.get(test, 1.0)), test)):
-        total += takes.get(test, 1.0)
+    for test in sorted(known, key=lambda test: (-rare[test] / (0.1 + cost[test]), test)):
+        total += cost[test]
         if total > seconds:
             break
         tests.append(test)
@@ -205,7 +220,7 @@ def main() -> int:
     for module, found in every.items():
         wanted = min(given.sample * (2 if module in DECISIVE else 1) if given.sample else len(found), len(found))
         chance = random.Random(f"{given.seed} {module}")
-        drawn += islice(filter(Mutant.compiles, chance.sample(found, len(found))), wanted)
+        drawn += islice(filter(Mutant.counts, chance.sample(found, len(found))), wanted)
     random.Random(given.seed).shuffle(drawn)  # so that a run that is broken off is a sample, too
     results = run(drawn, known, given.folder, given.jobs, given.seconds)
     reasons = {

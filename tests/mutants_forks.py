@@ -25,6 +25,8 @@ class Forks:
         self._job, self._folder = job, folder
         self.items: dict[str, Any] = {}
         self.takes: dict[str, float] = {}
+        self._sound: set[str] = set()
+        """The tests that have passed in a fork without a mutant."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -39,8 +41,11 @@ class Forks:
             found = self._first_failure(module, source, tests)
             if found in (None, LOADING):
                 return found
-            if self._first_failure(module, source, [found]) and not self._first_failure(module, text, [found]):
-                return found
+            if self._first_failure(module, source, [found]):
+                if found not in self._sound and not self._first_failure(module, text, [found]):
+                    self._sound.add(found)
+                if found in self._sound:
+                    return found
             tests = tests[tests.index(found) + 1 :]  # the load's doing, or the fork's
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import sys
 from functools import cache
@@ -27,6 +28,8 @@ def swap(name: str, source: str) -> None:
             for other in list(sys.modules.values()):
                 if vars(other).get(key) is old if hasattr(other, "__dict__") else False:
                     setattr(other, key, new)
+            if isinstance(old, tuple):  # other constants are shared with who knows whom
+                _as_default(old, new)
         elif getattr(new, "__module__", name) == name:
             _replace(old, new, seen)
 
@@ -47,6 +50,16 @@ def _replace(old: Any, new: Any, seen: set[int]) -> None:
         for key, each in _parts(old).items():
             if key in others and not key.startswith("__doc"):
                 _replace(each, others[key], seen)
+
+
+def _as_default(old: Any, new: Any) -> None:
+    """What functions of ours take where nothing is given."""
+    for each in gc.get_objects():
+        if isinstance(each, FunctionType) and (each.__module__ or "").startswith("langchain_costguard"):
+            if any(value is old for value in each.__defaults__ or ()):
+                each.__defaults__ = tuple(new if value is old else value for value in each.__defaults__)
+            if any(value is old for value in (each.__kwdefaults__ or {}).values()):
+                each.__kwdefaults__ = {k: new if value is old else value for k, value in each.__kwdefaults__.items()}
 
 
 def _parts(owner: Any) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from langchain_costguard import (
     StoreUnavailableError,
 )
 from langchain_costguard.events import Alert, Granted
-from langchain_costguard.metering.stores import Store, StoreError
+from langchain_costguard.metering.budgets.grants import amounts_of, give
+from langchain_costguard.metering.stores import MAX_AMOUNT, Balance, Claim, Store, StoreError
 from langchain_costguard.testing import ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.servers import redis_server
@@ -180,6 +181,10 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ("user", {"tokens": "many"}, "tokens: 'many'"),
     ("user", {"tokens": 2**60}, "tokens: 1152921504606846976 is more"),
     ("user", {"tokens": 1.5}, "tokens: 1.5"),
+    ("user", {"tokens": "2.5"}, "tokens: '2.5'"),
+    ("user", {"tokens": "NaN"}, "tokens: 'NaN'"),
+    ("user", {"tokens": "Infinity"}, "tokens: 'Infinity'"),
+    ("user", {"tokens": "1e999999"}, "tokens: '1e999999'"),
     ("user", {"seconds": "x"}, "seconds: 'x'"),
     ("user", {"steps": 5}, "has no cap on steps, but on usd, tokens"),
     ("nobody", {"usd": "1"}, "no budget 'nobody'; known: 'user', 'step', 'trace', 'call', 'mine'"),
@@ -272,3 +277,25 @@ def test_a_grant_somebody_began_and_did_not_finish_is_free_again_later(call: Cal
         guard.grant("all", model_calls=1, key="k")
     clock.advance(31)
     assert guard.grant("all", model_calls=1, key="k") is True
+
+
+def test_amounts_as_text_are_whole_numbers_up_to_what_an_account_can_hold() -> None:
+    assert amounts_of({"tokens": "1e3", "steps": "2.0", "seconds": "1.5"}) == {
+        "tokens": 1000,
+        "steps": 2,
+        "seconds": 1500,
+    }
+    assert amounts_of({"tokens": MAX_AMOUNT}) == {"tokens": MAX_AMOUNT}
+    with pytest.raises(ValueError, match="more than an account can hold"):
+        amounts_of({"tokens": MAX_AMOUNT + 1})
+
+
+def test_a_grant_takes_nothing_from_holds_and_leaves_none() -> None:
+    store, gift = MemoryStore(), Claim("a|tokens", 10, 0)
+    for until in range(1_000, 1_100):
+        store.reserve([gift._replace(cap=1_000, fixed=1)], units=(0, 0), until=until, now=999)
+    for applied in (True, False):
+        assert give(store, [(gift, 5)], key="k", now=999.0) == applied
+        assert store.read(["a|tokens", "granted:a|tokens", "grant-key:|k"], now=999) == [
+            Balance(-5, 100, 10), Balance(5, 0, MAX_AMOUNT), Balance(1, 0, 1)
+        ]  # fmt: skip

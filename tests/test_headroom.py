@@ -14,7 +14,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore, Scope, SQLiteStore
 from langchain_costguard.events import CallStarted
 from langchain_costguard.metering.budgets.headroom import Headroom
-from langchain_costguard.metering.stores import Balance, MemoryStore
+from langchain_costguard.metering.stores import Balance, Claim, MemoryStore
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 
@@ -192,3 +192,14 @@ def test_the_account_of_a_stream_that_ran_out_of_time_is_known(stream: Caller) -
     with FakeProvider(said) as provider, pytest.raises(BudgetExceededError, match="5 seconds are over") as caught:
         stream(provider.openai(), "hi", {"callbacks": [guard]})
     assert (caught.value.account, caught.value.cap) == ("session|s1|seconds", 5000)
+
+
+def test_the_fullest_is_so_of_the_cap_with_what_was_granted() -> None:
+    guard = CostGuard(Budget(per="all", tool_calls=10, steps=12))
+    claims = [Claim("all|tool_calls", 10, 0), Claim("all|steps", 12, 0)]
+    guard.store.settle(claims, [0, 0], [5, 5], until=0, now=guard.now())
+    assert (guard.headroom().fullest.measure, guard.headroom().share) == ("tool_calls", 0.5)  # type: ignore[union-attr]
+    guard.grant("all", tool_calls=10)
+    assert (guard.headroom().fullest.measure, guard.headroom().share) == ("steps", 5 / 12)  # type: ignore[union-attr]
+    assert repr(guard.headroom()) == str(guard.headroom())
+    assert "5 of 20 tool calls, 15 left" in guard.headroom()._repr_html_()

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware, ToolRetryMiddleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    ModelFallbackMiddleware,
+    ModelRetryMiddleware,
+    ToolRetryMiddleware,
+)
 from langchain_core.exceptions import ModelError
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -20,6 +25,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import RetryPolicy
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, CostGuardError, Price, UnpricedModelError
+from langchain_costguard.steering import steer
 from langchain_costguard.testing import FakeProvider, Reply
 from tests.conftest import PRICES, Caller
 
@@ -246,3 +252,31 @@ def test_a_refusal_for_the_length_of_the_reply_says_what_to_do(call: Caller, pro
     with pytest.raises(BudgetExceededError) as caught:
         call(provider.openai(max_tokens=100), "word " * 10_000, config)
     assert "max_tokens" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asked", ["a model", "a tool"])
+def test_what_a_refused_step_of_a_steered_agent_would_start_before_its_answer_is_refused_with_it(
+    asked: str, call: Caller, provider: FakeProvider
+) -> None:
+    other, made = FakeProvider("other"), []
+
+    class First(AgentMiddleware):
+        """A step before each model call, which pays for something itself."""
+
+        def before_model(self, state: Any, runtime: Any) -> None:
+            if asked == "a model":
+                model.invoke("is this safe?")
+            else:
+                look_up.invoke({"key": "safe"})
+            made.append(asked)
+
+    guard = CostGuard(Budget(per="session", steps=2), prices=PRICES, session="s")
+    with other:
+        model = other.openai(max_tokens=5)
+        agent = create_agent(provider.openai(max_tokens=50), [look_up], middleware=[*steer(guard), First()])
+        config = {"callbacks": [guard]}
+        call(agent, QUESTION, config)
+        with pytest.raises(BudgetExceededError, match="it may take 1 step"):
+            call(agent, QUESTION, config)
+        assert len(other.requests) == (asked == "a model")
+    assert len(made) == 1

@@ -105,8 +105,8 @@ class Admission:
         tags: Sequence[str] | None,
         params: Mapping[str, Any],
         prompt: Sequence[BaseMessage] | str,
-        client: Any = None,
-        batch: int = 1,
+        client: Any,
+        batch: int,
     ) -> None:
         """Admit a model call; one of a wrapped model is prepared for its wrapper to admit.
 
@@ -139,7 +139,6 @@ class Admission:
         else:
             call = self.prepare(run_id, parent, metadata, tags, params, prompt, client)
             call.strict, call.around, call.text = strict, around, isinstance(prompt, str)
-            call.odd = call.odd or around is not None or batch > 1
             if batch > 1:
                 books.batch(call, params, batch)
             if strict:

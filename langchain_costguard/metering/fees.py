@@ -72,7 +72,7 @@ class Fees:
         reason to lose the tool."""
         return self._fee(self._prices.get(tool), tool, arguments, None)
 
-    def after(self, tool: str, arguments: Any, output: Any, seconds: float, *, failed: bool = False) -> int | None:
+    def after(self, tool: str, arguments: Any, output: Any, seconds: float, *, failed: bool) -> int | None:
         """What a call has cost, where that is computed from its output or its duration; else None. A failed one has no
         output, but has run."""
         price = self._prices.get(tool)

@@ -121,6 +121,16 @@ def test_a_fee_that_is_none_names_its_field(wrong: dict[str, Any], said: str) ->
     ToolFee(call=0, second=0, unit=0, seconds=0)
 
 
+def test_what_a_fee_does_not_say_costs_nothing_and_what_it_says_stays() -> None:
+    assert ToolFee()("look_up", {}, "abc", 5) == 0
+    assert ToolFee(second="0.01")("look_up", {}, "abc", 0) == ToolFee(second="0.01")("look_up", {}, "abc") == 0
+    assert ToolFee(call="0.10", unit="0.01")("look_up", {}, "abc", 9) == Decimal("0.13")
+    with pytest.raises(AttributeError):
+        ToolFee().call = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        ToolFee("0.10")  # type: ignore[misc]
+
+
 def broken(what: str) -> str:
     raise LookupError(what)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from decimal import Decimal
+from math import ceil
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.tools import tool
 
-from langchain_costguard import Budget, BudgetExceededError, CostGuard
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, Price
 from langchain_costguard.metering import admission, calls
 from langchain_costguard.metering.pricing.estimate import Estimator
 from langchain_costguard.metering.pricing.plain import plain_usage
@@ -28,6 +31,13 @@ from tests.conftest import PRICES
 
 SCRIPTED = ScriptedChatModel(replies=["fine"], usage=(12, 3), provider="openai", model="gpt-4o")
 GPT_4O = {"ls_provider": "openai", "ls_model_name": "gpt-4o"}
+
+
+@tool
+def look(what: str) -> str:
+    """Look."""
+    return what
+
 
 # A bound by length
 
@@ -193,6 +203,94 @@ def test_a_call_comes_to_the_same_by_the_short_way_and_by_the_long_way(steps: li
     for row in [*mine, *theirs]:
         row.pop("overrun_usd")  # of what was held by its length, a small one is not seen
     assert mine == theirs
+
+
+@pytest.mark.parametrize("most", [None, 1, 300])
+def test_what_is_held_by_its_length_is_at_the_price_of_so_many_tokens_and_no_less_than_an_exact_hold(most: Any) -> None:
+    measures = ("usd", "tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls", "steps")
+    budget = Budget(per="all", usd="1000", **dict.fromkeys(measures[1:], 10**8))
+    price = Price(input="2.5001", output="10.0003")  # a token: 2,500.1 and 10,000.3 nano-USD
+    run_id, held = uuid4(), []
+    for sinks in ([], [lambda event: None]):
+        guard = CostGuard(budget, prices={"gpt-4o": price}, sinks=sinks)
+        look.invoke({"what": "x"}, {"callbacks": [guard]})
+        for _ in range(2):  # from the second on the accounts are at hand
+            SCRIPTED.invoke("hello", {"callbacks": [guard]})
+        said = {**GPT_4O, "ls_max_tokens": most}
+        guard.on_chat_model_start({}, [[HumanMessage("hello " * 50)]], run_id=run_id, metadata=said)
+        held.append([balance.held for balance in guard.store.read([f"all|{m}" for m in measures], now=guard.now())])
+    for usd, tokens, given_tokens, made, *counts in held:
+        if most is None:
+            assert usd == ceil(given_tokens * Decimal("2500.1")) + made * 10_001
+        else:
+            assert usd == ceil(given_tokens * Decimal("2500.1") + made * Decimal("10000.3"))
+        assert (tokens, counts) == (given_tokens + made, [1, 0, 1])
+    assert held[0][3] == held[1][3] == (most or 16_384)
+    assert held[0][2] > held[1][2] > 50
+
+
+@pytest.mark.parametrize(
+    ("said", "params", "asked", "short"),
+    [
+        (None, {}, None, True),
+        (20, {}, 20, True),
+        (20, {"max_tokens": 30}, 30, True),
+        (20, {"max_tokens": 10}, 20, True),
+        (None, {"max_completion_tokens": 30, "max_tokens": 10}, 30, True),
+        (20, {"max_tokens": None}, 20, True),
+        (20, {"max_tokens": 1}, 20, True),
+        (None, {"max_tokens": 1}, 1, True),
+        (20, {"tools": TOOLS}, 20, True),
+        (20, {"tools": []}, 20, True),
+        (20, {"temperature": 1}, 20, True),
+        (0, {}, None, False),
+        ("20", {}, None, False),
+        (20, {"tools": [{"type": "web_search"}]}, 20, False),
+        (20, {"tools": [*TOOLS, {"type": "web_search"}]}, 20, False),
+        (20, {"n": 2}, 20, False),
+        (20, {"service_tier": "flex"}, 20, False),
+    ],
+)
+def test_a_plain_request_goes_the_short_way_and_holds_what_it_would_by_the_long_one(
+    said: Any, params: dict[str, Any], asked: Any, short: bool
+) -> None:
+    held, calls = [], []
+    for sinks in ([], [lambda event: None]):
+        guard, run_id = CostGuard(Budget(per="all", usd="1000", tokens=10**8), prices=PRICES, sinks=sinks), uuid4()
+        SCRIPTED.invoke("hello", {"callbacks": [guard]})
+        guard.on_chat_model_start(
+            {}, [[HumanMessage("hello there")]], run_id=run_id, metadata={**GPT_4O, "ls_max_tokens": said},
+            invocation_params=params,
+        )  # fmt: skip
+        calls.append(guard.meter.open_calls[run_id.int])
+        guard.meter.refine()
+        held.append([balance.held for balance in guard.store.read(["all|usd", "all|tokens"], now=guard.now())])
+    assert [call.asked for call in calls] == [asked, asked]
+    assert [call.terms is not None for call in calls] == [short, False]
+    assert held[0] == held[1]
+    assert min(held[0]) > 0
+
+
+@pytest.mark.parametrize(("name", "plain"), [("gpt-4o", True), ("unheard-of", False)])
+def test_a_model_without_a_price_goes_the_long_way_each_time(name: str, plain: bool) -> None:
+    guard = CostGuard(prices=PRICES)
+    for _ in range(2):
+        run_id, said = uuid4(), {**GPT_4O, "ls_model_name": name, "ls_max_tokens": 20}
+        guard.on_chat_model_start({}, [[HumanMessage("hello there")]], run_id=run_id, metadata=said)
+        assert (guard.meter.open_calls[run_id.int].terms is not None) == plain
+
+
+def test_what_is_counted_elsewhere_or_by_others_never_goes_the_short_way() -> None:
+    for plain, guard in (
+        (True, CostGuard(prices=PRICES)),
+        (False, CostGuard(prices=PRICES, token_counter=lambda messages: 5)),
+    ):
+        run_id = uuid4()
+        guard.on_chat_model_start({}, [[HumanMessage("hello there")]], run_id=run_id, metadata=GPT_4O)
+        assert (guard.meter.open_calls[run_id.int].terms is not None) == plain
+        run_id = uuid4()
+        guard.on_llm_start({}, ["hello there"], run_id=run_id, metadata=GPT_4O)
+        assert guard.meter.open_calls[run_id.int].terms is None
 
 
 def test_a_thousand_coarse_holds_at_once_refuse_nobody_whom_exact_ones_would_let_in() -> None:

@@ -48,7 +48,7 @@ def crossings(
     lowest = thresholds[0] * (1 - 1e-9) if thresholds else float("inf")
     for account, total in zip(accounts, totals, strict=True):
         amount = actual[account.measure]
-        if amount > 0 and total >= lowest * account.base:
+        if total >= lowest * account.base:  # for most accounts there is nothing else to do
             for share in passed(total - amount, total, account.base, thresholds):
                 yield account, total, share
 

@@ -86,9 +86,9 @@ def _document(said: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
                 yield ALL, reason
         elif name.lower() in _AROUND and isinstance(value, Mapping):
             yield from _document(value)
-        elif name.lower() in _OTHER:
+        elif name.lower() in _OTHER or (_names_agents(key) and value):
             raise TypeError(f"{name!r} is no agent")
-        elif name.lower() not in _BESIDE:
+        elif name.lower() not in _BESIDE and not _names_agents(key):
             if name.lower() in _RUNS:
                 raise TypeError(f"{name!r} does not say of whom")
             if reason := _stops(value, STOPPED, _GOES):
@@ -155,9 +155,9 @@ def _stops(value: Any, default: str, goes: frozenset[str]) -> str:
     if isinstance(value, str):
         word = value.strip().lower()
         return "" if word in goes else default if word in _YES else value
-    if value is None or value is False or value == 0:
+    if value is None or value == 0:
         return ""
-    if value is True or value == 1:
+    if value == 1:
         return default
     if isinstance(value, Mapping) and _is_state(value):
         return _state(value)

@@ -118,7 +118,7 @@ class Headroom:
 
 def _bar(row: Room, cells: Sequence[str]) -> Bar:
     budget, _, measure, spent, held, left, cap = cells
-    whole = (row.cap + row.granted) or 1
+    whole = row.cap + row.granted
     unit = "" if measure in ("usd", "seconds") else f" {measure.replace('_', ' ')}"
     waiting = f", {held} held" if row.held else ""
     return Bar(budget, row.spent / whole, row.held / whole, f"{spent} of {cap}{unit}{waiting}, {left} left")

@@ -51,9 +51,9 @@ class Rates:
     estimated: bool = False
     """True where the price is not the one of this model at this provider, but a stand-in."""
 
-    dearest_input: int = field(init=False, default=0)
+    dearest_input: int = field(init=False)
     """Of plain input and five-minute cache writes, the dearer."""
-    dearest_output: int = field(init=False, default=0)
+    dearest_output: int = field(init=False)
     """Of the kinds of output, the dearest."""
 
     def __post_init__(self) -> None:
@@ -85,11 +85,11 @@ class Rates:
             plain = tokens - read - write - audio
             # Cached audio is in both buckets; what overlaps is billed once, at the cached rate.
             pico = (
-                (plain if plain > 0 else 0) * rates.input
+                max(0, plain) * rates.input
                 + read * rates.cache_read
                 + (write - hour) * rates.cache_write
                 + hour * rates.cache_write_1h
-                + (audio if plain >= 0 else max(0, audio + plain)) * rates.input_audio
+                + max(0, audio + min(0, plain)) * rates.input_audio
             )
         else:
             pico = tokens * rates.input
@@ -105,8 +105,8 @@ class Rates:
             nano += 1
         if usage.web_searches or usage.file_searches or usage.containers:
             nano += rates.fees(usage)
-        if usage.search_context and rates.request_by_context:
-            return nano + dict(rates.request_by_context).get(usage.search_context, rates.request)
+        if rates.request_by_context:
+            return nano + dict(rates.request_by_context).get(usage.search_context or "", rates.request)
         return nano + rates.request
 
     def fees(self, usage: Usage) -> int:
@@ -135,13 +135,15 @@ class Rates:
         for rates in self._reachable(input_tokens):
             each = rates.input
             if cache_write:
-                each = max(each, rates.cache_write, rates.cache_write_1h if cache_write == "1h" else 0)
+                each = max(each, rates.cache_write)
+            if cache_write == "1h":
+                each = max(each, rates.cache_write_1h)
             if audio:
                 each = max(each, rates.input_audio)
             dearest = max(dearest, input_tokens * each + output_tokens * rates.dearest_output)
         return -(-dearest // PICO_PER_NANO) + self.request
 
-    def output_rate(self, input_tokens: int = 0) -> int:
+    def output_rate(self, input_tokens: int) -> int:
         """The most one more output token costs, in nano-USD, rounded up."""
         if not self.tiers:
             return -(-self.dearest_output // PICO_PER_NANO)

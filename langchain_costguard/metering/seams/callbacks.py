@@ -171,7 +171,7 @@ class Callbacks(BaseCallbackHandler):
             if kwargs.get("run_type") == "llm":
                 # Router models ("decisions") report themselves as chains.
                 # https://github.com/langchain-ai/langchain/blob/master/libs/partners/openai/langchain_openai/decisions/base.py
-                self.admission.start_model(run_id, parent_run_id, metadata, tags, _NOTHING, str(inputs))
+                self.admission.start_model(run_id, parent_run_id, metadata, tags, _NOTHING, str(inputs), None, 1)
         except BaseException as error:
             if self.admission.defer(metadata, tags, trace, error):
                 return

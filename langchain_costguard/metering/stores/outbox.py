@@ -31,6 +31,13 @@ ITS_OWN = (ValueError, TypeError, ArithmeticError, LookupError)
 as that of a worker's time limit does) is no reason to lose it."""
 
 
+class Worth(NamedTuple):
+    """How many settlements are in what waits, and their money (nano-USD)."""
+
+    settlements: int
+    nano: int
+
+
 class Receipt:
     """An account that counts the settlements sent with it, one at a time."""
 
@@ -69,8 +76,8 @@ class Outbox:
         self._made = 0
         self._free: deque[Receipt] = deque()
         # By when its holds expire, then by account: what was held, and what was really spent.
-        self._kept: dict[int, dict[str, tuple[Claim, int, int]]] = {}
-        self._doubtful: deque[tuple[Entry, Receipt]] = deque()
+        self._kept: dict[int, tuple[dict[str, tuple[Claim, int, int]], Worth]] = {}
+        self._doubtful: deque[tuple[Entry, Receipt, Worth]] = deque()
         self._late: deque[Late] = deque(maxlen=1000)
         self.count = self.nano = 0
         """Settlements that wait, and their money (nano-USD)."""
@@ -88,13 +95,13 @@ class Outbox:
         with self._keeping:
             self._check_fork()
             entry = Entry(claims, list(held), list(actual), until)
-            self._count(entry, 1)
+            worth = self._wait(entry)
             if self.spool is None:
-                self._add_up(entry)
+                self._add_up(entry, worth)
             else:
                 receipt = self._receipt()
                 self.spool.write(entry, receipt.claim.account, receipt.count)
-                self._doubtful.append((entry, receipt))
+                self._doubtful.append((entry, receipt, worth))
 
     def send(
         self,
@@ -115,10 +122,10 @@ class Outbox:
             if not isinstance(error, ITS_OWN):
                 with self._keeping:
                     kept = Entry(claims, list(held), list(actual), until)
-                    self._count(kept, 1)
+                    worth = self._wait(kept)
                     if self.spool is not None:
                         self.spool.write(kept, receipt.claim.account, receipt.count)
-                    self._doubtful.append((kept, receipt))
+                    self._doubtful.append((kept, receipt, worth))
             raise
         self._free.append(receipt)
         return totals
@@ -136,7 +143,6 @@ class Outbox:
                 with self._keeping:
                     if self.spool is not None and not self._doubtful:
                         self.spool.clear()
-                        self.count = self.nano = 0
             finally:
                 self._busy -= 1
 
@@ -167,28 +173,20 @@ class Outbox:
 
     def _send_kept(self, now: float) -> None:
         with self._keeping:
-            until, rows = self._kept.popitem()
-            count, nano = self.count, self.nano
-            self.count = self.nano = 0
+            until, (rows, worth) = self._kept.popitem()
         claims, held, actual = zip(*rows.values(), strict=True)
-        try:
-            self._send_in_doubt(Entry(claims, list(held), list(actual), until), now)
-        except BaseException:
-            self.count, self.nano = self.count + count, self.nano + nano
-            raise
-
-    def _send_in_doubt(self, entry: Entry, now: float) -> None:
-        receipt = self._receipt()
+        entry, receipt = Entry(claims, list(held), list(actual), until), self._receipt()
         try:
             self._send(entry, receipt, now)
         except BaseException:
-            self._doubtful.append((entry, receipt))
+            self._doubtful.append((entry, receipt, worth))
             raise
         self._free.append(receipt)
+        self._arrived(worth)
 
     def _resolve(self, now: float) -> None:
         while self._doubtful:
-            entry, receipt = doubt = self._doubtful.popleft()
+            entry, receipt, worth = doubt = self._doubtful.popleft()
             try:
                 spent = self._primary.read([receipt.claim.account], now=now)[0].spent
                 if spent not in (0, receipt.count):
@@ -199,12 +197,12 @@ class Outbox:
                     self._again(entry, receipt, now)
                 else:
                     self._late.append(Late(entry, receipt.claim.account, spent, now + WATCHED))
-                    self._add_up(entry)
+                    self._add_up(entry, worth)
                     continue
             except BaseException:
                 self._doubtful.appendleft(doubt)
                 raise
-            self._count(entry, -1)
+            self._arrived(worth)
 
     def _again(self, entry: Entry, receipt: Receipt, now: float) -> None:
         before = receipt.count
@@ -230,20 +228,26 @@ class Outbox:
             claims, held, actual, until = entry
             self.keep(claims, [0] * len(held), [-times * amount for amount in actual], until)
 
-    def _add_up(self, entry: Entry) -> None:
+    def _add_up(self, entry: Entry, worth: Worth) -> None:
         """What goes to one account is added up, so that an outage takes little memory."""
         with self._keeping:
-            rows = self._kept.setdefault(entry.until, {})
+            rows, others = self._kept.get(entry.until, ({}, Worth(0, 0)))
+            self._kept[entry.until] = rows, Worth(others.settlements + worth.settlements, others.nano + worth.nano)
             for claim, release, amount in zip(entry.claims, entry.held, entry.actual, strict=True):
                 _, before, spent = rows.get(claim.account, (claim, 0, 0))
                 rows[claim.account] = (claim, before + release, spent + amount)
 
-    def _count(self, entry: Entry, times: int) -> None:
-        if not any(entry.actual):  # a hold that is given back
-            return
+    def _wait(self, entry: Entry) -> Worth:
+        """Count what waits from now on. A hold that is given back is no settlement."""
         spent = (amount for claim, amount in zip(entry.claims, entry.actual, strict=True) if "|usd" in claim.account)
-        self.count = max(0, self.count + times)
-        self.nano += times * max(spent, default=0)
+        worth = Worth(int(any(entry.actual)), max(spent, default=0))
+        with self._keeping:
+            self.count, self.nano = self.count + worth.settlements, self.nano + worth.nano
+        return worth
+
+    def _arrived(self, worth: Worth) -> None:
+        with self._keeping:
+            self.count, self.nano = self.count - worth.settlements, self.nano - worth.nano
 
     def _check_fork(self) -> None:
         """After a fork, what was on its way is the parent's to bring."""

@@ -389,3 +389,12 @@ def test_two_values_never_become_one_name(values: list[str]) -> None:
     names = [quoted(value) for value in values]
     assert names[0] != names[1]
     assert not any(set(name) & set("|,=+[]\x1f") for name in names)
+
+
+def test_an_account_outlives_its_window_and_whoever_spends_from_it() -> None:
+    hour, day = 3_600, 86_400
+    windows: Any = {"hour": 2 * hour, "day": 2 * day, "week": 8 * day, "month": 32 * day}
+    assert {window: Budget(usd=1, per="step", window=window).idle() for window in windows} == windows
+    scopes: Any = {"step": hour, "call": hour, "trace": day, "session": 30 * day, "task": 30 * day, "user": 400 * day}
+    scopes |= {"all": 400 * day, ("user", "session"): 30 * day, ("session", "step"): hour}
+    assert {per: Budget(usd=1, per=per).idle() for per in scopes} == scopes

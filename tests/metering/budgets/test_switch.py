@@ -517,6 +517,9 @@ STOPPED = "stopped by the kill switch"
         ({"kill_switch": {"enabled": False}}, {}),
         ({"status": "halted", "reason": "fire"}, {ALL: "fire"}),
         ({"status": "ok"}, {}),
+        ({"agents": False, "reason": "fire"}, {}),
+        ({"research": {"halted": 1.0}, "writer": {"halted": 0.0}}, {"research": STOPPED}),
+        (["a", "b", {"name": "c", "halted": False}, {"name": "d"}], {"a": STOPPED, "b": STOPPED, "d": STOPPED}),
         ({"agents": {"research": "fire", "writer": False}}, {"research": "fire"}),
         (
             {"agents": [{"name": "a", "reason": "fire"}, {"agent": "b", "halted": False}, "c"]},
@@ -561,7 +564,7 @@ def test_a_document_is_read_as_it_is_meant(said: Any, halts: dict[str, str], tmp
 @pytest.mark.parametrize(
     "said",
     [
-        {"enabled": True}, {"research": 5}, {"agents": 3}, [["a"]], {"research": [1]}, {"version": 3},
+        {"enabled": True}, {"research": 5}, {"agents": 3}, {"agents": True}, [["a"]], {"research": [1]}, {"version": 3},
         {"error": "not found"}, {"detail": "Not Found"}, {"message": "Internal server error"}, {"success": True},
         {"data": {"version": 3}}, {"id": "switch", "updated_at": "now"},
     ],

@@ -100,9 +100,9 @@ def test_the_ceiling_knows_writes_lifetimes_audio_and_every_reachable_tier() -> 
 
 
 def test_the_output_rate_is_rounded_up_and_the_dearest() -> None:
-    assert Rates(output=1).output_rate() == 1
+    assert Rates(output=1).output_rate(0) == 1
     assert RATES.output_rate(10) == 40_000
-    assert PLAIN.output_rate() == 10_000
+    assert PLAIN.output_rate(0) == 10_000
 
 
 def test_what_the_providers_cache_saved_is_the_difference_to_plain_input() -> None:
@@ -170,6 +170,8 @@ def test_more_cached_and_spoken_than_there_was_is_no_reason_for_a_negative_charg
     assert rates.charge(Usage(10, 0, input_audio=10)) == 10 * 5
     assert rates.charge(Usage(10, 0, cache_read=30, input_audio=5)) == 3
     assert rates.charge(Usage(10, 0, input_audio=4)) == 6 * 1 + 4 * 5
+    assert rates.charge(Usage(11, 0, cache_write=10)) == 1 * 1 + 10 * 2
+    assert rates.charge(Usage(10, 0, cache_write=6, input_audio=5)) == 6 * 2 + 4 * 5
 
 
 @pytest.mark.parametrize("rest", [0, 1, 499, 500, 501, 999])
@@ -178,7 +180,7 @@ def test_rounding_is_half_to_even_at_a_charge_and_up_at_a_ceiling(whole: int, re
     rates = Rates(input=1_000 * whole + rest, output=1_000 * whole + rest)
     up = whole + (rest > 0)
     assert rates.charge(Usage(1, 0)) == round(Decimal(1_000 * whole + rest) / 1_000)
-    assert rates.ceiling(1, 0) == rates.ceiling(0, 1) == rates.ceiling(1, 0, audio=True) == rates.output_rate() == up
+    assert rates.ceiling(1, 0) == rates.ceiling(0, 1) == rates.ceiling(1, 0, audio=True) == rates.output_rate(0) == up
 
 
 DEAR = Rates(input=9_000, output=70_000, cache_write=9_500, cache_write_1h=11_000, input_audio=10_000)
@@ -214,6 +216,12 @@ def test_a_ceiling_is_of_the_dearest_that_could_be_billed(tokens: int, options: 
     assert CLIFF.output_rate(tokens) == output
 
 
+def test_what_is_heard_and_what_is_asked_for_once_count_into_a_ceiling_without_tiers_too() -> None:
+    plain = Rates(input=1_000, input_audio=9_000, request=7)
+    assert plain.ceiling(10, 0) == 10 + 7
+    assert plain.ceiling(10, 0, audio=True) == 90 + 7
+
+
 def test_a_factor_is_on_every_token_of_every_tier_and_on_nothing_else() -> None:
     half = replace(CLIFF, web_search=70).times(Decimal("0.5"))
     assert half.charge(Usage(10, 10)) == 5 + 25 + 7
@@ -227,3 +235,19 @@ def test_what_the_cache_saved_is_reckoned_in_the_tier_that_holds() -> None:
     assert rates.saved_by_cache(Usage(10, 0, cache_read=5)) == 5 * 2
     assert rates.saved_by_cache(Usage(11, 0, cache_read=5)) == 5 * 7
     assert Rates(input=1_001, cache_read=2).saved_by_cache(Usage(5, 0, cache_read=1)) == 0
+
+
+def test_what_has_no_rate_costs_nothing() -> None:
+    n = 10_000  # of a rate of one pico-USD, enough to be seen
+    free, every = Rates(), Usage(
+        9 * n, 9 * n, cache_read=n, cache_write=2 * n, cache_write_1h=n, input_audio=n, output_audio=n, output_image=n,
+        reasoning=n, citations=n, web_searches=2, file_searches=2, containers=2,
+    )  # fmt: skip
+    assert (free.charge(every), free.charge(Usage(n, n))) == (0, 0)
+    assert (free.ceiling(n, n, cache_write="1h", audio=True), free.ceiling(n, n), free.output_rate(0)) == (0, 0, 0)
+    assert Rates(output=1_000).charge(Usage(0, 9 * n, output_audio=n, output_image=n, reasoning=n)) == 6 * n
+    drawn = Rates(output=1_000, output_audio=5_000, output_image=7_000)
+    assert drawn.charge(Usage(0, 10, output_audio=4)) == 4 * 5 + 6
+    assert drawn.charge(Usage(0, 10, output_image=4)) == 4 * 7 + 6
+    assert Rates(web_search=70).charge(Usage(0, 0, web_searches=3)) == 210
+    assert not free.estimated

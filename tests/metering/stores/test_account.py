@@ -131,3 +131,24 @@ def test_what_is_held_is_fixed_and_so_many_units_and_the_earliest_end_is_known()
     hold([made], [Claim("a", 100, 0, ttl=9)], 7, 1_600, NOW)
     assert (made.held, made.earliest) == (35, 1_650)
     assert made.idle == 1_800
+
+
+def test_a_hold_that_ends_in_this_second_is_in_nobodys_way() -> None:
+    made, asked = account(60, u0=40), Claim("a", 100, 40)
+    assert fit([made], [asked], (0, 0), 1_599.9) == Refusal(0, 40, 60, 40, by_holds=True)
+    assert fit([made], [asked], (0, 0), 1_600) == 0
+
+
+def test_every_account_is_asked_and_settled_whatever_was_said_of_those_before_it() -> None:
+    full, last = account(100), Claim("a", 100, 1)
+    clock, ticking = Account("t"), Claim("t", 1, 0, clock=True)
+    assert fit([clock], [ticking], (0, 0), NOW) == 0  # it has not begun to run
+    hold([clock], [ticking], 0, 1_600, NOW)
+    for before, claim in (
+        (clock, ticking._replace(cap=10)),
+        (account(), Claim("b", 100, 0, 1)),
+        (account(), Claim("b", 3, 0, 1)),
+        (account(), Claim("b", 100, 0)),
+    ):
+        assert fit([before, full], [claim, last], (1, 5), NOW) == Refusal(1, 1, 100, 0, by_holds=False)
+    assert settle([clock, full], [ticking, last], [0, 0], [0, 7], 1_600, NOW) == [0, 107]
