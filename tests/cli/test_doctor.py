@@ -63,6 +63,32 @@ chain = ChatPromptTemplate.from_template("{x}") | SteeredModel(model, steer(guar
 chain.invoke({"x": "hi"})
 """
 
+PARTLY = """
+from langchain_openai import ChatOpenAI
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import create_react_agent, tools_condition
+from langchain_costguard import Budget, CostGuard
+from langchain_costguard.steering import SteeredModel, guarded_tools, steer
+
+def search(query: str) -> str:
+    "Search."
+    return "nothing"
+
+guard = CostGuard(Budget(per="session", usd="0.50", steps=9))
+model = ChatOpenAI(model="gpt-4o", max_retries=0)
+steered = SteeredModel(model, steer(guard)).bind_tools([search])
+builder = StateGraph(MessagesState)
+builder.add_node("agent", lambda state: {"messages": [steered.invoke(state["messages"])]})
+builder.add_node("tools", guarded_tools([search], guard))
+builder.add_node("file", lambda state: {})
+builder.add_edge(START, "agent")
+builder.add_conditional_edges("agent", tools_condition, {"tools": "tools", "__end__": "file"})
+builder.add_edge("tools", "agent")
+builder.compile().invoke({"messages": [("user", "hi")]})
+with guard.watch():
+    create_react_agent(model, [search]).invoke({"messages": [("user", "hi")]})  # watched
+"""
+
 HOLES = """
 import threading
 from typing import TypedDict
@@ -187,6 +213,7 @@ def visits(shared_shell: Shell) -> Iterator[Callable[[str], Done]]:
                 ("unguarded.py", UNGUARDED, ()),
                 ("guarded.py", GUARDED, ("--tools",)),
                 ("steered.py", STEERED, ()),
+                ("partly.py", PARTLY, ()),
                 ("holes.py", HOLES, ()),
                 ("mixed.py", MIXED, ()),
                 ("serves.py", SERVES, ("--seconds", "25", "--request", 'POST /ask {"question": "hi"}')),
@@ -239,6 +266,19 @@ def test_a_guard_that_steers_binds_though_nobody_attached_it(
     assert re.search(r"✔  tool call +steered.py:16 +search, .*refused before it ran", done.stdout)
     assert re.search(r"✔  model call +steered.py:18 +gpt-4o .*refused before anything left", done.stdout)
     assert not (shared_shell.folder / "ran.txt").exists()
+
+
+def test_what_a_guard_that_is_attached_to_models_and_tools_alone_does_not_hear_is_told(
+    visits: Callable[[str], Done],
+) -> None:
+    """And one that hears of all is believed, in whatever order LangChain has its handlers."""
+    done = visits("partly.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _said(done, PARTLY, "watched") == "✔ refused before anything left the process"
+    advice = " ".join(done.stdout.split())
+    assert "No guard hears of all that a graph's nodes do (file): it is attached to models or tools in them" in advice
+    for other in ("guarded.py", "steered.py", "holes.py", "mixed.py"):
+        assert "No guard hears of all" not in " ".join(visits(other).stdout.split()), other
 
 
 def test_every_way_past_a_guard_is_found_at_its_place(visits: Callable[[str], Done]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langchain_costguard.cli.doctor.records import CALL, MISSED, WIRE, Record
+from langchain_costguard.cli.doctor.records import CALL, MISSED, NODE, REFUSED, SEEN, STRICT, WIRE, Record
 from langchain_costguard.cli.doctor.records import CHILD as CHILD_STARTED
 
 _WATCH = "attach with `with guard.watch():`, which no call can leave"
@@ -64,6 +64,12 @@ def notes(records: Sequence[Record], *, own: bool) -> list[str]:
     for record in _models(records):
         if not record.facts["tells_usage"] and not record.facts.get("streams"):
             said[f"{record.name} has `stream_usage` off: should it ever stream, its cost can only be estimated."] = None
+    if own and (left := _alone(records)):
+        said[
+            f"No guard hears of all that a graph's nodes do ({', '.join(left)}): it is attached to models or tools in "
+            "them, and meters those alone. graph.with_config(callbacks=[guard]), or install(graph, guard), covers "
+            "what else they call, and counts each of them as a step."
+        ] = None
     retries = {record.name: int(record.facts.get("retries", 0)) for record in _models(records)}
     for times in sorted(set(retries.values()) - {0}):
         names = ", ".join(sorted(name for name, most in retries.items() if most == times))
@@ -72,6 +78,14 @@ def notes(records: Sequence[Record], *, own: bool) -> list[str]:
             "times. With max_retries=0 and LangChain's own with_retry, the guard sees every attempt."
         ] = None
     return list(said)
+
+
+def _alone(records: Sequence[Record]) -> list[str]:
+    """The nodes of graphs that no guard hears of, where one is attached to what is called in some of them."""
+    nodes = {state: {r.name: None for r in records if r.what == NODE and r.state == state} for state in (SEEN, MISSED)}
+    left = [name for name in nodes[MISSED] if name not in nodes[SEEN]]
+    guarded = " ".join(f"{r.where}," for r in records if r.what == CALL and r.state in (REFUSED, SEEN, STRICT))
+    return left if any(f"node {name}," in guarded for name in nodes[MISSED]) else []
 
 
 def _models(records: Sequence[Record]) -> list[Record]:

@@ -18,7 +18,9 @@ from langchain_costguard.cli.doctor.records import Log
 from langchain_costguard.events.metered import CallStarted, Event, Refused
 from langchain_costguard.metering.admission import STRICT
 from langchain_costguard.metering.budgets.budget import Budget
+from langchain_costguard.metering.lineage import is_step
 from langchain_costguard.metering.seams.watching import attached_here, watching
+from langchain_costguard.steering.seams.whole_run import guard_here
 from langchain_costguard.vocabulary.errors import CostGuardError
 from langchain_costguard.vocabulary.scope import resolve
 
@@ -68,8 +70,13 @@ class Observer(BaseCallbackHandler):
     # What LangChain tells
 
     def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Know that a chain runs: a call in a bare thread meanwhile has lost its context."""
+        """Know that a chain runs: a call in a bare thread meanwhile has lost its context. Tell of a graph's node."""
         self._chains.add(run_id)
+        if is_step(kwargs.get("tags")):
+            frames = list(sites.stack())
+            heard = sites.guards_told(frames) or guard_here(sites.node_config(frames)) is not None
+            state = records.SEEN if heard else records.MISSED
+            self._log.write(records.NODE, state=state, name=str(kwargs.get("name") or ""))
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """It is over."""
@@ -157,10 +164,12 @@ class Observer(BaseCallbackHandler):
 
 
 def _guard_first(event: str, serialized: Any, given: Any, kwargs: Mapping[str, Any]) -> None:
-    """Let the guard of a steered agent speak: LangChain calls it after handlers that come from further out, as this
-    one does. That it hears of a call twice is nothing to it."""
-    guard = attached_here()
-    if guard is not None:
+    """Let the guards speak first: LangChain calls that of a steered agent after handlers that come from further out,
+    as this one does, and has no order among handlers where it merges managers. That they hear of a call twice is
+    nothing to them.
+    https://github.com/langchain-ai/langchain/blob/master/libs/core/langchain_core/callbacks/base.py (merge)
+    """
+    for guard in (*filter(None, [attached_here()]), *sites.guards_told(sites.stack())):
         getattr(guard, event)(serialized, given, **kwargs)
 
 

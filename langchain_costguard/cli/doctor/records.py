@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-GUARD, CALL, WIRE, END, LISTEN, CHILD = "guard", "call", "wire", "end", "listen", "child"
+GUARD, CALL, NODE, WIRE, END, LISTEN, CHILD = "guard", "call", "node", "wire", "end", "listen", "child"
 REFUSED, MISSED, SEEN, STRICT = "refused", "missed", "seen", "strict"
 
 
@@ -17,12 +17,12 @@ class Record:
     """One fact.
 
     Attributes:
-        what: ``guard`` (the program made one), ``call`` (a model or tool call), ``wire`` (a connection), ``listen``
-            (it is a server), ``child`` (Python was started past our eyes), ``end``.
+        what: ``guard`` (the program made one), ``call`` (a model or tool call), ``node`` (of a graph), ``wire`` (a
+            connection), ``listen`` (it is a server), ``child`` (Python was started past our eyes), ``end``.
         stage: the trial: ``model``, ``text``, ``tool`` or ``tools``.
         kind: ``model``, ``tool``, ``embeddings`` or ``sdk``.
         state: of a call: ``refused`` by a guard of the program, ``missed`` or ``seen`` by it, or ``strict`` (left to
-            the wrapper of ``guard.wrap``).
+            the wrapper of ``guard.wrap``); of a node, whether a guard hears of all in it.
         site: ``file:line`` in the program; empty where no frame of it is on the stack.
         name: the model or tool.
         where: the agent and graph node, in words.

@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -104,6 +104,23 @@ def model_in(frames: Iterator[FrameType] | list[FrameType]) -> tuple[Any, str] |
             if isinstance(model, BaseLanguageModel) and (found is None or found[0] is model):
                 found = (model, frame.f_code.co_name)
     return found
+
+
+def guards_told(frames: Iterator[FrameType] | list[FrameType]) -> list[Any]:
+    """The guards among the handlers that are told of an event here."""
+    from langchain_costguard.metering.seams.callbacks import Callbacks
+
+    told = next((f.f_locals["handlers"] for f in frames if f.f_code.co_name in ("handle_event", "ahandle_event")), ())
+    return [each for each in told if isinstance(each, Callbacks)]
+
+
+def node_config(frames: Iterator[FrameType] | list[FrameType]) -> Mapping[str, Any] | None:
+    """The config of the node that a graph starts here."""
+    for frame in frames:
+        config = frame.f_locals.get("config")
+        if isinstance(config, dict) and "__pregel_read" in (config.get("configurable") or {}):
+            return config
+    return None
 
 
 def embeddings_in(frames: Iterator[FrameType] | list[FrameType]) -> list[Any]:

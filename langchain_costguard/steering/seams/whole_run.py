@@ -71,9 +71,9 @@ class _Slot:
         return guard_here()
 
 
-def guard_here() -> CostGuard | None:
-    """The guard that steers the agent in whose graph this runs."""
-    config = var_child_runnable_config.get()
+def guard_here(config: Mapping[str, Any] | None = None) -> CostGuard | None:
+    """The guard that steers the agent in whose graph this runs, or a node with this config."""
+    config = config or var_child_runnable_config.get()
     read = (config.get("configurable") or {}).get("__pregel_read") if config else None
     if read is None:
         return None
