@@ -121,10 +121,11 @@ class Admission:
         if self._deferrals.pending:
             self._refuse_in_step(metadata)
         strict = metadata.get(STRICT) == self._key
-        around = self._around(run_id, parent) if books.open else None
-        if around is not None:
-            self._meter.hand_over(around)
-        call = None
+        around = call = None
+        if books.open:
+            around = self._around(run_id, parent)
+            if around is not None:
+                self._meter.hand_over(around)
         if (
             not strict
             and not self._require

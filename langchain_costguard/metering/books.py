@@ -41,7 +41,7 @@ class Books:
         """Runs, and the calls below them."""
         self._of_task: dict[int, set[int]] = {}
         self._batches: dict[int, Batch] = {}
-        self._starts = 0
+        self._until_sweep = _SWEEP_EVERY
         self._sweeping = held_over_forks(threading.Lock())
         # asyncio is not light, and no loop runs that did not import it; a guard is made where the host's graphs are,
         # which do.
@@ -61,8 +61,9 @@ class Books:
             self.parents.setdefault(call.parent.int, set()).add(key)
         if not call.text and self._running_loop() is not None:
             self.belongs_here(call)
-        self._starts += 1
-        if self._starts % _SWEEP_EVERY == 0:
+        self._until_sweep -= 1
+        if self._until_sweep <= 0:
+            self._until_sweep = _SWEEP_EVERY
             self._sweep(call.started)
 
     def batch(self, call: Call, params: Mapping[str, Any], size: int) -> None:
