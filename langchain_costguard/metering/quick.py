@@ -131,7 +131,8 @@ class Quick:
         if hold is None:
             return None
         call = Call(run_id, parent, "model", terms.ref.name, scope, step_id, now)
-        call.ref, call.rates, call.terms, call.url = terms.ref, rates, terms, terms.url
+        call.ref, call.rates = terms.ref, rates
+        call.terms, call.url = terms, terms.url
         call.alone, call.hold, call.held = alone, hold, amounts[0]
         call.asked, call.upper, call.coarse = asked, upper, (prompt, tools)
         call.ceiling = call.allowed = ceiling
@@ -143,9 +144,8 @@ class Quick:
         hold, terms = call.hold, call.terms
         if terms is None or hold is None or hold.page is None or hold.units or self._voice.sinks:
             return False
-        if (
-            given * 2 > call.upper and call.coarse is not None
-        ):  # what would have been held exactly may be less than that
+        # What would have been held exactly may be less than that.
+        if given * 2 > call.upper and call.coarse is not None:
             return False
         rates: Rates | None = call.rates
         if reported is not None and reported != call.name:

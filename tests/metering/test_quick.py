@@ -388,9 +388,8 @@ def five_budgets() -> CostGuard:
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each Python has bytecodes of its own; these are 3.11's")
 @pytest.mark.parametrize(("client", "most"), [("scripted", 1_500), ("openai", 1_700), ("anthropic", 2_000)])
 def test_a_plain_call_takes_few_steps(client: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        calls, "listeners", []
-    )  # of another test's cache: it is told of each call, in some 60 steps more
+    # Of another test's cache: it is told of each call, in some 60 steps more.
+    monkeypatch.setattr(calls, "listeners", [])
     monkeypatch.setattr(admission, "listeners", [])
     with FakeProvider("fine") as provider:
         models = {

@@ -214,12 +214,14 @@ class Callbacks(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Admit a chat model's call, or refuse it before it is made."""
-        if metadata and metadata.get(RECALLED) == OURS:
+        if not metadata:
+            metadata = {}
+        elif metadata.get(RECALLED) == OURS:
             return
         self._start_model(
             run_id,
             parent_run_id,
-            metadata or {},
+            metadata,
             tags,
             invocation_params or _NOTHING,
             messages[0] if messages else [],
