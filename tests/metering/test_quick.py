@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
 import sys
 import threading
 from decimal import Decimal
 from math import ceil
-from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -29,6 +31,7 @@ from langchain_costguard.vocabulary.usage import ModelRef, Usage
 from tests.bytecodes import bytecodes
 from tests.conftest import PRICES
 
+ROOT = Path(__file__).parents[2]
 SCRIPTED = ScriptedChatModel(replies=["fine"], usage=(12, 3), provider="openai", model="gpt-4o")
 GPT_4O = {"ls_provider": "openai", "ls_model_name": "gpt-4o"}
 
@@ -398,8 +401,9 @@ def counted() -> dict[str, int]:
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="each Python has bytecodes of its own; these are 3.11's")
 def test_a_plain_call_takes_few_steps() -> None:
-    with get_context("spawn").Pool(1) as fresh:
-        steps = fresh.apply(counted)
+    code = "import json; from tests.metering.test_quick import counted; print(json.dumps(counted()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    steps = json.loads(done.stdout)
     assert steps["scripted"] <= 1_500
     assert steps["openai"] <= 1_700
     assert steps["anthropic"] <= 2_000
