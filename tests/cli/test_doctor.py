@@ -277,7 +277,7 @@ def test_what_a_guard_that_is_attached_to_models_and_tools_alone_does_not_hear_i
     assert _said(done, PARTLY, "watched") == "✔ refused before anything left the process"
     advice = " ".join(done.stdout.split())
     assert "No guard hears of all that a graph's nodes do (file): it is attached to models or tools in them" in advice
-    for other in ("guarded.py", "steered.py", "holes.py", "mixed.py"):
+    for other in ("guarded.py", "holes.py"):
         assert "No guard hears of all" not in " ".join(visits(other).stdout.split()), other
 
 
