@@ -115,7 +115,7 @@ import json, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from langchain_costguard import Budget, CostGuard, CostGuardError, Price
 from langchain_costguard.vocabulary.errors import StoreUnavailableError
-from langchain_costguard.metering.stores import open_store
+from langchain_costguard.metering.stores import RedisStore, open_store
 from langchain_openai import ChatOpenAI
 
 import logging
@@ -123,7 +123,8 @@ logging.getLogger("langchain_core.callbacks.manager").setLevel(logging.ERROR)
 store, url, cap = sys.argv[1:]
 guard = CostGuard(
     Budget(per="all", usd=cap), Budget(per="user", model_calls=900), Budget(per="agent", tokens=10**9),
-    store=open_store(store), prices={"gpt-4o": Price(input="2.50", output="10.00")},
+    store=RedisStore(store, timeout=5) if store.startswith("redis") else open_store(store),
+    prices={"gpt-4o": Price(input="2.50", output="10.00")},
 )
 model = ChatOpenAI(model="gpt-4o", base_url=url, api_key="x", max_retries=0, max_tokens=40)
 model.get_num_tokens  # the client is made before the start signal

@@ -24,7 +24,7 @@ from langchain_costguard.metering.stores import (
     SQLiteStore,
     Store,
 )
-from tests.metering.stores.conftest import emptied
+from tests.metering.stores.conftest import PATIENT, emptied
 from tests.servers import Server, postgres_program
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -40,12 +40,12 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield sqlite
         sqlite.close()
     elif request.param == "postgres":
-        kept = PostgresStore(request.getfixturevalue("postgres"), namespace=request.node.name, timeout=2)
+        kept = PostgresStore(request.getfixturevalue("postgres"), namespace=request.node.name, timeout=PATIENT)
         yield kept
         kept.close()
     else:
         server: Server = request.getfixturevalue("server")
-        remote = RedisStore(emptied(server.url))
+        remote = RedisStore(emptied(server.url), timeout=PATIENT)
         yield remote
         remote.close()
 
