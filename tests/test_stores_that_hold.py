@@ -15,9 +15,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import pytest
 import redis
+from langchain_core.messages import HumanMessage
 
 from langchain_costguard import Budget, CostGuard, MemoryStore, RedisStore, SQLiteStore, StoreUnavailableError
 from langchain_costguard.cli import main
@@ -101,6 +103,25 @@ def test_what_was_reserved_unheard_is_given_back(how: str, far: Callable[..., An
         ask(store)
     proxy.mute = False
     assert held(store) == CLAIM.fixed
+
+
+def test_settlements_that_wait_are_not_said_to_be_lost(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with proxied(server.port) as proxy:
+        store = RedisStore(proxy.url, namespace=tmp_path.name)
+        guard = CostGuard(Budget(per="all", usd="1"), store=store, prices=PRICES)
+        held = [uuid4() for _ in range(4)]
+        for run_id in held:
+            guard.on_chat_model_start(
+                {}, [[HumanMessage("hello")]], run_id=run_id, metadata={"ls_model_name": "gpt-4o"}
+            )
+        proxy.mute = True
+        for run_id in held:
+            guard.on_llm_error(ConnectionError("away"), run_id=run_id)
+        proxy.mute = False
+        assert guard.close(10)
+    assert not [text for text in caplog.messages if "more is told" in text]
 
 
 @pytest.mark.parametrize("path", ["/3", "/"])

@@ -77,12 +77,7 @@ class Writer(Generic[T]):
         The first that finds it full is told of in the program's log.
         """
         with self._changed:
-            if not self._closed and len(self._queue) < self._capacity:
-                self._queue.append(item)
-                if self._thread is None:
-                    self._begin()
-                elif self._gather <= 0 or len(self._queue) >= self._batch:
-                    self._changed.notify_all()
+            if self._take(item):
                 return True
             self.dropped += 1
             say = not self._closed and not self._said
@@ -90,6 +85,21 @@ class Writer(Generic[T]):
         if say:
             log.warning("%s: more is told than can be delivered, and some is lost (said once)", self.name)
         return False
+
+    def wake(self, item: T) -> None:
+        """Have ``deliver`` called soon, with an item that says no more than that: a full queue has enough of them."""
+        with self._changed:
+            self._take(item)
+
+    def _take(self, item: T) -> bool:
+        if self._closed or len(self._queue) >= self._capacity:
+            return False
+        self._queue.append(item)
+        if self._thread is None:
+            self._begin()
+        elif self._gather <= 0 or len(self._queue) >= self._batch:
+            self._changed.notify_all()
+        return True
 
     def __len__(self) -> int:
         """Items that are not delivered, those under way included."""

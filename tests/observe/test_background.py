@@ -54,6 +54,18 @@ def test_a_delivery_that_fails_is_tried_again_by_itself_with_what_it_left(keeps:
     assert shelf.items == list(range(5))
 
 
+def test_who_is_woken_often_enough_has_lost_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    shelf = Shelf()
+    shelf.open.clear()
+    writer = Writer(shelf.deliver, name="shelf", capacity=2)
+    for number in range(5):
+        writer.wake(number)
+    shelf.open.set()
+    assert writer.close()
+    assert (shelf.items, writer.dropped) == ([0, 1], 0)
+    assert not caplog.messages
+
+
 def test_what_does_not_fit_is_counted_and_said_and_nobody_waits(caplog: pytest.LogCaptureFixture) -> None:
     shelf = Shelf()
     shelf.open.clear()

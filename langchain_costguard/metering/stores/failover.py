@@ -85,7 +85,7 @@ class FailoverStore:
             self._bring, name="settlements", capacity=1, lost=self._give_up, pauses=PAUSES
         )
         if spool is not None:
-            self._writer.put(None)
+            self._writer.wake(None)
 
     def reserve(self, claims: Sequence[Claim], *, units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         """As the primary does, or by the policy."""
@@ -102,7 +102,7 @@ class FailoverStore:
                 self._failures = 0
                 if not self._looked:
                     self._looked = True
-                    self._writer.put(None)  # looks what may make it forget, behind the call
+                    self._writer.wake(None)  # looks what may make it forget, behind the call
                 if mirror is not None and isinstance(answer, Grant):
                     mirror.held(claims, answer, until, now)
                 return answer
@@ -153,7 +153,7 @@ class FailoverStore:
             except BaseException:  # from outside, such as a worker's time limit: nobody may call again
                 if not sent:
                     self._outbox.keep(claims, there, actual, until)
-                self._writer.put(None)
+                self._writer.wake(None)
                 raise
             else:
                 self._failures = 0
@@ -165,7 +165,7 @@ class FailoverStore:
                 return totals
         if not sent:
             self._outbox.keep(claims, there, actual, until)
-        self._writer.put(None)
+        self._writer.wake(None)
         return list(actual) if mirror is None else mirror.settle(claims, held, actual, until, now)
 
     def read(self, accounts: Sequence[str], *, now: float) -> list[Balance]:
@@ -223,7 +223,7 @@ class FailoverStore:
     def close(self, timeout: float = EXIT_SECONDS) -> bool:
         """Deliver what waits, ``timeout`` seconds at most; whether all of it was."""
         if self._outbox.watches:
-            self._writer.put(None)
+            self._writer.wake(None)
         done = self._writer.close(timeout)
         return done and not self._outbox
 

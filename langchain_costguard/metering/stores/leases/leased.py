@@ -146,7 +146,7 @@ class LeasedStore:
 
     def hurry(self) -> None:
         """Tell now what was spent: a line may be crossed."""
-        self._writer.put(None)
+        self._writer.wake(None)
 
     def tell(self) -> None:
         """Tell what was spent, and return what is idle."""
@@ -208,7 +208,7 @@ class LeasedStore:
             self.memory.lend(claims, amounts, self.book.ends(second), answer.started)
             grant = self.memory.hold(claims, answer.units, until, now)
         if not len(self._writer):
-            self._writer.put(None)
+            self._writer.wake(None)
         return grant
 
     def _alone(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
@@ -288,7 +288,7 @@ class LeasedStore:
             return
         self.tell()
         if self.book.leases:
-            self._writer.put(None)
+            self._writer.wake(None)
 
     def _now(self) -> float:
         then, measured = self._moment
