@@ -74,21 +74,21 @@ def _document(said: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
         return
     if words and words <= _BESIDE | {"code", "status"}:
         raise TypeError(f"{said!r} says neither who is to stop nor that nobody is")
-    default = _reason(said) if not _BESIDE.isdisjoint(map(str, said)) and _has_stop(said) else STOPPED
+    default = _reason(said)
     for key, value in said.items():
-        name, named = str(key), _names_agents(key) and not isinstance(value, bool)
-        if named or (_stops_all(key) and isinstance(value, (list, tuple))):
+        name, named, everyone = str(key), _names_agents(key), _stops_all(key)
+        if (named and not isinstance(value, bool)) or (everyone and isinstance(value, (list, tuple))):
             yield from _named(value, default)
-        elif _stops_all(key) or name == ALL:
+        elif everyone or name == ALL:
             if isinstance(value, Mapping):
                 yield from _switch(value, default)
             elif reason := _stops(value, default, _GOES if name == ALL else _OFF):
                 yield ALL, reason
         elif name.lower() in _AROUND and isinstance(value, Mapping):
             yield from _document(value)
-        elif name.lower() in _OTHER or (_names_agents(key) and value):
+        elif name.lower() in _OTHER or (named and value):
             raise TypeError(f"{name!r} is no agent")
-        elif name.lower() not in _BESIDE and not _names_agents(key):
+        elif name.lower() not in _BESIDE and not named:
             if name.lower() in _RUNS:
                 raise TypeError(f"{name!r} does not say of whom")
             if reason := _stops(value, STOPPED, _GOES):
@@ -185,10 +185,6 @@ def _state(said: Mapping[Any, Any]) -> str:
         elif _stops_all(key):
             stops |= bool(_stops(value, reason, _OFF))
     return reason if stops else ""
-
-
-def _has_stop(said: Mapping[Any, Any]) -> bool:
-    return any(_stops_all(key) or _names_agents(key) or key == ALL for key in said)
 
 
 def _reason(said: Mapping[Any, Any], default: str = STOPPED) -> str:

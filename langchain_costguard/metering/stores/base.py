@@ -89,6 +89,11 @@ class Balance(NamedTuple):
         return self.cap - self.spent - self.held
 
 
+ITS_OWN = (ValueError, TypeError, ArithmeticError, LookupError)
+"""What carrying something out may raise that is its own fault, and would be again. Anything else (a signal's handler
+that raises, as that of a worker's time limit does) comes from outside of it, and is no reason to lose it."""
+
+
 class Settlement(NamedTuple):
     """What ``Store.settle`` is given."""
 

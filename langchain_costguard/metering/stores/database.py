@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar, cast
 from weakref import WeakSet
 
-from langchain_costguard.metering.stores.base import StoreBusyError, StoreError
+from langchain_costguard.metering.stores.base import ITS_OWN, StoreBusyError, StoreError
 from langchain_costguard.metering.stores.together import Job, Together
 from langchain_costguard.observe.files import made
 
@@ -39,10 +39,6 @@ CROWDED = 0.1
 
 LOOKS = 1.0
 """Seconds between two looks whether the file is still the one at its path."""
-
-ITS_OWN = (StoreError, ValueError, TypeError, ArithmeticError, LookupError)
-"""What a job may raise that is its own fault. Anything else is SQLite's, or was thrown at this thread from outside (by
-a signal's handler): the job at hand may be another thread's."""
 
 _inherited: list[sqlite3.Connection] = []
 """A parent process' connections, kept so that they are never closed here:
@@ -174,7 +170,7 @@ def _do(jobs: list[Job[tuple[Work, bool]]], connection: sqlite3.Connection) -> N
             continue
         try:
             job.value = job.wanted[0](connection)
-        except ITS_OWN as error:
+        except (StoreError, *ITS_OWN) as error:  # else it is SQLite's, or from outside: the job may be another thread's
             job.error = error
             raise _WorkFailedError from error
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
-from langchain_costguard.metering.stores.base import MAX_AMOUNT, Claim, Store
+from langchain_costguard.metering.stores.base import ITS_OWN, MAX_AMOUNT, Claim, Store
 from langchain_costguard.metering.stores.spool import Entry, Spool
 
 RECEIPTS = "receipts|"
@@ -24,11 +24,6 @@ WATCHED = 60.0
 """Seconds for which a settlement that was sent again is looked after, for the first of the two may come late."""
 SPOOLED_TTL = 30 * 86_400
 """The same of a settlement that waits on disk for another process."""
-
-
-ITS_OWN = (ValueError, TypeError, ArithmeticError, LookupError)
-"""What a settlement may raise that is its own fault, and would be again. Anything else (a signal's handler that raises,
-as that of a worker's time limit does) is no reason to lose it."""
 
 
 class Worth(NamedTuple):

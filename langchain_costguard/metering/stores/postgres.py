@@ -20,7 +20,7 @@ from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.pool import Pool
 from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.session import array, given, kept, numbers
-from langchain_costguard.metering.stores.unheard import Unheard, new_name
+from langchain_costguard.metering.stores.unheard import Unheard
 from langchain_costguard.vocabulary.money import Money
 
 ROWS_AT_ONCE = 500
@@ -117,19 +117,16 @@ class PostgresStore(OncePerAccount):
         self, settlement: Settlement, reservation: Reservation, *, now: float
     ) -> tuple[list[int], Grant | Refusal]:
         """Settle, then reserve, in one trip; no account more than once in either."""
-        name = new_name()
-        statements = self._settling(*settlement, now), self._reserving(name, *reservation, now)
-        try:
+        with self._unheard.named(*reservation, now) as name:
+            statements = self._settling(*settlement, now), self._reserving(name, *reservation, now)
             settled, reserved = self._pool.ask_all(statements, again=False)
-        except BaseException:
-            self._unheard.put(name, *reservation, now)
-            raise
         return numbers(settled[0][0]), _granted(reserved)
 
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
-        return self._unheard.reserve(claims, units, until, now)
+        with self._unheard.named(claims, units, until, now) as name:
+            return self._make(name, claims, units, until, now)
 
     def _make(
         self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float

@@ -26,7 +26,7 @@ from langchain_costguard.metering.stores.base import (
 from langchain_costguard.metering.stores.dial import dial
 from langchain_costguard.metering.stores.leases.sizes import checked
 from langchain_costguard.metering.stores.repeats import OncePerAccount
-from langchain_costguard.metering.stores.unheard import Unheard, new_name
+from langchain_costguard.metering.stores.unheard import Unheard
 from langchain_costguard.metering.stores.wire import Wire
 from langchain_costguard.vocabulary.money import Money
 
@@ -135,16 +135,13 @@ class RedisStore(OncePerAccount):
         claims, held, actual, until = settlement
         if not isinstance(self._wire, Wire) or not reservation.claims:
             return self._settle(claims, held, actual, until, now), self._reserve(*reservation, now)
-        name = new_name()
         settle = "EVALSHA", _SETTLE.sha, 1, self._accounts, *_settling(claims, held, actual, until, now)
-        reserve = "EVALSHA", _RESERVE.sha, 2, self._accounts, self._key(name), *_reserving(*reservation, now)
-        try:
-            replies = self._wire.execute_all((settle, reserve))
-        except BaseException as error:
-            self._unheard.put(name, *reservation, now)
-            if isinstance(error, (RedisError, OSError, ValueError)):
+        with self._unheard.named(*reservation, now) as name:
+            reserve = "EVALSHA", _RESERVE.sha, 2, self._accounts, self._key(name), *_reserving(*reservation, now)
+            try:
+                replies = self._wire.execute_all((settle, reserve))
+            except (RedisError, OSError, ValueError) as error:
                 raise self._failed(error) from error
-            raise
         if isinstance(replies[0], NoScriptError):
             totals = self._settle(claims, held, actual, until, now)
         elif isinstance(replies[0], RedisError):
@@ -182,7 +179,8 @@ class RedisStore(OncePerAccount):
     def _reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
         if not claims:
             return Grant(units[1])
-        return self._unheard.reserve(claims, units, until, now)
+        with self._unheard.named(claims, units, until, now) as name:
+            return self._make(name, claims, units, until, now)
 
     def _make(
         self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float

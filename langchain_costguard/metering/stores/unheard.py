@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from langchain_costguard.metering.stores.base import Claim, Grant, Refusal, StoreError
@@ -18,11 +18,6 @@ from langchain_costguard.observe.background import Writer
 
 Make = Callable[[str, Sequence[Claim], tuple[int, int], int, float], Grant | Refusal]
 Settle = Callable[[Sequence[Claim], Sequence[int], Sequence[int], int, float], list[int]]
-
-
-def new_name() -> str:
-    """A name that no reservation has."""
-    return os.urandom(12).hex()
 
 
 class _Asked(NamedTuple):
@@ -48,22 +43,15 @@ class Unheard:
         # What is not given back when the process ends is a hold that expires.
         self._writer: Writer[_Asked] = Writer(self._give_back, name="holds", lost=lambda _: None)
 
-    def reserve(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Grant | Refusal:
-        """Reserve by a new name; where nothing is heard of it, give back what it has reserved.
-
-        Raises:
-            StoreError: nothing was heard.
-        """
-        name = new_name()
+    @contextmanager
+    def named(self, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> Iterator[str]:
+        """A name that no reservation has, to make this one by; where nothing is heard of it, it is given back."""
+        name = os.urandom(12).hex()
         try:
-            return self._make(name, claims, units, until, now)
+            yield name
         except BaseException:
-            self.put(name, claims, units, until, now)
+            self._writer.put(_Asked(name, claims, units, until, now, time.monotonic()))
             raise
-
-    def put(self, name: str, claims: Sequence[Claim], units: tuple[int, int], until: int, now: float) -> None:
-        """Nothing was heard of this reservation."""
-        self._writer.put(_Asked(name, claims, units, until, now, time.monotonic()))
 
     def flush(self, seconds: float) -> None:
         """Give back what is left."""

@@ -45,13 +45,9 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
             return _answered(reply, have_so_far(last.why, request.messages)) if last else reply
     if on_exceeded == "interrupt":
         while here.can_ask(error) and granted(here, error):
-            again = here.refused_step()
+            reply, again = yield from attempted(here, ask, request)
             if again is None:
-                try:
-                    reply = yield from ask(request)
-                    return reply
-                except CostGuardError as refusal:
-                    again = refusal
+                return reply
             error = again
     if error.facts.get("reserve"):
         final = yield from _from_reserve(here, request, error)
@@ -60,6 +56,17 @@ def ending(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Fl
     if on_exceeded == "raise":
         raise error
     return ended(here, error, request.messages)
+
+
+def attempted(here: Here, ask: Asking, request: Any) -> Flow[tuple[Any, CostGuardError | None]]:
+    """What came of it, or why it was refused: the step, or what was asked for in it."""
+    error = here.refused_step()
+    if error is None:
+        try:
+            return (yield from ask(request)), None
+        except CostGuardError as refusal:
+            error = refusal
+    return None, error
 
 
 def granted(here: Here, error: CostGuardError) -> bool:

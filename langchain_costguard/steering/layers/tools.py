@@ -11,7 +11,7 @@ from langchain_costguard.steering.flow import Asking, Flow
 from langchain_costguard.steering.layers.approval import fee_of
 from langchain_costguard.steering.layers.attempts import retrying, through
 from langchain_costguard.steering.layers.circuits import Circuits
-from langchain_costguard.steering.layers.ending import OnExceeded, granted
+from langchain_costguard.steering.layers.ending import OnExceeded, attempted, granted
 from langchain_costguard.steering.policies.answers import answered_with, raised_by_tool
 from langchain_costguard.steering.policies.kinds import ErrorKind, classify
 from langchain_costguard.steering.policies.retries import Retry
@@ -22,22 +22,18 @@ from langchain_costguard.vocabulary.errors import BudgetExceededError, CircuitOp
 
 def refusing(on_exceeded: OnExceeded, here: Here, ask: Asking, request: Any) -> Flow[Any]:
     """Answer a refused tool call in the tool's place, so that the agent can close its work."""
-    error = here.refused_step()
+    outcome, error = yield from attempted(here, ask, request)
+    # Only what was refused as it started: a tool that calls a model of its own would run again from its beginning.
+    while (
+        on_exceeded == "interrupt"
+        and error is not None
+        and error.facts.get("kind") in ("tool", "step")
+        and here.can_ask(error)
+        and granted(here, error)
+    ):
+        outcome, error = yield from attempted(here, ask, request)
     if error is None:
-        try:
-            return (yield from ask(request))
-        except CostGuardError as refusal:
-            error = refusal
-    if on_exceeded == "interrupt":
-        # Only what was refused as it started: a tool that calls a model of its own would run again from its beginning.
-        while error.facts.get("kind") in ("tool", "step") and here.can_ask(error) and granted(here, error):
-            again = here.refused_step()
-            if again is None:
-                try:
-                    return (yield from ask(request))
-                except CostGuardError as refusal:
-                    again = refusal
-            error = again
+        return outcome
     if on_exceeded == "raise":
         raise error
     here.tell(EndedEarly, str(error))

@@ -1,5 +1,6 @@
--- KEYS[1]: the accounts. KEYS[2]: the reservation's name: it is made once, and its answer said again. ARGV[1]: doubles: least, most units, second of expiry, now; then for each claim: cap, fixed,
--- per_unit (-1: a clock), ttl, reserve. ARGV[2..]: the claims' accounts, no two the same.
+-- KEYS[1]: the accounts. KEYS[2]: the reservation's name: it is made once, and its answer said again. ARGV[1]: doubles:
+-- least, most units, second of expiry, now; then for each claim: cap, fixed, per_unit (-1: a clock), ttl, reserve.
+-- ARGV[2..]: the claims' accounts, no two the same.
 -- Returns the units granted (and when each clock started), or -1 and the refusal.
 local request = arguments[1]
 local least, most, second, now = read('<dddd', request)
