@@ -36,7 +36,8 @@ PACKAGE = Path("langchain_costguard/metering")
 MODULES = (
     *(f"budgets/{name}" for name in ("accounts", "alerts", "budget", "grants", "halts", "headroom", "holds")),
     *(f"budgets/{name}" for name in ("ledger", "line", "lines")),
-    *(f"stores/{name}" for name in ("account", "memory", "outbox", "page", "redis", "remembered", "repeats", "sqlite")),
+    *(f"stores/{name}" for name in ("account", "database", "failover", "memory", "mirror", "outbox", "page", "redis")),
+    *(f"stores/{name}" for name in ("remembered", "repeats", "spool", "sqlite", "together", "unheard")),
     *("pricing/rates", "admission", "brake", "fees", "meter", "quick", "reckoning", "settlement", "seams/wrapping"),
 )
 DECISIVE = (

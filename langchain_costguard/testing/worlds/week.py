@@ -24,6 +24,8 @@ AGENTS = {
     "research": ("chat", "gpt-4o", 1155, 211),
 }
 """By agent: its feature, its model, and how many tokens a call of it reads and writes on average."""
+MOST = 512
+"""Tokens that a call may write."""
 Session = tuple[datetime, str, str]
 """When which agent of which user starts."""
 
@@ -63,17 +65,22 @@ class Week:
         stopped = 0
         for number, (at, agent, user) in enumerate(sessions):
             feature, name, read, written = AGENTS[agent]
-            model = provider.openai(model=name, max_tokens=512)
+            model = provider.openai(model=name, max_tokens=MOST)
             calls = 60 if number == stuck else self.dice.randrange(1, 6)
             with guard.scope(agent=agent, user=user, feature=feature, session=f"{at:%d}-{number}"):
                 try:
                     for call in range(calls):
                         self.now = at + timedelta(seconds=20 * call)
-                        model.invoke(f"Write {self._size(read)} {self._size(written)}", {"callbacks": [guard]})
+                        model.invoke(self._prompt(read, written), {"callbacks": [guard]})
                 except BudgetExceededError as refusal:
                     stopped += 1
                     say(f"{at:%A}, call {call + 1} of {calls} of {agent}: {refusal}")
         return stopped
+
+    def _prompt(self, read: int, written: int) -> str:
+        """A prompt of about as many tokens as the first, that asks for as many as the second."""
+        size = self._size(read)
+        return f"{size} {min(self._size(written), MOST)} " + "a " * size
 
     def _size(self, mean: float) -> int:
         """Tokens with a long tail, of this mean."""
@@ -82,5 +89,5 @@ class Week:
 
 def answer(request: Request) -> Reply:
     """What a model of the fleet says: nothing, of the length that it is told."""
-    _, read, written = request.messages[-1]["content"].split()
+    read, written, *_ = request.messages[-1]["content"].split(" ", 2)
     return Reply("Done.", input_tokens=int(read), output_tokens=int(written))
