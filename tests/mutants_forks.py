@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.mutants_swap import swap
+from tests.mutants_swap import functions, swap
 
 LOADING = "(the module could not be put in)"
 
@@ -32,6 +33,9 @@ class Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run none of them here: what a test leaves behind would be in every fork."""
         self.items = {item.nodeid: item for item in session.items}
+        functions()
+        gc.collect()
+        gc.freeze()  # else a collection in a fork touches, and so copies, half a gigabyte
         self._job(self)
         return True
 

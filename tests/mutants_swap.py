@@ -54,12 +54,19 @@ def _replace(old: Any, new: Any, seen: set[int]) -> None:
 
 def _as_default(old: Any, new: Any) -> None:
     """What functions of ours take where nothing is given."""
-    for each in gc.get_objects():
-        if isinstance(each, FunctionType) and (each.__module__ or "").startswith("langchain_costguard"):
-            if any(value is old for value in each.__defaults__ or ()):
-                each.__defaults__ = tuple(new if value is old else value for value in each.__defaults__)
-            if any(value is old for value in (each.__kwdefaults__ or {}).values()):
-                each.__kwdefaults__ = {k: new if value is old else value for k, value in each.__kwdefaults__.items()}
+    for each in functions():
+        if any(value is old for value in each.__defaults__ or ()):
+            each.__defaults__ = tuple(new if value is old else value for value in each.__defaults__ or ())
+        named = each.__kwdefaults__ or {}
+        if any(value is old for value in named.values()):
+            each.__kwdefaults__ = {key: new if value is old else value for key, value in named.items()}
+
+
+@cache
+def functions() -> list[FunctionType]:
+    """Ours that are loaded: to be asked for before ``gc.freeze`` hides them."""
+    found = [each for each in gc.get_objects() if isinstance(each, FunctionType)]
+    return [each for each in found if (each.__module__ or "").startswith("langchain_costguard")]
 
 
 def _parts(owner: Any) -> dict[str, Any]:
