@@ -92,7 +92,10 @@ def within_call(
     *,
     last: bool,
 ) -> Denial | tuple[tuple[int, int], float, int, Account | None]:
-    """Budgets that count nothing but this call need no store: what it may take is compared on the spot."""
+    """Budgets that count nothing but this call need no store: what it may take is compared on the spot.
+
+    Returns the units, the deadline, and how many units the tightest of them would bear.
+    """
     least, most = units
     deadline, room, tight = FOREVER, MAX_AMOUNT, None
     for plan in private:
@@ -110,4 +113,4 @@ def within_call(
             if rate and (affordable := (cap - reserve - fixed[measure]) // rate) < room:
                 room, most = affordable, min(most, affordable)
                 tight = Account(measure, "", cap, idle, base, plan.budget, reserve)
-    return (least, most), deadline, room if units == (0, 0) else room - most, tight
+    return (least, most), deadline, room, tight

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["INPUT", "NONE", "OUTPUT", "SECONDS", "USD", "Account", "Amounts", "Denial", "Hold", "Ledger"]
 
-
 _KEPT_TRACES = 4096
 
 
@@ -143,11 +142,13 @@ class Ledger:
                 return answer
             units, deadline, room, tight = answer
         hold = Hold([], fixed, per_unit, units[1], self.until(now), deadline=deadline)
-        hold.room, hold.tight = room, tight
         accounts = self.accounts(scope, step_id, now, alone=alone)
         if last:
-            accounts = [account._replace(reserve=0) if account.reserve else account for account in accounts]
-        return self._reserve(hold, accounts, units, now)
+            accounts = [account._replace(reserve=0) for account in accounts]
+        denial = self._reserve(hold, accounts, units, now)
+        if tight is not None:  # the others may have granted less
+            hold.room, hold.tight = room - hold.units, tight
+        return denial or hold
 
     def hold_coarsely(
         self,
@@ -162,9 +163,7 @@ class Ledger:
     ) -> Hold | None:
         """Hold amounts that may be far too high, where it makes no difference; else None, and nothing has changed."""
         own, page, memory = known.private if alone else known.per_call, known.page or self.page(known), self.memory
-        if self.leased and self.by_trace and not alone:
-            return None
-        if own is None or page is None or memory is None:
+        if own is None or page is None or memory is None or (self.leased and self.by_trace and not alone):
             return None
         for measure, most, _ in own.caps:
             if amounts[measure] > most:
@@ -274,16 +273,17 @@ class Ledger:
         if hold.alone is not None:
             hold.spare()
         if more > hold.room and hold.tight is not None:
-            measure, cap = hold.tight.measure, hold.tight.cap - hold.tight.reserve
-            rate = hold.per_unit[measure]
-            spent = hold.fixed[measure] + rate * hold.units
-            return Denial(hold.tight, Refusal(0, rate * more, min(spent, cap), 0, by_holds=False))
+            measure = hold.tight.measure
+            needed, spent = hold.per_unit[measure] * more, hold.amounts()[measure]
+            return Denial(hold.tight, Refusal(0, needed, spent, 0, by_holds=False))
         accounts = [account for account in hold.accounts if hold.per_unit[account.measure]]
         claims = [Claim(a.name, a.cap, hold.per_unit[a.measure] * more, ttl=a.ttl, reserve=a.reserve) for a in accounts]
         if claims:
             granted = self.store.reserve(claims, units=(0, 0), until=hold.until, now=now)
             if isinstance(granted, Refusal):
                 return Denial(accounts[granted.index], granted)
+            if self.leased:  # what came on top may be held in the shared store, of which no page knows
+                hold.page = None
         hold.units += more
         hold.room -= more
         return None
@@ -313,7 +313,7 @@ class Ledger:
         if hold.page is not None and self.memory is not None:
             totals = self.memory.give(hold.page, held, actual, hold.until, now, hold.brief)
         if totals is None and hold.accounts:
-            released = [0 if account[0] == SECONDS else held[account[0]] for account in hold.accounts]
+            released = [held[account[0]] for account in hold.accounts]
             amounts = [actual[account[0]] for account in hold.accounts]
             claims = _claims(hold.accounts, hold.fixed, hold.per_unit)
             return self.store.settle(claims, released, amounts, until=hold.until, now=now)
@@ -353,12 +353,12 @@ class Ledger:
         elif accounts and self.memory is not None:
             self.memory.forget(accounts)
 
-    def _reserve(self, hold: Hold, candidates: list[Account], units: tuple[int, int], now: float) -> Hold | Denial:
+    def _reserve(self, hold: Hold, candidates: list[Account], units: tuple[int, int], now: float) -> Denial | None:
         fixed, per_unit = hold.fixed, hold.per_unit
         # Money is asked for even where it is free: what is billed in the end may not be.
         accounts = [a for a in candidates if fixed[a[0]] or per_unit[a[0]] or a[0] in (USD, SECONDS)]
         if not accounts:
-            return hold
+            return None
         claims = _claims(accounts, fixed, per_unit)
         granted = self.store.reserve(claims, units=units, until=hold.until, now=now)
         if isinstance(granted, Refusal):
@@ -367,7 +367,7 @@ class Ledger:
             caps = [claim[1] for claim in claims if claim[4]]
             hold.deadline = min(hold.deadline, min(map(add, granted.started, caps)) / 1000)
         hold.accounts, hold.units = accounts, granted.units
-        return hold
+        return None
 
     def _brief(self, scope: Scope, step_id: str, now: float) -> list[Account]:
         """The accounts that last no longer than the trace."""
