@@ -32,7 +32,7 @@ class Account(NamedTuple):
     base: int
     """The budget's cap, of which alerts are shares."""
     budget: Budget
-    reserve: int = 0
+    reserve: int
     """What of the cap is kept for a last answer."""
 
 

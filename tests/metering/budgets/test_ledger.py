@@ -74,6 +74,7 @@ def told(answer: Hold | Denial) -> Any:
     """All that is said: of a hold what is held, until when, and what it could have on top; of a denial its figures."""
     if isinstance(answer, Denial):
         account, refusal = answer.account, answer.refusal
+        assert account.name or refusal.index == 0  # it was no claim on a store
         figures = (refusal.needed, refusal.spent, refusal.held, refusal.by_holds)
         return (account.budget.label, MEASURES[account.measure], account.cap, account.base, account.reserve, *figures)
     answer.spare()
@@ -157,7 +158,8 @@ def test_a_call_may_have_what_its_budget_leaves_it_whichever_way_it_is_asked(kin
 
 def test_what_a_call_has_beyond_its_hold_is_what_its_tightest_budget_has_left(kind: str) -> None:
     for own, shared, afforded in ((50, 20, 20), (30, 50, 30), (40, 40, 40), (41, 90, 40), (500, 500, 40)):
-        ledger = ledger_of(kind, Budget(per="call", output_tokens=own), Budget(per="all", output_tokens=shared))
+        other = Budget(per="call", output_tokens=LEAST - 1, only={"agent": "b"}, name="another's")
+        ledger = ledger_of(kind, other, Budget(per="call", output_tokens=own), Budget(per="all", output_tokens=shared))
         for _ in (1, 2):
             found = Ask(ledger)()
             assert isinstance(found, Hold)
@@ -222,7 +224,7 @@ def test_what_nobody_limits_is_held_on_nothing_and_what_costs_nothing_is_asked_f
         ((Budget(per="trace", usd=1, tokens=9, steps=9),), A_STEP, NONE, {"trace|t|usd": 0, "trace|t|steps": 1}),
         ((Budget(per="all", usd=1, tokens=9, tool_calls=9),), A_TOOL, NONE, {"all|usd": 11, "all|tool_calls": 1}),
         (
-            (Budget(per="step", usd=1, tokens=9, tool_calls=9), Budget(per="all", tool_calls=5, model_calls=7)),
+            (Budget(per="step", usd=1, tokens=9, tool_calls=9), Budget(per="all", tool_calls=5)),
             A_TOOL, NONE, {"all|tool_calls": 1, "step|t/st|usd": 11, "step|t/st|tool_calls": 1},
         ),
     ):  # fmt: skip
@@ -343,6 +345,37 @@ def test_a_bound_is_held_where_there_is_room_for_many_times_as_much(budgets: tup
     }
 
 
+@pytest.mark.parametrize(
+    ("others", "alone", "held"),
+    [
+        ((), False, ("memory", "leased")),
+        ((), True, ("memory", "leased")),
+        ((Budget(per="trace", usd=9),), False, ("memory",)),
+        ((Budget(per="trace", usd=9),), True, ("memory", "leased")),
+        ((Budget(per="call", usd=9, only={"trace": "t"}),), False, ()),  # whose call it is has to be asked
+        ((Budget(per="user", usd=9, only={"trace": "t"}),), True, ()),
+    ],
+    ids=str,
+)
+def test_a_bound_is_held_on_what_is_at_hand(
+    others: tuple[Budget, ...], alone: bool, held: tuple[str, ...], kind: str
+) -> None:
+    ledger = ledger_of(kind, Budget(per="all", usd=9), *others)
+    known = ledger.known(SCOPE, NOW)
+    for times in range(3):
+        # What costs nothing is asked for, too: what is billed in the end may cost something.
+        found = ledger.hold_coarsely(known, SCOPE, "t", (0, *WHOLE[1:]), EACH, NOW, alone=alone)
+        assert (found is not None) == (times > 0 and kind in held)
+        if found is not None:
+            named = [account.name for account in ledger.accounts(SCOPE, "t", NOW, alone=alone)]
+            assert [account.name for account in found.accounts] == named
+        first = ledger.reserve(SCOPE, "t", WHOLE, alone=alone, now=NOW)
+        assert isinstance(first, Hold)
+        for hold in (found, first):
+            if hold is not None:
+                ledger.settle(hold, USED, NOW)
+
+
 def test_what_is_settled_plainly_is_what_its_page_knows_and_all_else_stands(kind: str) -> None:
     ledger = ledger_of(kind, Budget(per="session", usd=1), Budget(per="user", output_tokens=9000))
     other = SCOPE._replace(session="other")
@@ -411,7 +444,7 @@ def test_of_a_lease_the_short_way_uses_every_unit(free: int) -> None:
     rest = lease.taken - 40 - free
     whole = ledger.reserve(SCOPE, "", (0, 0, 0, rest, 1, 0, 1, 0), now=NOW)
     assert isinstance(whole, Hold)
-    found = ledger.reserve(SCOPE, "", NONE[:4] + (1, 0, 1, 0), EACH, units=(0, 40), now=NOW)  # type: ignore[operator]
+    found = ledger.reserve(SCOPE, "", (0, 0, 0, 0, 1, 0, 1, 0), EACH, units=(0, 40), now=NOW)
     assert isinstance(found, Hold)
     assert (found.page is not None, found.units) == (free == 40, 40)
 
