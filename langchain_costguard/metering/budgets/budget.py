@@ -26,7 +26,7 @@ _RESERVED = ("usd", "tokens", "input_tokens", "output_tokens")
 _HOUR, _DAY = 3600, 86_400
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """Caps on what one scope may use; give at least one of the limits.
 
@@ -161,7 +161,7 @@ class Budget:
         if self.window:
             return {"hour": 2 * _HOUR, "day": 2 * _DAY, "week": 8 * _DAY, "month": 32 * _DAY}[self.window]
         short = {"step": _HOUR, "call": _HOUR, "trace": _DAY, "session": 30 * _DAY, "task": 30 * _DAY}
-        return min((short.get(d, 400 * _DAY) for d in self.dimensions()), default=400 * _DAY)
+        return min(short.get(dimension, 400 * _DAY) for dimension in self.dimensions())
 
     @classmethod
     def production(cls, **changes: Any) -> Budget:
@@ -203,7 +203,7 @@ def cap_of(measure: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
             raise ValueError(f"seconds: {value!r} must be a number of seconds above zero")
         if not _is_between(value, 0, 1e9) or value == 0:
-            raise ValueError(f"seconds: {value!r} must be a number of seconds above zero, and below 1e9")
+            raise ValueError(f"seconds: {value!r} must be a number of seconds above zero, and at most 1e9")
         return max(1, round(value * 1000))
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ValueError(f"{measure}: {value!r} must be a whole number above zero")

@@ -46,7 +46,7 @@ class Room(NamedTuple):
         return self.ceiling + self.granted - self.reserve - self.spent - self.held
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Headroom:
     """What one scope may still spend, at one moment. ``str()`` is an aligned table; Jupyter shows it as one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, RedisStore, SQLiteStore
 from langchain_costguard.events import Alert
 from langchain_costguard.metering.budgets.budget import MEASURES, quoted
-from langchain_costguard.metering.stores import open_store
+from langchain_costguard.metering.stores import MAX_AMOUNT, open_store
 from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, ScriptedChatModel
 from langchain_costguard.vocabulary.calendar import window_at
 from tests.conftest import PRICES, Caller
@@ -93,6 +93,81 @@ def test_a_bad_value_is_refused_by_the_name_of_its_field(fields: dict[str, Any],
     with pytest.raises(ValueError, match=named) as caught:
         Budget(**fields)
     assert shown(fields[named]) in str(caught.value)
+
+
+PER = "is not one of call, step, session, agent, user, feature, task, trace, model, all, or a tuple of them"
+SHARE = 'must be a share such as 0.05 or "5%", or an amount of USD as text'
+SECONDS = "must be a number of seconds above zero, and at most 1e9"
+WHOLE: list[tuple[dict[str, Any], str]] = [
+    ({"per": "day"}, f"per: 'day' {PER}; write window='day'"),
+    ({"per": ("user", "weekly")}, f"per: ('user', 'weekly') {PER}; write window='week'"),
+    ({"per": "sesion"}, f"per: 'sesion' {PER}; did you mean 'session'?"),
+    ({"per": "team"}, f"per: 'team' {PER}"),
+    ({"window": "dayly"}, "window: 'dayly' is not one of hour, day, week, month or None; did you mean 'day'?"),
+    ({"lockout": 100.5}, "lockout: 100.5 must be between 1.0 and 100"),
+    ({"lockout": 0.99}, "lockout: 0.99 must be between 1.0 and 100"),
+    ({"tokens": MAX_AMOUNT + 1}, f"tokens: {MAX_AMOUNT + 1} is more than an account can hold"),
+    ({"tokens": 9, "usd": None, "reserve": "0.02"}, "reserve: '0.02' has no cap to be a part of: give usd"),
+    (
+        {"steps": 9, "usd": None, "reserve": "5%"},
+        "reserve: '5%' has no cap to be a part of: give one of usd, tokens, input_tokens, output_tokens",
+    ),
+    ({"tokens": 1, "reserve": "5%"}, "reserve: '5%' is all of tokens=1"),
+    ({"reserve": "1"}, "reserve: '1' is all of usd='1'"),
+    *(({"reserve": share}, f"reserve: {share!r} {SHARE}") for share in ("100%", 1.0, 1.5, 0.0, "0%", "150%")),
+    *(({"seconds": value}, f"seconds: {value!r} {SECONDS}") for value in (10**9 + 1, 1e9 + 0.5, 0, -0.5)),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), WHOLE, ids=[said for _, said in WHOLE])
+def test_a_bad_value_is_told_with_what_to_write(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Budget(**{"usd": "1", **fields})
+    assert str(caught.value) == said
+
+
+def test_the_largest_and_the_smallest_that_can_be_are_taken() -> None:
+    assert Budget(tokens=MAX_AMOUNT).caps() == {"tokens": MAX_AMOUNT}
+    assert Budget(tokens=9, lockout=100).ceiling(9) == 900
+    assert Budget(tokens=9, lockout=1).ceiling(9) == 9
+    smallest = {1e9: 10**12, 10**9: 10**12, 0.0004: 1, 0.001: 1, 0.0016: 2, 0.0025: 2}
+    assert {value: Budget(seconds=value).caps()["seconds"] for value in smallest} == smallest
+    assert Budget(usd="1", reserve=0.999999).reserves() == {"usd": 999_999_000}
+
+
+@pytest.mark.parametrize(
+    ("budget", "key", "said"),
+    [
+        (Budget(usd="1"), "session", "per='session', usd='1'"),
+        (Budget(per="user", usd="1", tz="Europe/Berlin"), "user", "per='user', usd='1', tz='Europe/Berlin'"),
+        (Budget(per="user", usd=1, window="day"), "user.day", "per='user', usd=1, window='day'"),
+        (
+            Budget(per=("user", "agent"), usd="1", window="day", tz="Europe/Berlin", only={"agent": {"b", "a|c"}}),
+            "user+agent.day@Europe/Berlin.[agent=a%7Cc+b]", None,
+        ),
+        (
+            Budget(per="all", tokens=9, only={"user": "u", "agent": "a"}, lockout=1.2, name="my team"),
+            "my%20team", "per='all', tokens=9, only={'user': {'u'}, 'agent': {'a'}}, lockout=1.2, name='my team'",
+        ),
+        (
+            Budget.development(on_exceeded="downgrade", reserve="5%"), "session",
+            "per='session', usd='5.00', tokens=200000, tool_calls=150, seconds=1200, lockout=10, reserve='5%', "
+            "on_exceeded='downgrade'",
+        ),
+        (Budget.production(), "session", "per='session', usd='0.50', tokens=20000, tool_calls=15, seconds=120"),
+    ],
+)  # fmt: skip
+def test_a_budget_is_called_by_what_was_given(budget: Budget, key: str, said: str | None) -> None:
+    assert budget.key() == key
+    assert budget.label == (budget.name or key)
+    assert repr(budget) == f"Budget({said})" or said is None
+
+
+def test_a_budget_is_given_by_name_and_stays_what_it_is() -> None:
+    with pytest.raises(TypeError):
+        Budget("user", usd="1")  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        Budget(usd="1").usd = "2"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("amount", [0.5, 1.0, float("nan"), float("inf"), -0.1])
@@ -382,6 +457,12 @@ def test_odd_values_never_share_an_account(call: Caller) -> None:
         tags = {name: value for name, value in (("user", user), ("feature", feature)) if value}
         assert asked(guard, lambda model, *rest: model.invoke(*rest), **tags), (user, feature)
     assert len(list(guard.store.scan(now=0))) == len(pairs)
+
+
+def test_a_value_stands_in_a_name_as_it_is_but_for_separators_and_letters_that_are_not_ascii() -> None:
+    names = {"": "-", "-": "%2D", "a1": "a1", "é": "%C3%A9", "²": "%C2%B2", "a b": "a b", "a|b": "a%7Cb", "%": "%25"}
+    names |= {"a,b": "a%2Cb", "a-b": "a-b", "\ud800": "%ED%A0%80", "a:b/c~d.e_f": "a:b/c~d.e_f", "+": "%2B"}
+    assert {value: quoted(value) for value in names} == names
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2, unique=True))
