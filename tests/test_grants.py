@@ -187,7 +187,7 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     ("user", {"tokens": "1e999999"}, "tokens: '1e999999'"),
     ("user", {"seconds": "x"}, "seconds: 'x'"),
     ("user", {"steps": 5}, "has no cap on steps, but on usd, tokens"),
-    ("nobody", {"usd": "1"}, "no budget 'nobody'; known: 'user', 'step', 'trace', 'call', 'mine'"),
+    ("nobody", {"usd": "1"}, "no budget 'nobody'; known: 'user', 'step', 'trace', 'call', 'mine'$"),
     ("step", {"usd": "1"}, "'step' starts afresh"),
     ("trace", {"usd": "1"}, "'trace' starts afresh"),
     ("call", {"usd": "1"}, "'call' starts afresh"),
@@ -206,6 +206,7 @@ def test_what_cannot_be_granted_is_said(what: Any, fields: dict[str, Any], said:
         Budget(per="trace", usd="1"),
         Budget(per="call", usd="1"),
         Budget(per="agent", usd="1", only={"agent": "research"}, name="mine"),
+        Budget(per="agent", tokens=9, only={"agent": "writer"}, name="mine"),
     )
     with pytest.raises(ValueError, match=said):
         guard.grant(what, **fields)

@@ -149,7 +149,7 @@ def _taken(store: Store, once: Claim, until: int, now: float) -> bool:
 def _plans(ledger: Ledger, label: str) -> list[Plan]:
     plans = [plan for plan in ledger.plans if plan.budget.label == label]
     if not plans:
-        known = ", ".join(repr(plan.budget.label) for plan in ledger.plans) or "none"
+        known = ", ".join(map(repr, dict.fromkeys(plan.budget.label for plan in ledger.plans))) or "none"
         raise ValueError(f"grant: there is no budget {label!r}; known: {known}")
     if any(plan.fleeting or plan.budget.per == "call" for plan in plans):
         raise ValueError(f"grant: budget {label!r} starts afresh with every run: nothing it is given would last")

@@ -226,6 +226,11 @@ def test_the_field_default_is_one_word_away_and_can_be_changed() -> None:
     assert (changed.per, changed.window) == ("user", "day")
     with pytest.raises(ValueError, match="usd"):
         Budget.production(usd=0)
+    roomy = {"usd": 5_000_000_000, "tokens": 200_000, "tool_calls": 150, "seconds": 1_200_000}
+    assert (Budget.development().caps(), Budget.development().lockout) == (roomy, 10)
+    assert repr(Budget.development(tokens=7, lockout=3)) == (
+        "Budget(per='session', usd='5.00', tokens=7, tool_calls=150, seconds=1200, lockout=3)"
+    )
 
 
 def test_a_budget_is_a_value() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
+import pytest
+
 from langchain_costguard.metering.budgets.headroom import Headroom, Room
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.budgets.lines import account_lines
@@ -77,6 +81,8 @@ def test_what_is_left_knows_holds_reserves_grants_and_lockouts() -> None:
     assert Headroom(ROOMS[:1]).share == 0.25 / 1.5
     assert Headroom(ROOMS).left("seconds") == -30_000
     assert [Headroom(ROOMS[:most]).seconds_left for most in (2, 3, 4)] == [float("inf"), 30.0, 0.0]
+    with pytest.raises(FrozenInstanceError):
+        Headroom(ROOMS).rows = ()  # type: ignore[misc]
     assert str(Headroom(ROOMS)) == (
         "budget  window  measure       spent    held    left     cap\n"
         "------  ------  -----------  ------  ------  ------  ------\n"

@@ -541,6 +541,8 @@ STOPPED = "stopped by the kill switch"
         ({"kill_switch": {"active": True, "scope": "all"}}, {ALL: STOPPED}),
         ({"kill_switch": {"enabled": True, "agents": ["research"]}}, {"research": STOPPED}),
         ({"kill_switch": {"enabled": False, "agents": ["research"]}}, {}),
+        ({"kill_switch": {"enabled": True, "agents": False}}, {ALL: STOPPED}),
+        ({"kill_switch": {"enabled": True, "agents": ""}}, {ALL: STOPPED}),
         ({"killSwitchEnabled": True}, {ALL: STOPPED}),
         ({"globalKillSwitch": "off"}, {}),
         ({"is_halted": True, "reason": "fire"}, {ALL: "fire"}),
@@ -567,6 +569,8 @@ def test_a_document_is_read_as_it_is_meant(said: Any, halts: dict[str, str], tmp
         {"enabled": True}, {"research": 5}, {"agents": 3}, {"agents": True}, [["a"]], {"research": [1]}, {"version": 3},
         {"error": "not found"}, {"detail": "Not Found"}, {"message": "Internal server error"}, {"success": True},
         {"data": {"version": 3}}, {"id": "switch", "updated_at": "now"},
+        {"enabled": True, "active": True, "running": True, "allowed": True}, {"research": {"whatever": 1}},
+        {"kill_switch": {"enabled": True, "agents": True}},
     ],
 )  # fmt: skip
 def test_a_document_that_cannot_be_read_stops_all_and_is_told_of_once(
