@@ -142,7 +142,7 @@ class Plan:
         self.only = [(_FIELDS[dimension], allowed) for dimension, allowed in budget.only.items()]
         self.where = [_FIELDS[d] for d in budget.dimensions() if d not in ("all", "call")]
         self.fleeting = bool({_STEP, _TRACE} & {*self.where}) or any(i == _TRACE for i, _ in self.only)
-        self.recent: tuple[Any, float, list[Account]] = (None, 0.0, [])
+        self.recent: tuple[Any, float, list[Account]] = (None, FOREVER, [])
 
     def applies(self, scope: Scope) -> bool:
         """Whether ``only`` lets the scope in."""

@@ -99,7 +99,7 @@ def within_call(
     least, most = units
     deadline, room, tight = FOREVER, MAX_AMOUNT, None
     for plan in private:
-        if plan.only and not plan.applies(scope):
+        if not plan.applies(scope):
             continue
         for measure, _, cap, base, idle, kept in plan.caps:
             if measure == SECONDS:

@@ -337,12 +337,13 @@ class Ledger:
     def in_full(self, denial: Denial, now: float) -> Denial:
         """The denial in figures that a person knows: all that was spent, of the cap and what was granted on top."""
         account, refusal = denial.account, denial.refusal
+        if account.measure == SECONDS:  # a grant has moved its start
+            return denial
         try:
-            granted = self.store.read([GRANTED + account.name], now=now)[0].spent
+            (beside,) = self.store.read([GRANTED + account.name], now=now)
         except StoreError:
             return denial
-        if granted <= 0 or account.measure == SECONDS:
-            return denial
+        granted = beside.spent
         return Denial(account._replace(cap=account.cap + granted), replace(refusal, spent=refusal.spent + granted))
 
     def forget(self, trace: str) -> None:

@@ -516,7 +516,7 @@ def test_what_is_watched_outlives_a_call_and_a_step(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("measure", "granted", "spent", "cap"),
-    [("tokens", -1, 7, 9), ("tokens", 0, 7, 9), ("tokens", 1, 8, 10), ("tokens", 5, 12, 14), ("seconds", 5, 7, 9)],
+    [("tokens", 0, 7, 9), ("tokens", 1, 8, 10), ("tokens", 5, 12, 14), ("seconds", 5, 7, 9)],
 )
 def test_a_denial_in_full_has_what_was_granted_in_it(
     measure: str, granted: int, spent: int, cap: int, kind: str
