@@ -26,7 +26,7 @@ from langchain_costguard.events import Alert, CallSettled, CallStarted, ToolSett
 from langchain_costguard.metering.stores.leases import book
 from langchain_costguard.stores import PostgresStore
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
-from tests.conftest import PRICES
+from tests.conftest import PRICES, Caller
 from tests.proxy import Proxy, proxied
 from tests.servers import Server
 
@@ -98,6 +98,24 @@ def test_an_idle_lease_is_returned(guards: Callable[..., CostGuard]) -> None:
     while (row := other.headroom().rows[0]).held and time.monotonic() < until:
         threading.Event().wait(0.05)
     assert (row.spent, row.held) == (3, 0)
+
+
+class Talkative(ScriptedChatModel):
+    """Says more than it was asked to."""
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {**super()._get_ls_params(stop, **kwargs), "ls_max_tokens": 5}
+
+
+def test_what_a_stream_took_on_top_of_its_lease_is_held_no_more_when_it_is_over(
+    guards: Callable[..., CostGuard], stream: Caller
+) -> None:
+    guard = guards(Budget(per="all", output_tokens=1000))
+    for words in (4, 4, 600):
+        model = Talkative(replies=[Reply(chunks=["word "] * words)], usage=(10, words))
+        stream(model, "hi", {"callbacks": [guard]})
+    (row,) = guard.headroom().rows
+    assert (row.spent, row.held) == (608, 0)
 
 
 PROGRAM = """
