@@ -189,16 +189,15 @@ class Meter:
         self.exactly(call)
         used = self.seen(call, stream)
         while used > ceiling:
-            more, now = used - ceiling, self.clock()
-            denial = self.ledger.extend(hold, max(EXTENSION, more), now)
-            if denial is None:
-                more = max(EXTENSION, more)
-            else:
-                denial = self.ledger.extend(hold, more, now)
+            least, now = -(-(used - ceiling) // call.times), self.clock()
+            more = max(-(-EXTENSION // call.times), least)
+            denial = self.ledger.extend(hold, more, now)
+            if denial is not None:
+                more, denial = least, self.ledger.extend(hold, least, now)
                 if denial is not None:
                     return denial
             call.held += hold.per_unit[USD] * more
-            call.ceiling += -(-more // call.times)
+            call.ceiling += more
             ceiling = call.ceiling * call.times
         stream.check_at = stream.at_most() + max(_LOOK_AGAIN, ceiling - used)
         return None
@@ -240,11 +239,8 @@ class Meter:
     def hand_over(self, call: Call) -> None:
         """A model calls another one, whose call is paid: nothing is held for this one, which can yet be settled."""
         if call.inside is None:
-            now = self.clock()
             if call.hold is not None:
-                self._release(call, NONE, now)
-                answer = self.ledger.reserve(call.scope, call.step_id, NONE, now=now)
-                call.hold = None if isinstance(answer, Denial) else answer
+                self._release(call, NONE, self.clock())
             call.odd, call.inside = True, []
 
     def attempt(self, call: Call) -> None:
