@@ -43,6 +43,10 @@ _MAX_PROVISIONAL = 1_000
 _MAX_SESSIONS = 10_000
 
 
+def _of_tool(fee: int) -> Amounts:
+    return (fee, 0, 0, 0, 0, 1, 0, 0)
+
+
 class Meter:
     """Calls under way, and what becomes of them. One per guard; entered from many threads."""
 
@@ -82,7 +86,7 @@ class Meter:
 
     # Start
 
-    def admit(self, call: Call, *, units: int | None = None, last: bool = False) -> Denial | None:
+    def admit(self, call: Call, *, units: int | None = None, last: bool) -> Denial | None:
         """Reserve what a model call can cost at the most; the denial where it does not fit.
 
         With ``units`` the output ceiling is that many tokens, whatever the request says. A ``last`` call may have what
@@ -103,10 +107,10 @@ class Meter:
         call.held = fixed[USD] + per_unit[USD] * answer.units
         return None
 
-    def admit_tool(self, call: Call, fee: int, *, last: bool = False) -> Denial | None:
+    def admit_tool(self, call: Call, fee: int, *, last: bool) -> Denial | None:
         """Reserve one tool call and its fee (nano-USD)."""
         call.held = fee
-        answer = self.reserve(call, (fee, 0, 0, 0, 0, 1, 0, 0), last=last)
+        answer = self.reserve(call, _of_tool(fee), last=last)
         if isinstance(answer, Denial):
             return answer
         call.hold = answer
@@ -152,7 +156,7 @@ class Meter:
         prompt, tools = coarse
         call.tokens, call.upper = self.estimator.estimate(call.ref, prompt, tools=tools)
         hold = call.hold
-        if hold is not None and call.charged is None:
+        if hold is not None:
             fixed, per_unit = amounts(call, 0 if call.asked is None else call.ceiling)
             if call.asked is None:
                 fixed = [amount + each * call.ceiling for amount, each in zip(fixed, per_unit, strict=True)]
@@ -263,7 +267,7 @@ class Meter:
     def settle_tool(self, call: Call, fee: int, *, failed: bool) -> None:
         """Settle a tool call at its fee (nano-USD)."""
         now, before = self.clock(), call.charged
-        balances = self._release(call, (fee, 0, 0, 0, 0, 1, 0, 0), now)
+        balances = self._release(call, _of_tool(fee), now)
         spent, calls = (fee, 1) if before is None else (fee - before[USD], 0)
         self.tallies.count(call.scope, (0, calls, 0, 0, 0, 0, 0, spent, 0, 0, 0, 0, 0))
         if self._voice.sinks:
@@ -295,20 +299,22 @@ class Meter:
     def _orphaned(self, calls: Iterable[Call]) -> None:
         """The parent of these calls ended before them: settle them by estimate, until they are heard of."""
         for call in calls:
-            if call.state != OPEN or call.hold is None:
-                continue
-            self._provisional.append(call)
-            if len(self._provisional) > _MAX_PROVISIONAL:
-                self.books.take(self._provisional.popleft().run_id)
-            call.state, call.status = PROVISIONAL, "cancelled"
-            if call.kind == "tool":
-                self.settle_tool(call, call.held, failed=True)
-                call.charged = (call.held, 0, 0, 0, 0, 1, 0, 0)
-            else:
-                seen = self.seen(call, call.stream) if call.stream else None
-                self.exactly(call)
-                usage, charge = guess(call, seen)
-                call.charged = self._pay(call, usage, charge, 0, estimated=True)
+            if call.state == OPEN and call.hold is not None:
+                self._orphan(call)
+
+    def _orphan(self, call: Call) -> None:
+        self._provisional.append(call)
+        if len(self._provisional) > _MAX_PROVISIONAL:
+            self.books.take(self._provisional.popleft().run_id)
+        call.state, call.status = PROVISIONAL, "cancelled"
+        if call.kind == "tool":
+            self.settle_tool(call, call.held, failed=True)
+            call.charged = _of_tool(call.held)
+        else:
+            seen = self.seen(call, call.stream) if call.stream else None
+            self.exactly(call)
+            usage, charge = guess(call, seen)
+            call.charged = self._pay(call, usage, charge, 0, estimated=True)
 
     def _expired(self, call: Call) -> None:
         self.exactly(call)

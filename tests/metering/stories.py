@@ -22,6 +22,8 @@ PRICES = {
         input="2.5031", output="10.0017", cache_read="1.2507", cache_write="3.0011", cache_write_1h="5.0023"
     ),
     "other": Price(input="0.3003", output="1.2001"),
+    "free": Price(input="0"),
+    "a nano-dollar": Price(input="0.001"),
 }
 """So many nano-USD a token: 2503.1 in, 10001.7 out; of ``other`` 300.3 and 1200.1."""
 TOOLS: dict[str, Any] = {
@@ -29,6 +31,7 @@ TOOLS: dict[str, Any] = {
     "slow": ToolFee(call="0.01", second="0.001"),
     "by length": ToolFee(unit="0.001"),
     "dear": 101,
+    "a quarter": 26,
 }
 
 
@@ -148,6 +151,7 @@ class Told:
     def sums(self) -> list[str]:
         """How the accounts and the report stand."""
         guard, now = self.guard, self.clock()
+        guard.meter.refine()
         stand = dict(zip(MEASURES, guard.store.read([f"all|{name}" for name in MEASURES], now=now), strict=True))
         report = guard.report().by("model")
         took = {scope[0]: report.latency(scope) for scope, _ in report.rows}
@@ -159,7 +163,7 @@ class Told:
             "took": {model: "/".join(f"{n:g}" for n in each if n is not None) for model, each in took.items()},
             "open": {self._runs[str(call.run_id)]: call.state for call in guard.meter.open_calls.values()},
         }
-        said = {name: ", ".join(f"{k}={v}" for k, v in row.items() if v) for name, row in rows.items()}
+        said = {name: ", ".join(f"{k}={v}" for k, v in row.items() if v or name == "dearest") for name, row in rows.items()}
         return [f"{name}: {row}" for name, row in said.items() if row]
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
-from langchain_costguard import AgentHaltedError, BudgetExceededError, Price, UnpricedModelError
+from langchain_costguard import AgentHaltedError, Budget, BudgetExceededError, Price, UnpricedModelError
 from langchain_costguard.metering.pricing import catalog
 from langchain_costguard.metering.pricing.rates import Rates
+from langchain_costguard.testing import ScriptedChatModel
 from tests.metering.stories import START, Told
 
 STORIES: dict[Callable[[Told], None], str] = {}
@@ -317,33 +321,38 @@ def replies_of_a_cache(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CallVoided at=3, run_id=A, name=gpt-4o, held=5034742, seconds=3
-    CallFailed at=3, run_id=A, model=openai:gpt-4o, kind=unbilled, error=Answered, status=429, seconds=3
-    CallStarted at=3, run_id=B, name=gpt-4o, held=5034742
-    CallVoided at=6, run_id=B, name=gpt-4o, held=5034742, seconds=3
-    CallFailed at=6, run_id=B, model=openai:gpt-4o, kind=unsent, error=Unsent, seconds=3
-    CallStarted at=6, run_id=C, name=gpt-4o, held=5034742
-    CallSettled at=9, run_id=C, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
+    CallStarted run_id=A, name=search, kind=tool, held=20300000
+    ToolSettled run_id=A, tool=search, charge=20300000, accounts=3
+    CallStarted run_id=B, name=gpt-4o, held=5034742
+    CallVoided at=3, run_id=B, name=gpt-4o, held=5034742, seconds=3
+    CallFailed at=3, run_id=B, model=openai:gpt-4o, kind=unbilled, error=Answered, status=429, seconds=3
+    CallStarted at=3, run_id=C, name=gpt-4o, held=5034742
+    CallVoided at=6, run_id=C, name=gpt-4o, held=5034742, seconds=3
+    CallFailed at=6, run_id=C, model=openai:gpt-4o, kind=unsent, error=Unsent, seconds=3
+    CallStarted at=6, run_id=D, name=gpt-4o, held=5034742
+    CallSettled at=9, run_id=D, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
         seconds=3, source=estimated, status=failed, cacheable=1501, accounts=6
-    UsageMissing at=9, run_id=C, model=openai:gpt-4o, charge=5034742
-    CallFailed at=9, run_id=C, model=openai:gpt-4o, kind=unknown, error=TimeoutError, seconds=3
-    CallStarted at=9, run_id=D, name=gpt-4o, held=5034742
-    CallSettled at=12, run_id=D, model=openai:gpt-4o, usage=1501+0, charge=3757153, held=5034742, estimated=True,
+    UsageMissing at=9, run_id=D, model=openai:gpt-4o, charge=5034742
+    CallFailed at=9, run_id=D, model=openai:gpt-4o, kind=unknown, error=TimeoutError, seconds=3
+    CallStarted at=9, run_id=E, name=gpt-4o, held=5034742
+    CallSettled at=12, run_id=E, model=openai:gpt-4o, usage=1501+0, charge=3757153, held=5034742, estimated=True,
         seconds=3, source=estimated, status=failed, cacheable=1501, accounts=6
-    UsageMissing at=12, run_id=D, model=openai:gpt-4o, charge=3757153
-    CallFailed at=12, run_id=D, model=openai:gpt-4o, kind=partly, error=ConnectionResetError, seconds=3
-    CallStarted at=12, run_id=E, name=gpt-4o, held=5034742
-    CallSettled at=12, run_id=E, model=openai:gpt-4o, usage=1501+5, charge=3807162, held=5034742, estimated=True,
+    UsageMissing at=12, run_id=E, model=openai:gpt-4o, charge=3757153
+    CallFailed at=12, run_id=E, model=openai:gpt-4o, kind=partly, error=ConnectionResetError, seconds=3
+    CallStarted at=12, run_id=F, name=gpt-4o, held=5034742
+    CallSettled at=12, run_id=F, model=openai:gpt-4o, usage=1501+5, charge=3807162, held=5034742, estimated=True,
         source=estimated, status=failed, cacheable=1501, accounts=6
-    UsageMissing at=12, run_id=E, model=openai:gpt-4o, charge=3807162
-    CallFailed at=12, run_id=E, model=openai:gpt-4o, kind=partly, error=ConnectionResetError
-    spent: usd=12599057, tokens=4561, input_tokens=4503, output_tokens=58, model_calls=4, steps=3, seconds=1000000000
-    report: calls=3, input_tokens=4503, output_tokens=58, spent=12599057, estimated=3, cacheable=4503, failed=5
+    UsageMissing at=12, run_id=F, model=openai:gpt-4o, charge=3807162
+    CallFailed at=12, run_id=F, model=openai:gpt-4o, kind=partly, error=ConnectionResetError
+    spent: usd=32899057, tokens=4561, input_tokens=4503, output_tokens=58, model_calls=4, tool_calls=1, steps=3,
+        seconds=1000000000
+    report: calls=3, tool_calls=1, input_tokens=4503, output_tokens=58, spent=32899057, estimated=3, cacheable=4503,
+        failed=5
     dearest: s=5034742
     took: gpt-4o=3/3/0
     """)
 def calls_that_fail(told: Told) -> None:
+    told.guard.on_tool_end("found", run_id=told.tool("search"))
     for error in (Answered("no"), Unsent(), TimeoutError("slow"), ConnectionResetError("gone")):
         run_id = told.model()
         told.clock.advance(3)
@@ -354,18 +363,89 @@ def calls_that_fail(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    HoldExpired at=601, run_id=A, name=gpt-4o, held=5034742
+    CallStarted run_id=B, name=gpt-4o, held=5034742
+    CallStarted scope=A, run_id=C, name=free, kind=tool, parent=A
+    ToolSettled scope=A, run_id=C, tool=free, failed=True, parent=A, accounts=3
+    spent: tool_calls=1, seconds=1000000000
+    held: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1
+    report: tool_calls=1
+    open: B=open, C=provisional
+    HoldExpired at=601, run_id=B, name=gpt-4o, held=5034742
     spent: tool_calls=63, seconds=1000000000
     held: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1
     report: tool_calls=63
     """)
 def a_call_that_is_never_heard_of_again(told: Told) -> None:
-    told.model()
+    parent = told.chain()
+    for run in (told.model(), told.tool("free", parent)):
+        assert run.int in told.guard.meter.open_calls
+    told.guard.on_chain_end({}, run_id=parent)
+    told.lines += told.sums()
     told.clock.advance(601)
-    for _ in range(63):
+    for _ in range(62):
         told.guard.on_tool_end("x", run_id=told.tool("free"))
-    told.lines = [line for line in told.lines if "free" not in line]
+    told.lines = [line for line in told.lines if "at=601, run_id=" not in line or "HoldExpired" in line]
+
+
+@story("""
+    CallStarted run_id=A, name=gpt-4o, held=5034742
+    CallStarted run_id=B, name=gpt-4o, held=1270452
+    CallStarted run_id=C, name=search, kind=tool, held=20300000
+    spent: seconds=1000000000
+    held: usd=26605194, tokens=1961, input_tokens=1901, output_tokens=60, model_calls=2, tool_calls=1, steps=2
+    open: A=open, B=open, C=open
+    CallSettled run_id=A, model=openai:gpt-4o, usage=411+5, charge=1078783, held=5034742, accounts=7
+    CallSettled run_id=B, model=openai:gpt-4o, usage=411+5, charge=1078783, held=1270452, accounts=6
+    ToolSettled run_id=C, tool=search, charge=20300000, accounts=3
+    spent: usd=22457566, tokens=832, input_tokens=822, output_tokens=10, model_calls=2, tool_calls=1, steps=2,
+        seconds=1000000000
+    report: calls=2, tool_calls=1, input_tokens=822, output_tokens=10, spent=22457566
+    dearest: s=5034742
+    took: gpt-4o=0/0
+    """)
+def calls_under_way_at_once(told: Told) -> None:
+    runs = [told.model(), told.model(400, 7)]
+    searching = told.tool("search")
+    told.lines += told.sums()
+    for run_id in runs:
+        told.end(run_id, 411, 5)
+    told.guard.on_tool_end("found", run_id=searching)
+
+
+@story("""
+    CallStarted run_id=A, name=free
+    CallSettled run_id=A, model=openai:free, usage=1+1, accounts=7
+    spent: tokens=2, input_tokens=1, output_tokens=1, model_calls=1, steps=1, seconds=1000000000
+    report: calls=1, input_tokens=1, output_tokens=1
+    took: free=0/0
+    CallStarted run_id=B, name=a nano-dollar, held=1
+    CallSettled run_id=B, model=openai:a nano-dollar, usage=1+1, charge=1, held=1, accounts=6
+    spent: usd=1, tokens=4, input_tokens=2, output_tokens=2, model_calls=2, steps=2, seconds=1000000000
+    report: calls=2, input_tokens=2, output_tokens=2, spent=1
+    dearest: s=1
+    took: a nano-dollar=0/0, free=0/0
+    """)
+def calls_that_cost_nothing_or_nearly(told: Told) -> None:
+    told.end(told.model(1, 1, "free"), 1, 1)
+    told.lines += told.sums()
+    told.end(told.model(1, 1, "a nano-dollar"), 1, 1)
+
+
+@story("""
+    CallStarted run_id=A, name=a quarter, kind=tool, held=26000000000
+    ToolSettled run_id=A, tool=a quarter, charge=26000000000, accounts=3
+    CallStarted run_id=B, name=a quarter, kind=tool, held=26000000000
+    Alert scope=B, budget=all, measure=usd, account=all|usd, threshold=0.5, spent=52000000000, cap=100000000000
+    ToolSettled run_id=B, tool=a quarter, charge=26000000000, accounts=3
+    CallStarted run_id=C, name=a quarter, kind=tool, held=26000000000
+    ToolSettled run_id=C, tool=a quarter, charge=26000000000, accounts=3
+    spent: usd=78000000000, tool_calls=3, seconds=1000000000
+    report: tool_calls=3, spent=78000000000
+    """)
+def alerts_that_change_under_way(told: Told) -> None:
+    for change in ({}, {"alerts": [0.5]}, {}):
+        told.guard.change(told.guard.budgets, **change)
+        told.guard.on_tool_end("found", run_id=told.tool("a quarter"))
 
 
 @story("""
@@ -649,7 +729,61 @@ def test_what_takes_the_short_way_where_it_can_comes_to_the_same(act: Callable[[
     found = []
     for listening in (True, False):
         told = Told(listening=listening, token_counter=None)
+        told.end(told.model(), 1487, 41)  # from the second on the accounts are at hand
         act(told)
-        told.guard.meter.refine()
-        found.append([re.sub(r", overrun=\d+", "", line) for line in told.sums() if not line.startswith("dearest")])
+        lines = [*told.lines, *told.sums()]
+        sums = [line for line in lines if line.startswith(("spent", "held", "report", "took", "open"))]
+        found.append([re.sub(r", overrun=\d+", "", line) for line in sums])  # a small one is not seen
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_stream_that_nobody_limits_holds_what_it_held(listening: bool) -> None:
+    told = Told(Budget(per="user", usd=1, only={"user": ["nobody"]}), listening=listening)
+    run_id = told.model(7, 5)
+    call = told.guard.meter.open_calls[run_id.int]
+    held = call.held
+    told.piece(run_id, *"abcdefgh" * 40)
+    assert (call.held, call.ceiling) == (held, 5)
+
+
+def test_what_is_kept_of_calls_that_may_yet_be_heard_of_is_bounded() -> None:
+    told = Told(token_counter=None)
+    for number in range(10_001):
+        told.guard.meter.note_dearest(str(number), number)
+    assert [*told.guard.meter.dearest][::9_999] == ["1", "10000"]
+    runs = []
+    for _ in range(1_001):
+        parent = told.chain()
+        runs.append(told.tool("slow", parent))
+        told.guard.on_chain_end({}, run_id=parent)
+    told.lines.clear()
+    for run_id in (runs[0], runs[1]):
+        told.guard.on_tool_end("found", run_id=run_id)
+    assert [line.split()[0] for line in told.lines] == ["ToolSettled"]
+
+
+def test_what_outlives_its_parent_and_then_its_task_is_settled_once() -> None:
+    told = Told()
+
+    async def main() -> None:
+        begun, over = asyncio.Event(), asyncio.Event()
+
+        class Slow(ScriptedChatModel):
+            async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+                begun.set()
+                await over.wait()
+
+        async def parent(_: object) -> asyncio.Task[Any]:
+            task = asyncio.create_task(Slow(max_tokens=5).ainvoke("7"))
+            await begun.wait()
+            return task
+
+        task = await RunnableLambda(parent).ainvoke("", {"callbacks": [told.guard]})
+        task.cancel()  # of which LangChain tells nothing
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert [line.split()[0] for line in told.lines] == ["CallStarted", "CallSettled"]
+    assert told.guard.report().total.calls == 1
