@@ -32,6 +32,7 @@ TOOLS: dict[str, Any] = {
     "by length": ToolFee(unit="0.001"),
     "dear": 101,
     "a quarter": 26,
+    "cheap": "0.0002",
 }
 
 

@@ -97,13 +97,13 @@ CASES: dict[str, tuple[Call, Any, Reckoning]] = {
     ),
     "elsewhere, it says": (
         a_call(asks=Asks(geo="us")),
-        a_reply((97, 7), usage={"input_tokens": 97, "output_tokens": 7, "inference_geo": "eu"}),
+        a_reply((97, 7), usage={"input_tokens": 97, "output_tokens": 7, "cache_read_input_tokens": 0, "inference_geo": "eu"}),
         Reckoning(Usage(97, 7, geo="eu")),
     ),
     "a picture": (
         a_call(asks=Asks(hosted=(Offer("web_search", 1, "gpt-4o"), Offer("image_generation", 1, "gpt-image-1")))),
         a_reply((97, 7), tool_usage={"image_gen": {"input_tokens": 5, "output_tokens": 272}}),
-        Reckoning(Usage(97, 7, others=(("gpt-image-1", Usage(5, 272)),))),
+        Reckoning(Usage(97, 7, others=(("gpt-image-1", Usage(5, 272, output_image=272)),))),
     ),
     "unasked": (a_call(), a_reply((97, 7), service_tier="flex"), Reckoning(Usage(97, 7, tier="flex"))),
     # Audio

@@ -644,19 +644,25 @@ def models_around_others(told: Told) -> None:
     CallSettled run_id=C, model=openai:gpt-4o, usage=0+0, accounts=6
     CallStarted run_id=D, name=gpt-4o, held=536093
     CallStarted run_id=E, name=gpt-4o, held=536093
-    CallSettled run_id=D, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
+    CallSettled run_id=D, model=openai:gpt-4o, usage=703+11, charge=1869698, held=1072186, accounts=6
+    Overrun run_id=D, model=openai:gpt-4o, held=1072186, charge=1869698
+    CallSettled run_id=E, model=openai:gpt-4o, usage=0+0, accounts=6
+    CallStarted run_id=F, name=gpt-4o, held=536093
+    CallStarted run_id=G, name=gpt-4o, held=536093
+    CallSettled run_id=F, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
         source=estimated, accounts=6
-    UsageMissing run_id=D, model=openai:gpt-4o, charge=536093
-    CallSettled run_id=E, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
+    UsageMissing run_id=F, model=openai:gpt-4o, charge=536093
+    CallSettled run_id=G, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
         source=estimated, accounts=6
-    UsageMissing run_id=E, model=openai:gpt-4o, charge=536093
-    spent: usd=2941884, tokens=824, input_tokens=707, output_tokens=117, model_calls=5, steps=5, seconds=1000000000
-    report: calls=5, input_tokens=707, output_tokens=117, spent=2941884, estimated=2, overrun=261419
+    UsageMissing run_id=G, model=openai:gpt-4o, charge=536093
+    spent: usd=4811582, tokens=1538, input_tokens=1410, output_tokens=128, model_calls=7, steps=7, seconds=1000000000
+    report: calls=7, input_tokens=1410, output_tokens=128, spent=4811582, estimated=2, overrun=1058931
     dearest: s=1869698
     took: gpt-4o=0/0
     """)
 def prompts_sent_in_one_request(told: Told) -> None:
     told.batch(3, (703, 11))
+    told.batch(2, (703, 11))
     told.batch(2, None)
 
 
