@@ -142,7 +142,7 @@ class Quick:
     def end(self, call: Call, given: int, made: int, reported: str | None) -> bool:
         """Settle a call by its tokens in and out; false, with nothing changed, where the long way has to."""
         hold, terms = call.hold, call.terms
-        if terms is None or hold is None or hold.page is None or hold.units or self._voice.sinks:
+        if terms is None or hold is None or hold.units or self._voice.sinks:
             return False
         # What would have been held exactly may be less than that.
         if given * 2 > call.upper and call.coarse is not None:

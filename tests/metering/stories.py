@@ -17,8 +17,10 @@ from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 START = 1_000_000.0
+CLIENT: dict[str, Any] = {}
+"""The one that asks, in LangChain's serialized form."""
 PRICES = {
-    "gpt-4o": Price(
+    "mine": Price(
         input="2.5031", output="10.0017", cache_read="1.2507", cache_write="3.0011", cache_write_1h="5.0023"
     ),
     "other": Price(input="0.3003", output="1.2001"),
@@ -59,16 +61,18 @@ class Told:
         self,
         prompt: int = 1501,
         most: int | None = 53,
-        name: str = "gpt-4o",
+        name: str = "mine",
         parent: UUID | None = None,
         params: Mapping[str, Any] | None = None,
+        tags: list[str] | None = None,
         **said: Any,
     ) -> UUID:
         """A call of a model starts."""
         run_id = self._run()
         facts = {"ls_provider": "openai", "ls_model_name": name, "ls_max_tokens": most, **said}
         self.guard.on_chat_model_start(
-            {}, [[HumanMessage(f"{prompt} {'word ' * prompt}")]], run_id=run_id, parent_run_id=parent, metadata=facts, invocation_params=params
+            CLIENT, [[HumanMessage(f"{prompt} {'word ' * prompt}")]], run_id=run_id, parent_run_id=parent, tags=tags,
+            metadata=facts, invocation_params=params,
         )
         return run_id
 
@@ -89,8 +93,8 @@ class Told:
 
     def batch(self, size: int, used: tuple[int, int] | None) -> None:
         """A text model is sent some prompts in one request, and says with the first reply what all of them took."""
-        runs, params = [self._run() for _ in range(size)], {"model": "gpt-4o"}
-        facts = {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 53}
+        runs, params = [self._run() for _ in range(size)], {"model": "mine"}
+        facts = {"ls_provider": "openai", "ls_model_name": "mine", "ls_max_tokens": 53}
         for run_id in runs:
             self.guard.on_llm_start(
                 {}, ["hello"], run_id=run_id, metadata=facts, invocation_params=params, batch_size=size

@@ -96,7 +96,7 @@ def test_what_is_kept_back_is_for_a_last_call_alone(listening: bool) -> None:
 def test_a_call_says_who_spends_or_is_told_of(policy: Any, caplog: pytest.LogCaptureFixture) -> None:
     told = Told(require=("user", "feature", "task"), untagged=policy)
     said = (
-        "Refused a call to gpt-4o: it does not say its user and task. "
+        "Refused a call to mine: it does not say its user and task. "
         'Make it inside guard.scope(user="...", task="..."), or say so in its metadata.'
     )
     with caplog.at_level(logging.WARNING, "langchain_costguard"):
@@ -161,7 +161,7 @@ def test_where_the_store_does_not_answer_nothing_starts() -> None:
 def test_a_run_that_is_told_of_twice_starts_once() -> None:
     told = Told()
     run_id = told.model()
-    said = {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 53}
+    said = {"ls_provider": "openai", "ls_model_name": "mine", "ls_max_tokens": 53}
     told.guard.on_chat_model_start({}, [[HumanMessage("1501")]], run_id=run_id, metadata=said)
     told.guard.on_tool_start({}, "x", run_id=run_id, name="search")
     assert [line.partition(" ")[0] for line in told.lines] == ["CallStarted"]
@@ -208,9 +208,9 @@ def test_what_is_a_trace_of_its_own_needs_no_account_for_it(config: Any, listeni
 
 def test_a_call_that_is_not_made_says_what_it_would_take_or_that_nobody_knows() -> None:
     quote = CostGuard(prices=PRICES, token_counter=lambda messages: 1501).estimate
-    found = quote(ScriptedChatModel(max_tokens=53), "hello", output_tokens=41)
+    found = quote(ScriptedChatModel(model="mine", max_tokens=53), "hello", output_tokens=41)
     assert [f"{amount:f}" for amount in found[:3]] == ["0.003757153", "0.004167223", "0.005034742"]
-    assert found[3:] == (1501, 41, "openai:gpt-4o", "set by the user: prices['gpt-4o']", False)
+    assert found[3:] == (1501, 41, "openai:mine", "set by the user: prices['mine']", False)
     with pytest.raises(UnpricedModelError, match="Refused a call to openai:unheard-of: the price of openai:unheard-of"):
         CostGuard(unpriced="refuse").estimate("openai:unheard-of", "hello")
 

@@ -45,33 +45,33 @@ class Unsent(RuntimeError):
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CallSettled at=3, run_id=A, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, seconds=3,
-        answered=gpt-4o, cacheable=1487, accounts=7
-    CallStarted at=3, run_id=B, name=gpt-4o, held=2750999
-    CallSettled at=3, run_id=B, model=openai:gpt-4o, usage=903+7, charge=2330311, held=2750999, accounts=6
-    CallStarted at=3, run_id=C, name=gpt-4o, held=2750999
-    CallSettled at=3, run_id=C, model=openai:gpt-4o, usage=909+11, charge=2385337, held=2750999, accounts=6
-    CallStarted at=3, run_id=D, name=gpt-4o, held=5034742
-    CallSettled at=3, run_id=D, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, answered=other,
+    CallStarted run_id=A, name=mine, held=5034742
+    CallSettled at=3, run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, seconds=3,
+        answered=mine, cacheable=1487, accounts=7
+    CallStarted at=3, run_id=B, name=mine, held=2750999
+    CallSettled at=3, run_id=B, model=openai:mine, usage=903+7, charge=2330311, held=2750999, accounts=6
+    CallStarted at=3, run_id=C, name=mine, held=2750999
+    CallSettled at=3, run_id=C, model=openai:mine, usage=909+11, charge=2385337, held=2750999, accounts=6
+    CallStarted at=3, run_id=D, name=mine, held=5034742
+    CallSettled at=3, run_id=D, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, answered=other,
         cacheable=1487, accounts=6
-    CallStarted at=3, run_id=E, name=gpt-4o, held=5034742
-    CallSettled at=3, run_id=E, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, answered=heard of
+    CallStarted at=3, run_id=E, name=mine, held=5034742
+    CallSettled at=3, run_id=E, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, answered=heard of
         nowhere, cacheable=1487, accounts=6
-    CallStarted at=3, run_id=F, name=gpt-4o, held=5034742
-    CallSettled at=3, run_id=F, model=openrouter:gpt-4o, usage=1487+41, charge=5120000, held=5034742, source=provider,
+    CallStarted at=3, run_id=F, name=mine, held=5034742
+    CallSettled at=3, run_id=F, model=openrouter:mine, usage=1487+41, charge=5120000, held=5034742, source=provider,
         priced=4132179, answered=other, rated=the provider's bill, cacheable=1487, accounts=6
-    Overrun at=3, run_id=F, model=openrouter:gpt-4o, held=5034742, charge=5120000
+    Overrun at=3, run_id=F, model=openrouter:mine, held=5034742, charge=5120000
     spent: usd=22232185, tokens=7942, input_tokens=7760, output_tokens=182, model_calls=6, steps=6, seconds=1000000000
     report: calls=6, input_tokens=7760, output_tokens=182, spent=22232185, overrun=85258, cacheable=5948, billed=1,
         priced=-987821
     dearest: s=5120000
-    took: gpt-4o=0/3
+    took: mine=0/3
     """)
 def replies(told: Told) -> None:
     run_id = told.model()
     told.clock.advance(3)
-    told.end(run_id, 1487, 41, model_name="gpt-4o")
+    told.end(run_id, 1487, 41, model_name="mine")
     told.end(told.model(900, 5), 903, 7)
     told.end(told.model(900, 5), 909, 11)
     told.end(told.model(), 1487, 41, model_name="other")
@@ -82,21 +82,21 @@ def replies(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CallSettled run_id=A, model=openai:gpt-4o, usage=1487+41 cache_read:1025 cache_write:267 cache_write_1h:67
+    CallStarted run_id=A, name=mine, held=5034742
+    CallSettled run_id=A, model=openai:mine, usage=1487+41 cache_read:1025 cache_write:267 cache_write_1h:67
         reasoning:13, charge=3115516, held=5034742, saved=1283710, cacheable=1487, accounts=7
-    CallStarted run_id=B, name=gpt-4o, held=3600216
-    CallSettled run_id=B, model=openai:gpt-4o, usage=1023+9 cache_read:7, charge=2641920, held=3600216, saved=8766,
+    CallStarted run_id=B, name=mine, held=3600216
+    CallSettled run_id=B, model=openai:mine, usage=1023+9 cache_read:7, charge=2641920, held=3600216, saved=8766,
         cacheable=1023, accounts=6
-    CallStarted run_id=C, name=gpt-4o, held=3600216
-    CallSettled run_id=C, model=openai:gpt-4o, usage=1023+9, charge=2650687, held=3600216, accounts=6
-    CallStarted run_id=D, name=gpt-4o, held=3603217
-    CallSettled run_id=D, model=openai:gpt-4o, usage=1024+9, charge=2653190, held=3603217, cacheable=1024, accounts=6
+    CallStarted run_id=C, name=mine, held=3600216
+    CallSettled run_id=C, model=openai:mine, usage=1023+9, charge=2650687, held=3600216, accounts=6
+    CallStarted run_id=D, name=mine, held=3603217
+    CallSettled run_id=D, model=openai:mine, usage=1024+9, charge=2653190, held=3603217, cacheable=1024, accounts=6
     spent: usd=11061313, tokens=4625, input_tokens=4557, output_tokens=68, model_calls=4, steps=4, seconds=1000000000
     report: calls=4, input_tokens=4557, cache_read=1032, cache_write=267, output_tokens=68, reasoning=13,
         spent=11061313, saved=1292476, cacheable=3534
     dearest: s=5034742
-    took: gpt-4o=0/0
+    took: mine=0/0
     """)
 def replies_from_the_providers_cache(told: Told) -> None:
     details = {
@@ -110,22 +110,22 @@ def replies_from_the_providers_cache(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CallSettled at=5, run_id=A, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
+    CallStarted run_id=A, name=mine, held=5034742
+    CallSettled at=5, run_id=A, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
         seconds=5, source=estimated, cacheable=1501, accounts=7
-    UsageMissing at=5, run_id=A, model=openai:gpt-4o, charge=5034742
-    CallStarted at=5, run_id=B, name=gpt-4o, held=5034742
-    CallSettled at=10, run_id=B, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
+    UsageMissing at=5, run_id=A, model=openai:mine, charge=5034742
+    CallStarted at=5, run_id=B, name=mine, held=5034742
+    CallSettled at=10, run_id=B, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
         seconds=5, first_token_seconds=2, source=estimated, cacheable=1501, accounts=6
-    UsageMissing at=10, run_id=B, model=openai:gpt-4o, charge=5034742
-    CallStarted at=10, run_id=C, name=gpt-4o, held=332250188
-    CallSettled at=15, run_id=C, model=openai:gpt-4o, usage=1501+7, charge=3827165, held=332250188, estimated=True,
+    UsageMissing at=10, run_id=B, model=openai:mine, charge=5034742
+    CallStarted at=10, run_id=C, name=mine, held=332250188
+    CallSettled at=15, run_id=C, model=openai:mine, usage=1501+7, charge=3827165, held=332250188, estimated=True,
         seconds=5, first_token_seconds=2, source=estimated, cacheable=1501, accounts=6
-    UsageMissing at=15, run_id=C, model=openai:gpt-4o, charge=3827165
+    UsageMissing at=15, run_id=C, model=openai:mine, charge=3827165
     spent: usd=13896649, tokens=4616, input_tokens=4503, output_tokens=113, model_calls=3, steps=3, seconds=1000000000
     report: calls=3, input_tokens=4503, output_tokens=113, spent=13896649, estimated=3, cacheable=4503
     dearest: s=5034742
-    took: gpt-4o=5/5/2
+    took: mine=5/5/2
     """)
 def replies_that_say_nothing(told: Told) -> None:
     for most, pieces in ((53, ""), (53, "abcdefg"), (None, "abcdefg")):
@@ -146,8 +146,8 @@ def replies_that_say_nothing(told: Told) -> None:
         source=estimated, rated=a stand-in, accounts=6
     Unpriced scope=B, model=openai:heard of nowhere, source=a stand-in
     UsageMissing run_id=B, model=openai:heard of nowhere, charge=309020
-    CallStarted run_id=C, name=gpt-4o, held=63018
-    CallSettled run_id=C, model=openai:gpt-4o, usage=12+2, charge=50041, held=63018, answered=heard of nowhere,
+    CallStarted run_id=C, name=mine, held=63018
+    CallSettled run_id=C, model=openai:mine, usage=12+2, charge=50041, held=63018, answered=heard of nowhere,
         accounts=6
     CallStarted run_id=D, name=heard of nowhere, held=309020
     CallSettled run_id=D, model=openai:heard of nowhere, usage=12+2, charge=6004, held=309020, answered=other,
@@ -155,7 +155,7 @@ def replies_that_say_nothing(told: Told) -> None:
     spent: usd=613083, tokens=56, input_tokens=47, output_tokens=9, model_calls=4, steps=4, seconds=1000000000
     report: calls=4, input_tokens=47, output_tokens=9, spent=613083, estimated=1, unpriced=2
     dearest: s=309020
-    took: heard of nowhere=0/0, gpt-4o=0/0
+    took: heard of nowhere=0/0, mine=0/0
     """)
 def replies_of_a_model_without_a_price(told: Told) -> None:
     told.end(told.model(11, 3, "heard of nowhere"), 12, 2)
@@ -165,42 +165,41 @@ def replies_of_a_model_without_a_price(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
+    CallStarted run_id=A, name=mine, held=5034742
     CallStarted run_id=B, name=other, held=514356
-    CallSettled run_id=A, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=7
     CallSettled run_id=B, model=openai:other, usage=1487+41, charge=495750, held=514356, accounts=6
-    CallStarted run_id=C, name=gpt-4o, held=10985099
-    CallSettled run_id=C, model=openai:gpt-4o, usage=1487+41, charge=10779078, held=10985099, accounts=6
+    CallStarted run_id=C, name=mine, held=10985099
+    CallSettled run_id=C, model=openai:mine, usage=1487+41, charge=10779078, held=10985099, accounts=6
     spent: usd=15407007, tokens=4584, input_tokens=4461, output_tokens=123, model_calls=3, steps=3, seconds=1000000000
     report: calls=3, input_tokens=4461, output_tokens=123, spent=15407007, cacheable=1487
     dearest: s=10985099
-    took: gpt-4o=0/0, other=0/0
+    took: mine=0/0, other=0/0
     """)
 def a_price_that_changes_under_way(told: Told) -> None:
     runs = [told.model(), told.model(name="other")]
-    told.guard.change(told.guard.budgets, prices={"gpt-4o": Price(input="7.0007", output="9.0009")})
+    told.guard.change(told.guard.budgets, prices={"mine": Price(input="7.0007", output="9.0009")})
     for run_id in runs:
         told.end(run_id, 1487, 41)
     told.end(told.model(), 1487, 41)
 
 
 @story("""
-    CallStarted scope=A, run_id=B, name=gpt-4o, held=5034742, parent=A
-    CallSettled at=5, scope=A, run_id=B, model=openai:gpt-4o, usage=1501+11, charge=3867172, held=5034742,
+    CallStarted scope=A, run_id=B, name=mine, held=5034742, parent=A
+    CallSettled at=5, scope=A, run_id=B, model=openai:mine, usage=1501+11, charge=3867172, held=5034742,
         estimated=True, seconds=5, first_token_seconds=2, source=estimated, parent=A, status=cancelled,
         cacheable=1501, accounts=7
     spent: usd=3867172, tokens=1512, input_tokens=1501, output_tokens=11, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1501, output_tokens=11, spent=3867172, estimated=1, cacheable=1501
     dearest: s=5034742
-    took: gpt-4o=5/5/2
+    took: mine=5/5/2
     open: B=provisional
-    CallSettled at=10, scope=A, run_id=B, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742,
-        seconds=10, first_token_seconds=2, parent=A, cacheable=-14, charged_before=3867172, usage_before=1501+11,
-        accounts=7
+    CallSettled at=10, scope=A, run_id=B, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, seconds=10,
+        first_token_seconds=2, parent=A, cacheable=-14, charged_before=3867172, usage_before=1501+11, accounts=7
     spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1487, output_tokens=41, spent=4132179, cacheable=1487
     dearest: s=5034742
-    took: gpt-4o=5/5/2
+    took: mine=5/5/2
     """)
 def a_reply_that_is_heard_of_after_its_parent_ended(told: Told) -> None:
     parent = told.chain()
@@ -215,22 +214,22 @@ def a_reply_that_is_heard_of_after_its_parent_ended(told: Told) -> None:
 
 
 @story("""
-    CallStarted scope=A, run_id=B, name=gpt-4o, held=5034742, parent=A
-    CallSettled at=2, scope=A, run_id=B, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742,
+    CallStarted scope=A, run_id=B, name=mine, held=5034742, parent=A
+    CallSettled at=2, scope=A, run_id=B, model=openai:mine, usage=1501+53, charge=5034742, held=5034742,
         estimated=True, seconds=2, source=estimated, parent=A, status=cancelled, cacheable=1501, accounts=7
     spent: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1501, output_tokens=53, spent=5034742, estimated=1, cacheable=1501
     dearest: s=5034742
-    took: gpt-4o=2/2
+    took: mine=2/2
     open: B=provisional
-    CallSettled at=7, scope=A, run_id=B, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742,
+    CallSettled at=7, scope=A, run_id=B, model=openai:mine, usage=1501+53, charge=5034742, held=5034742,
         estimated=True, seconds=7, source=estimated, parent=A, charged_before=5034742, usage_before=1501+53,
         accounts=7
-    UsageMissing at=7, scope=A, run_id=B, model=openai:gpt-4o, charge=5034742
+    UsageMissing at=7, scope=A, run_id=B, model=openai:mine, charge=5034742
     spent: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1501, output_tokens=53, spent=5034742, estimated=1, cacheable=1501
     dearest: s=5034742
-    took: gpt-4o=2/2
+    took: mine=2/2
     """)
 def a_silent_reply_that_is_heard_of_after_its_parent_ended(told: Told) -> None:
     parent = told.chain()
@@ -306,10 +305,10 @@ def tools(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CacheHit at=3, run_id=A, model=openai:gpt-4o, usage=1487+41, saved=4132179, seconds=3
-    CallStarted at=3, run_id=B, name=gpt-4o, held=332250188
-    CacheHit at=3, run_id=B, model=openai:gpt-4o, usage=0+0
+    CallStarted run_id=A, name=mine, held=5034742
+    CacheHit at=3, run_id=A, model=openai:mine, usage=1487+41, saved=4132179, seconds=3
+    CallStarted at=3, run_id=B, name=mine, held=332250188
+    CacheHit at=3, run_id=B, model=openai:mine, usage=0+0
     spent: seconds=1000000000
     report: saved=4132179
     """)
@@ -323,33 +322,33 @@ def replies_of_a_cache(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=search, kind=tool, held=20300000
     ToolSettled run_id=A, tool=search, charge=20300000, accounts=3
-    CallStarted run_id=B, name=gpt-4o, held=5034742
-    CallVoided at=3, run_id=B, name=gpt-4o, held=5034742, seconds=3
-    CallFailed at=3, run_id=B, model=openai:gpt-4o, kind=unbilled, error=Answered, status=429, seconds=3
-    CallStarted at=3, run_id=C, name=gpt-4o, held=5034742
-    CallVoided at=6, run_id=C, name=gpt-4o, held=5034742, seconds=3
-    CallFailed at=6, run_id=C, model=openai:gpt-4o, kind=unsent, error=Unsent, seconds=3
-    CallStarted at=6, run_id=D, name=gpt-4o, held=5034742
-    CallSettled at=9, run_id=D, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
+    CallStarted run_id=B, name=mine, held=5034742
+    CallVoided at=3, run_id=B, name=mine, held=5034742, seconds=3
+    CallFailed at=3, run_id=B, model=openai:mine, kind=unbilled, error=Answered, status=429, seconds=3
+    CallStarted at=3, run_id=C, name=mine, held=5034742
+    CallVoided at=6, run_id=C, name=mine, held=5034742, seconds=3
+    CallFailed at=6, run_id=C, model=openai:mine, kind=unsent, error=Unsent, seconds=3
+    CallStarted at=6, run_id=D, name=mine, held=5034742
+    CallSettled at=9, run_id=D, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
         seconds=3, source=estimated, status=failed, cacheable=1501, accounts=6
-    UsageMissing at=9, run_id=D, model=openai:gpt-4o, charge=5034742
-    CallFailed at=9, run_id=D, model=openai:gpt-4o, kind=unknown, error=TimeoutError, seconds=3
-    CallStarted at=9, run_id=E, name=gpt-4o, held=5034742
-    CallSettled at=12, run_id=E, model=openai:gpt-4o, usage=1501+0, charge=3757153, held=5034742, estimated=True,
+    UsageMissing at=9, run_id=D, model=openai:mine, charge=5034742
+    CallFailed at=9, run_id=D, model=openai:mine, kind=unknown, error=TimeoutError, seconds=3
+    CallStarted at=9, run_id=E, name=mine, held=5034742
+    CallSettled at=12, run_id=E, model=openai:mine, usage=1501+0, charge=3757153, held=5034742, estimated=True,
         seconds=3, source=estimated, status=failed, cacheable=1501, accounts=6
-    UsageMissing at=12, run_id=E, model=openai:gpt-4o, charge=3757153
-    CallFailed at=12, run_id=E, model=openai:gpt-4o, kind=partly, error=ConnectionResetError, seconds=3
-    CallStarted at=12, run_id=F, name=gpt-4o, held=5034742
-    CallSettled at=12, run_id=F, model=openai:gpt-4o, usage=1501+5, charge=3807162, held=5034742, estimated=True,
+    UsageMissing at=12, run_id=E, model=openai:mine, charge=3757153
+    CallFailed at=12, run_id=E, model=openai:mine, kind=partly, error=ConnectionResetError, seconds=3
+    CallStarted at=12, run_id=F, name=mine, held=5034742
+    CallSettled at=12, run_id=F, model=openai:mine, usage=1501+5, charge=3807162, held=5034742, estimated=True,
         source=estimated, status=failed, cacheable=1501, accounts=6
-    UsageMissing at=12, run_id=F, model=openai:gpt-4o, charge=3807162
-    CallFailed at=12, run_id=F, model=openai:gpt-4o, kind=partly, error=ConnectionResetError
+    UsageMissing at=12, run_id=F, model=openai:mine, charge=3807162
+    CallFailed at=12, run_id=F, model=openai:mine, kind=partly, error=ConnectionResetError
     spent: usd=32899057, tokens=4561, input_tokens=4503, output_tokens=58, model_calls=4, tool_calls=1, steps=3,
         seconds=1000000000
     report: calls=3, tool_calls=1, input_tokens=4503, output_tokens=58, spent=32899057, estimated=3, cacheable=4503,
         failed=5
     dearest: s=5034742
-    took: gpt-4o=3/3/0
+    took: mine=3/3/0
     """)
 def calls_that_fail(told: Told) -> None:
     told.guard.on_tool_end("found", run_id=told.tool("search"))
@@ -363,14 +362,14 @@ def calls_that_fail(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=B, name=gpt-4o, held=5034742
+    CallStarted run_id=B, name=mine, held=5034742
     CallStarted scope=A, run_id=C, name=free, kind=tool, parent=A
     ToolSettled scope=A, run_id=C, tool=free, failed=True, parent=A, accounts=3
     spent: tool_calls=1, seconds=1000000000
     held: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1
     report: tool_calls=1
     open: B=open, C=provisional
-    HoldExpired at=601, run_id=B, name=gpt-4o, held=5034742
+    HoldExpired at=601, run_id=B, name=mine, held=5034742
     spent: tool_calls=63, seconds=1000000000
     held: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1
     report: tool_calls=63
@@ -388,20 +387,20 @@ def a_call_that_is_never_heard_of_again(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CallStarted run_id=B, name=gpt-4o, held=1270452
+    CallStarted run_id=A, name=mine, held=5034742
+    CallStarted run_id=B, name=mine, held=1270452
     CallStarted run_id=C, name=search, kind=tool, held=20300000
     spent: seconds=1000000000
     held: usd=26605194, tokens=1961, input_tokens=1901, output_tokens=60, model_calls=2, tool_calls=1, steps=2
     open: A=open, B=open, C=open
-    CallSettled run_id=A, model=openai:gpt-4o, usage=411+5, charge=1078783, held=5034742, accounts=7
-    CallSettled run_id=B, model=openai:gpt-4o, usage=411+5, charge=1078783, held=1270452, accounts=6
+    CallSettled run_id=A, model=openai:mine, usage=411+5, charge=1078783, held=5034742, accounts=7
+    CallSettled run_id=B, model=openai:mine, usage=411+5, charge=1078783, held=1270452, accounts=6
     ToolSettled run_id=C, tool=search, charge=20300000, accounts=3
     spent: usd=22457566, tokens=832, input_tokens=822, output_tokens=10, model_calls=2, tool_calls=1, steps=2,
         seconds=1000000000
     report: calls=2, tool_calls=1, input_tokens=822, output_tokens=10, spent=22457566
     dearest: s=5034742
-    took: gpt-4o=0/0
+    took: mine=0/0
     """)
 def calls_under_way_at_once(told: Told) -> None:
     runs = [told.model(), told.model(400, 7)]
@@ -449,13 +448,13 @@ def alerts_that_change_under_way(told: Told) -> None:
 
 
 @story("""
-    CallStarted scope=ask/ask/A, run_id=B, name=gpt-4o, held=5034742, parent=A
-    CallSettled scope=ask/ask/A, run_id=B, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, parent=A,
+    CallStarted scope=ask/ask/A, run_id=B, name=mine, held=5034742, parent=A
+    CallSettled scope=ask/ask/A, run_id=B, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, parent=A,
         cacheable=1487, accounts=6
     spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1487, output_tokens=41, spent=4132179, cacheable=1487
     dearest: s=5034742
-    took: gpt-4o=0/0
+    took: mine=0/0
     """)
 def calls_in_a_step(told: Told) -> None:
     said = {"langgraph_node": "ask", "langgraph_checkpoint_ns": "ask:1"}
@@ -465,38 +464,38 @@ def calls_in_a_step(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=536093
-    CallSettled run_id=A, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
-        source=estimated, accounts=7
-    UsageMissing run_id=A, model=openai:gpt-4o, charge=536093
+    CallStarted run_id=A, name=mine, held=536093
+    CallSettled run_id=A, model=openai:mine, usage=2+53, charge=536093, held=536093, estimated=True, source=estimated,
+        accounts=7
+    UsageMissing run_id=A, model=openai:mine, charge=536093
     spent: usd=536093, tokens=55, input_tokens=2, output_tokens=53, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=2, output_tokens=53, spent=536093, estimated=1
     dearest: s=536093
-    took: gpt-4o=0/0
+    took: mine=0/0
     """)
 def a_router_models_answer(told: Told) -> None:
-    said = {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_max_tokens": 53}
+    said = {"ls_provider": "openai", "ls_model_name": "mine", "ls_max_tokens": 53}
     run_id = told.chain(run_type="llm", metadata=said)
     told.guard.on_chain_end({}, run_id=run_id)
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=6094922
-    CallSettled at=1, run_id=A, model=openai:gpt-4o, usage=1501+8, charge=3837167, held=6094922, estimated=True,
+    CallStarted run_id=A, name=mine, held=6094922
+    CallSettled at=1, run_id=A, model=openai:mine, usage=1501+8, charge=3837167, held=6094922, estimated=True,
         seconds=1, source=estimated, status=failed, cacheable=1501, accounts=7
-    UsageMissing at=1, run_id=A, model=openai:gpt-4o, charge=3837167
-    CallFailed at=1, run_id=A, model=openai:gpt-4o, kind=partly, error=ConnectionResetError, seconds=1
-    CallStarted at=1, run_id=B, name=gpt-4o, held=6094922
-    CallSettled at=1, run_id=B, model=openai:gpt-4o, usage=1487+120, charge=4922314, held=6094922, cacheable=1487,
+    UsageMissing at=1, run_id=A, model=openai:mine, charge=3837167
+    CallFailed at=1, run_id=A, model=openai:mine, kind=partly, error=ConnectionResetError, seconds=1
+    CallStarted at=1, run_id=B, name=mine, held=6094922
+    CallSettled at=1, run_id=B, model=openai:mine, usage=1487+120, charge=4922314, held=6094922, cacheable=1487,
         accounts=6
-    CallStarted at=1, run_id=C, name=gpt-4o, held=6094922
-    CallSettled at=1, run_id=C, model=openai:gpt-4o, usage=1501+159, charge=6094922, held=6094922, estimated=True,
+    CallStarted at=1, run_id=C, name=mine, held=6094922
+    CallSettled at=1, run_id=C, model=openai:mine, usage=1501+159, charge=6094922, held=6094922, estimated=True,
         source=estimated, cacheable=1501, accounts=6
-    UsageMissing at=1, run_id=C, model=openai:gpt-4o, charge=6094922
+    UsageMissing at=1, run_id=C, model=openai:mine, charge=6094922
     spent: usd=14854403, tokens=4776, input_tokens=4489, output_tokens=287, model_calls=3, steps=3, seconds=1000000000
     report: calls=3, input_tokens=4489, output_tokens=287, spent=14854403, estimated=2, cacheable=4489, failed=1
     dearest: s=6094922
-    took: gpt-4o=0/1/0
+    took: mine=0/1/0
     """)
 def several_replies_at_once(told: Told) -> None:
     run_id = told.model(params={"n": 3})
@@ -508,7 +507,7 @@ def several_replies_at_once(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
+    CallStarted run_id=A, name=mine, held=5034742
     30 came, look at 53, may be 53
     33 came, look at 53, may be 53
     52 came, look at 53, may be 53
@@ -521,9 +520,8 @@ def several_replies_at_once(told: Told) -> None:
     spent: seconds=1000000000
     held: usd=7595254, tokens=1810, input_tokens=1501, output_tokens=309, model_calls=1, steps=1
     open: A=open
-    CallSettled run_id=A, model=openai:gpt-4o, usage=1487+310, charge=6822637, held=7595254, cacheable=1487,
-        accounts=7
-    CallStarted run_id=B, name=gpt-4o, held=4834708
+    CallSettled run_id=A, model=openai:mine, usage=1487+310, charge=6822637, held=7595254, cacheable=1487, accounts=7
+    CallStarted run_id=B, name=mine, held=4834708
     30 came, look at 33, may be 11
     33 came, look at 41, may be 11
     52 came, look at 291, may be 97
@@ -537,14 +535,13 @@ def several_replies_at_once(told: Told) -> None:
     held: usd=9995740, tokens=2050, input_tokens=1501, output_tokens=549, model_calls=1, steps=1
     report: calls=1, input_tokens=1487, output_tokens=310, spent=6822637, cacheable=1487
     dearest: s=7595254
-    took: gpt-4o=0/0/0
+    took: mine=0/0/0
     open: B=open
-    CallSettled run_id=B, model=openai:gpt-4o, usage=1487+310, charge=6822637, held=9995740, cacheable=1487,
-        accounts=6
+    CallSettled run_id=B, model=openai:mine, usage=1487+310, charge=6822637, held=9995740, cacheable=1487, accounts=6
     spent: usd=13645274, tokens=3594, input_tokens=2974, output_tokens=620, model_calls=2, steps=2, seconds=1000000000
     report: calls=2, input_tokens=2974, output_tokens=620, spent=13645274, cacheable=2974
     dearest: s=9995740
-    took: gpt-4o=0/0/0
+    took: mine=0/0/0
     """)
 def streams_that_are_longer_than_was_held(told: Told) -> None:
     for most, params in ((53, {}), (11, {"n": 3})):
@@ -559,7 +556,7 @@ def streams_that_are_longer_than_was_held(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
+    CallStarted run_id=A, name=mine, held=5034742
     CallStarted run_id=B, name=search, kind=tool, held=20300000
     spent: seconds=1000000000
     """)
@@ -570,18 +567,18 @@ def calls_that_are_taken_back(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    CallSettled run_id=A, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
+    CallStarted run_id=A, name=mine, held=5034742
+    CallSettled run_id=A, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
         source=estimated, status=cancelled, cacheable=1501, accounts=7
-    UsageMissing run_id=A, model=openai:gpt-4o, charge=5034742
-    CallStarted run_id=B, name=gpt-4o, held=5034742
-    CallSettled run_id=B, model=openai:gpt-4o, usage=1501+3, charge=3787158, held=5034742, estimated=True,
+    UsageMissing run_id=A, model=openai:mine, charge=5034742
+    CallStarted run_id=B, name=mine, held=5034742
+    CallSettled run_id=B, model=openai:mine, usage=1501+3, charge=3787158, held=5034742, estimated=True,
         source=estimated, status=stopped, cacheable=1501, accounts=6
-    UsageMissing run_id=B, model=openai:gpt-4o, charge=3787158
+    UsageMissing run_id=B, model=openai:mine, charge=3787158
     spent: usd=8821900, tokens=3058, input_tokens=3002, output_tokens=56, model_calls=2, steps=2, seconds=1000000000
     report: calls=2, input_tokens=3002, output_tokens=56, spent=8821900, estimated=2, cacheable=3002
     dearest: s=5034742
-    took: gpt-4o=0/0/0
+    took: mine=0/0/0
     """)
 def calls_that_are_cut_short(told: Told) -> None:
     for pieces, stopped in (("", False), ("abc", True)):
@@ -593,7 +590,7 @@ def calls_that_are_cut_short(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
+    CallStarted run_id=A, name=mine, held=5034742
     CallStarted scope=A, run_id=B, name=other, held=230912, parent=A
     CallSettled scope=A, run_id=B, model=openai:other, usage=703+11, charge=224312, held=230912, parent=A, accounts=6
     spent: usd=224312, tokens=714, input_tokens=703, output_tokens=11, model_calls=1, steps=1, seconds=1000000000
@@ -601,7 +598,7 @@ def calls_that_are_cut_short(told: Told) -> None:
     dearest: s=230912
     took: other=0/0
     open: A=open
-    CallStarted run_id=C, name=gpt-4o, held=5034742
+    CallStarted run_id=C, name=mine, held=5034742
     CallStarted scope=C, run_id=D, name=other, held=230912, parent=C
     CallSettled scope=C, run_id=D, model=openai:other, usage=703+11, charge=224312, held=230912, parent=C, accounts=6
     spent: usd=448624, tokens=1428, input_tokens=1406, output_tokens=22, model_calls=2, steps=2, seconds=1000000000
@@ -609,22 +606,22 @@ def calls_that_are_cut_short(told: Told) -> None:
     dearest: s=230912
     took: other=0/0
     open: C=open
-    CallSettled run_id=C, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=6
-    CallStarted run_id=E, name=gpt-4o, held=5034742
+    CallSettled run_id=C, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=6
+    CallStarted run_id=E, name=mine, held=5034742
     CallStarted scope=E, run_id=F, name=other, held=230912, parent=E
     CallSettled scope=E, run_id=F, model=openai:other, usage=703+11, charge=224312, held=230912, parent=E, accounts=6
     spent: usd=4805115, tokens=3670, input_tokens=3596, output_tokens=74, model_calls=4, steps=4, seconds=1000000000
     report: calls=4, input_tokens=3596, output_tokens=74, spent=4805115, cacheable=1487
     dearest: s=5034742
-    took: gpt-4o=0/0, other=0/0
+    took: mine=0/0, other=0/0
     open: E=open
-    CallSettled run_id=E, model=openai:gpt-4o, usage=1501+53, charge=5034742, held=5034742, estimated=True,
+    CallSettled run_id=E, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
         source=estimated, cacheable=1501, accounts=6
-    UsageMissing run_id=E, model=openai:gpt-4o, charge=5034742
+    UsageMissing run_id=E, model=openai:mine, charge=5034742
     spent: usd=9839857, tokens=5224, input_tokens=5097, output_tokens=127, model_calls=5, steps=5, seconds=1000000000
     report: calls=5, input_tokens=5097, output_tokens=127, spent=9839857, estimated=1, cacheable=2988
     dearest: s=5034742
-    took: gpt-4o=0/0, other=0/0
+    took: mine=0/0, other=0/0
     """)
 def models_around_others(told: Told) -> None:
     for own in ((703, 11), (1487, 41), ()):
@@ -635,30 +632,30 @@ def models_around_others(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=536093
-    CallStarted run_id=B, name=gpt-4o, held=536093
-    CallStarted run_id=C, name=gpt-4o, held=536093
-    CallSettled run_id=A, model=openai:gpt-4o, usage=703+11, charge=1869698, held=1608279, accounts=7
-    Overrun run_id=A, model=openai:gpt-4o, held=1608279, charge=1869698
-    CallSettled run_id=B, model=openai:gpt-4o, usage=0+0, accounts=6
-    CallSettled run_id=C, model=openai:gpt-4o, usage=0+0, accounts=6
-    CallStarted run_id=D, name=gpt-4o, held=536093
-    CallStarted run_id=E, name=gpt-4o, held=536093
-    CallSettled run_id=D, model=openai:gpt-4o, usage=703+11, charge=1869698, held=1072186, accounts=6
-    Overrun run_id=D, model=openai:gpt-4o, held=1072186, charge=1869698
-    CallSettled run_id=E, model=openai:gpt-4o, usage=0+0, accounts=6
-    CallStarted run_id=F, name=gpt-4o, held=536093
-    CallStarted run_id=G, name=gpt-4o, held=536093
-    CallSettled run_id=F, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
-        source=estimated, accounts=6
-    UsageMissing run_id=F, model=openai:gpt-4o, charge=536093
-    CallSettled run_id=G, model=openai:gpt-4o, usage=2+53, charge=536093, held=536093, estimated=True,
-        source=estimated, accounts=6
-    UsageMissing run_id=G, model=openai:gpt-4o, charge=536093
+    CallStarted run_id=A, name=mine, held=536093
+    CallStarted run_id=B, name=mine, held=536093
+    CallStarted run_id=C, name=mine, held=536093
+    CallSettled run_id=A, model=openai:mine, usage=703+11, charge=1869698, held=1608279, accounts=7
+    Overrun run_id=A, model=openai:mine, held=1608279, charge=1869698
+    CallSettled run_id=B, model=openai:mine, usage=0+0, accounts=6
+    CallSettled run_id=C, model=openai:mine, usage=0+0, accounts=6
+    CallStarted run_id=D, name=mine, held=536093
+    CallStarted run_id=E, name=mine, held=536093
+    CallSettled run_id=D, model=openai:mine, usage=703+11, charge=1869698, held=1072186, accounts=6
+    Overrun run_id=D, model=openai:mine, held=1072186, charge=1869698
+    CallSettled run_id=E, model=openai:mine, usage=0+0, accounts=6
+    CallStarted run_id=F, name=mine, held=536093
+    CallStarted run_id=G, name=mine, held=536093
+    CallSettled run_id=F, model=openai:mine, usage=2+53, charge=536093, held=536093, estimated=True, source=estimated,
+        accounts=6
+    UsageMissing run_id=F, model=openai:mine, charge=536093
+    CallSettled run_id=G, model=openai:mine, usage=2+53, charge=536093, held=536093, estimated=True, source=estimated,
+        accounts=6
+    UsageMissing run_id=G, model=openai:mine, charge=536093
     spent: usd=4811582, tokens=1538, input_tokens=1410, output_tokens=128, model_calls=7, steps=7, seconds=1000000000
     report: calls=7, input_tokens=1410, output_tokens=128, spent=4811582, estimated=2, overrun=1058931
     dearest: s=1869698
-    took: gpt-4o=0/0
+    took: mine=0/0
     """)
 def prompts_sent_in_one_request(told: Told) -> None:
     told.batch(3, (703, 11))
@@ -667,13 +664,13 @@ def prompts_sent_in_one_request(told: Told) -> None:
 
 
 @story("""
-    CallStarted run_id=A, name=gpt-4o, held=5034742
-    Refused run_id=B, name=gpt-4o, error=BudgetExceededError, message=Budget 'all' refused a call to gpt-4o: it may
-        take $100.0170, and $99.9950 of $100.0000 is left ($0.0050347 is held by calls under way). Its output may be
+    CallStarted run_id=A, name=mine, held=5034742
+    Refused run_id=B, name=mine, error=BudgetExceededError, message=Budget 'all' refused a call to mine: it may take
+        $100.0170, and $99.9950 of $100.0000 is left ($0.0050347 is held by calls under way). Its output may be
         9,999,999 tokens long: ask for less with max_tokens, or use guard.wrap(model), which asks for what is
         affordable., budget=all, measure=usd, account=all|usd, asked=100016993000, left=99994965258
-    Budget 'all' refused a call to gpt-4o: it may take $100.0170, and $99.9950 of $100.0000 is left ($0.0050347 is
-        held by calls under way). Its output may be 9,999,999 tokens long: ask for less with max_tokens, or use
+    Budget 'all' refused a call to mine: it may take $100.0170, and $99.9950 of $100.0000 is left ($0.0050347 is held
+        by calls under way). Its output may be 9,999,999 tokens long: ask for less with max_tokens, or use
         guard.wrap(model), which asks for what is affordable.
     Refused run_id=C, name=other, error=BudgetExceededError, message=Budget 'all' refused a call to other: it may take
         10,000,000 tokens, and 9,998,446 of 10,000,000 is left (1,554 is held by calls under way)., budget=all,
@@ -685,16 +682,16 @@ def prompts_sent_in_one_request(told: Told) -> None:
         measure=usd, account=all|usd, asked=101000000000, left=99994965258
     Budget 'all' refused tool dear: it may take $101.0000, and $99.9950 of $100.0000 is left ($0.0050347 is held by
         calls under way).
-    Refused run_id=E, name=gpt-4o, error=AgentHaltedError, message=Refused a call to gpt-4o: all agents are halted:
+    Refused run_id=E, name=mine, error=AgentHaltedError, message=Refused a call to mine: all agents are halted:
         enough.
     Refused run_id=F, kind=tool, name=search, error=AgentHaltedError, message=Refused tool search: all agents are
         halted: enough.
     Refused run_id=G, kind=chain, error=AgentHaltedError, message=Refused chain: all agents are halted: enough.
-    CallSettled run_id=A, model=openai:gpt-4o, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=7
     spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1487, output_tokens=41, spent=4132179, refused=6, cacheable=1487
     dearest: s=5034742
-    took: gpt-4o=0/0
+    took: mine=0/0
     """)
 def refusals(told: Told) -> None:
     run_id = told.model()
