@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from langchain_costguard.vocabulary.scope import Scope
 from langchain_costguard.vocabulary.usage import ModelRef, Usage
 
 START = 1_000_000.0
+_RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CLIENT: dict[str, Any] = {}
 """The one that asks, in LangChain's serialized form."""
 PRICES = {
@@ -151,7 +153,10 @@ class Told:
             return f"{value:g}"
         if isinstance(value, ModelRef):
             return f"{value.provider}:{value.name}{value.seller and f' at {value.seller}'}"
-        return self._runs.get(str(value), str(value))
+        text = str(value)
+        if _RUN.fullmatch(text):
+            return self._runs.setdefault(text, chr(ord("A") + len(self._runs)))
+        return text
 
     def sums(self) -> list[str]:
         """How the accounts and the report stand."""
