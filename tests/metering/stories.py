@@ -22,9 +22,7 @@ _RUN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 CLIENT: dict[str, Any] = {}
 """The one that asks, in LangChain's serialized form."""
 PRICES = {
-    "mine": Price(
-        input="2.5031", output="10.0017", cache_read="1.2507", cache_write="3.0011", cache_write_1h="5.0023"
-    ),
+    "mine": Price(input="2.5031", output="10.0017", cache_read="1.2507", cache_write="3.0011", cache_write_1h="5.0023"),
     "other": Price(input="0.3003", output="1.2001"),
     "free": Price(input="0"),
     "a nano-dollar": Price(input="0.001"),
@@ -52,7 +50,7 @@ class Told:
         self.clock = ManualClock(START)
         self.lines: list[str] = []
         self._runs: dict[str, str] = {}
-        limits: dict[str, Any] = {name: 10**7 for name in MEASURES} | {"usd": "100"}
+        limits: dict[str, Any] = dict.fromkeys(MEASURES, 10**7) | {"usd": "100"}
         given = {"prices": PRICES, "tool_prices": TOOLS, "token_counter": counted, "session": "s", **arguments}
         sinks = [self._hear] if listening else []
         self.guard = CostGuard(*(budgets or [Budget(per="all", **limits)]), clock=self.clock, sinks=sinks, **given)
@@ -73,8 +71,13 @@ class Told:
         run_id = self._run()
         facts = {"ls_provider": "openai", "ls_model_name": name, "ls_max_tokens": most, **said}
         self.guard.on_chat_model_start(
-            CLIENT, [[HumanMessage(f"{prompt} {'word ' * prompt}")]], run_id=run_id, parent_run_id=parent, tags=tags,
-            metadata=facts, invocation_params=params,
+            CLIENT,
+            [[HumanMessage(f"{prompt} {'word ' * prompt}")]],
+            run_id=run_id,
+            parent_run_id=parent,
+            tags=tags,
+            metadata=facts,
+            invocation_params=params,
         )
         return run_id
 
@@ -173,7 +176,9 @@ class Told:
             "took": {model: "/".join(f"{n:g}" for n in each if n is not None) for model, each in took.items()},
             "open": {self._runs[str(call.run_id)]: call.state for call in guard.meter.open_calls.values()},
         }
-        said = {name: ", ".join(f"{k}={v}" for k, v in row.items() if v or name == "dearest") for name, row in rows.items()}
+        said = {
+            name: ", ".join(f"{k}={v}" for k, v in row.items() if v or name == "dearest") for name, row in rows.items()
+        }
         return [f"{name}: {row}" for name, row in said.items() if row]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -13,18 +13,20 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import var_child_runnable_config
 
 from langchain_costguard import (
+    AgentHaltedError,
     Budget,
     BudgetExceededError,
     CostGuard,
+    KillSwitch,
     MemoryStore,
     StoreUnavailableError,
     UnpricedModelError,
     UntaggedError,
 )
+from langchain_costguard.metering import admission
 from langchain_costguard.metering.admission import last_call, spending_reserve
-from langchain_costguard.metering.calls import listeners
 from langchain_costguard.metering.stores import Claim, StoreError
-from langchain_costguard.testing import ScriptedChatModel
+from langchain_costguard.testing import ManualClock, ScriptedChatModel
 from langchain_costguard.vocabulary.scope import Scope
 from tests.metering.stories import PRICES, Told
 
@@ -133,7 +135,7 @@ def test_what_would_be_refused_is_said_of_who_asks_and_of_what_was_dearest() -> 
         assert guard.would_refuse() is not None
     with pytest.raises(ValueError, match="usd"):
         guard.would_refuse(usd="much")
-    assert [line for line in told.lines if line.startswith("Refused")][0].startswith("Refused scope=u, run_id=")
+    assert next(line for line in told.lines if line.startswith("Refused")).startswith("Refused scope=u, run_id=")
 
 
 class Away(MemoryStore):
@@ -198,7 +200,8 @@ def test_what_is_a_trace_of_its_own_needs_no_account_for_it(config: Any, listeni
     told = Told(Budget(per="trace", usd="0.01"), listening=listening)
     told.end(told.model(), 1487, 41)
     token = var_child_runnable_config.set(config)
-    for start in (lambda: told.model(most=5301), lambda: told.tool("search")):
+    starts: list[Callable[[], object]] = [lambda: told.model(most=5301), lambda: told.tool("search")]
+    for start in starts:
         with pytest.raises(BudgetExceededError) as refused:
             start()
         assert refused.value.account == ""
@@ -224,22 +227,22 @@ TAGS = ["graph:step:1"]
 
 def test_a_step_is_counted_once_and_refused_to_each_of_its_flows() -> None:
     told = Told(Budget(per="all", steps=1))
-    admission, scope = told.guard.admission, Scope(session="s", step="ask", trace="t")
+    steps, scope = told.guard.admission, Scope(session="s", step="ask", trace="t")
     told.guard.deferrals.steer("agent:1|ask:9")
-    assert admission.count_step(NODE, scope) is admission.count_step(NODE, scope) is None
+    assert steps.count_step(NODE, scope) is steps.count_step(NODE, scope) is None
     spent = told.guard.store.read(["all|steps"], now=told.clock())[0].spent
     assert spent == 1
     other = {**NODE, "langgraph_checkpoint_ns": "agent:1|ask:3"}
-    refused = admission.count_step(other, scope)
+    refused = steps.count_step(other, scope)
     assert str(refused) == "Budget 'all' refused step ask: it may take 1 step, and 0 of 1 is left."
     assert told.guard.deferrals.take("agent:1|ask:3") is refused
-    assert admission.count_step(other, scope) is None
-    assert admission.count_step(NODE, scope, again=True) is None  # it was not refused
+    assert steps.count_step(other, scope) is None
+    assert steps.count_step(NODE, scope, again=True) is None  # it was not refused
     told.guard.grant("all", steps=1)
-    assert admission.count_step(other, scope, again=True) is None
+    assert steps.count_step(other, scope, again=True) is None
     assert told.guard.deferrals.take("agent:1|ask:3") is None
-    assert admission.count_step({}, scope) is not None  # outside of any graph, all are one
-    assert admission.count_step({}, scope) is None
+    assert steps.count_step({}, scope) is not None  # outside of any graph, all are one
+    assert steps.count_step({}, scope) is None
 
 
 @pytest.mark.parametrize(
@@ -258,10 +261,11 @@ def test_a_refused_step_is_kept_for_the_steering_inside_it(tags: Any, error: Any
     told.guard.deferrals.steer("agent:1|ask:9")
     facts = dict.fromkeys(("budget", "measure", "scope", "needed", "left", "by_holds"), "")
     raised = error("no", **facts) if error is BudgetExceededError else error("no")
-    metadata = {"langgraph_checkpoint_ns": path} if path else {}
+    metadata: dict[str, Any] = {"langgraph_checkpoint_ns": path} if path else {}
     assert told.guard.admission.defer(metadata, tags, "t", raised) == kept
     assert (told.guard.deferrals.take(path or "") is raised) == kept
-    for start in (lambda: told.model(**metadata), lambda: told.tool("search", **metadata)):
+    starts: list[Callable[[], object]] = [lambda: told.model(**metadata), lambda: told.tool("search", **metadata)]
+    for start in starts:
         if kept:
             with pytest.raises(BudgetExceededError) as refused:
                 start()
@@ -270,20 +274,34 @@ def test_a_refused_step_is_kept_for_the_steering_inside_it(tags: Any, error: Any
             start()
 
 
-def test_nobody_is_told_what_was_asked_where_nobody_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    from langchain_costguard.metering import calls
+@pytest.mark.parametrize("listening", [False, True])
+def test_who_is_halted_stays_so_whoever_else_is_revived(listening: bool) -> None:
+    said: list[Any] = []
+    switch = KillSwitch(lambda: said[-1] if said else None, clock=ManualClock())
+    for told in (Told(listening=listening), Told(listening=listening, switch=switch)):
+        guard, switched = told.guard, told.guard.brake.armed
+        for agent in ("a", "b"):
+            guard.kill(agent, "enough")
+        guard.revive("a")
+        told.end(told.model(agent="a"), 1487, 41)
+        with pytest.raises(AgentHaltedError, match="Refused a call to mine: agent 'b' is halted: enough"):
+            told.model(agent="b")
+        guard.revive("b")
+        told.end(told.model(agent="b"), 1487, 41)
+        assert guard.brake.armed == switched
+    said.append("all of it")
+    switch.expire()
+    with pytest.raises(AgentHaltedError, match="all agents are halted: all of it"):
+        told.model()
 
+
+def test_what_is_asked_is_noted_for_whoever_wants_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[UUID] = []
-    monkeypatch.setattr(
-        "langchain_costguard.metering.admission.asked", lambda call, *_: noted.append(call.run_id)
-    )
+    monkeypatch.setattr(admission, "asked", lambda call, *_: noted.append(call.run_id))
+    wanting: list[str] = []
+    monkeypatch.setattr(admission, "listeners", wanting)
     told = Told()
-    assert calls.listeners is listeners
-    monkeypatch.setattr(calls, "listeners", listeners)
-    before, listeners[:] = [*listeners], []
     told.model()
-    listeners.append("a cache")
+    wanting.append("a cache")
     run_id = told.model()
-    listeners[:] = before
     assert noted == [run_id]
-    assert uuid4() not in noted

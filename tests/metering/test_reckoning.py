@@ -54,50 +54,68 @@ def a_reply(counts: tuple[int, int] | None, text: str = "", details: Any = None,
     return LLMResult(generations=[[ChatGeneration(message=message)], [ChatGeneration(message=AIMessage("another"))]])
 
 
-COST = {"token_usage": {"cost": 0.5}}
-HEADERS = {"headers": {"x-litellm-response-cost": "0.25", "x-litellm-model-name": "the dear one"}}
+COST: dict[str, Any] = {"token_usage": {"cost": 0.5}}
+HEADERS: dict[str, Any] = {"headers": {"x-litellm-response-cost": "0.25", "x-litellm-model-name": "the dear one"}}
 CASES: dict[str, tuple[Call, Any, Reckoning]] = {
     "counts": (a_call(), a_reply((97, 7), "abc"), Reckoning(Usage(97, 7))),
     "a name and a provider": (
-        a_call(), a_reply((97, 7), model_name="m", model_provider="p"), Reckoning(Usage(97, 7), False, "m", "p"),
+        a_call(),
+        a_reply((97, 7), model_name="m", model_provider="p"),
+        Reckoning(Usage(97, 7), False, "m", "p"),
     ),
     "nothing": (a_call(), a_reply(None, "abc"), Reckoning(None)),
     # Its cost
     "a cost that nobody asked for": (a_call(), a_reply((97, 7), **COST), Reckoning(Usage(97, 7))),
     "a bill": (a_call("openrouter"), a_reply((97, 7), **COST), Reckoning(Usage(97, 7), cost=5 * 10**8)),
     "a bill of who sells it": (
-        a_call("openai", "OpenRouter"), a_reply((97, 7), **COST), Reckoning(Usage(97, 7), cost=5 * 10**8),
+        a_call("openai", "OpenRouter"),
+        a_reply((97, 7), **COST),
+        Reckoning(Usage(97, 7), cost=5 * 10**8),
     ),
     "no bill of who sells it": (a_call("openrouter", "openai"), a_reply((97, 7), **COST), Reckoning(Usage(97, 7))),
     "a trusted cost": (
-        a_call(url=GATEWAY), a_reply((97, 7), model_name="m", **HEADERS),
+        a_call(url=GATEWAY),
+        a_reply((97, 7), model_name="m", **HEADERS),
         Reckoning(Usage(97, 7), False, "the dear one", cost=25 * 10**7),
     ),
     "a cost from elsewhere": (
-        a_call(url="http://elsewhere/v1"), a_reply((97, 7), model_name="m", **HEADERS), Reckoning(Usage(97, 7), False, "m"),
+        a_call(url="http://elsewhere/v1"),
+        a_reply((97, 7), model_name="m", **HEADERS),
+        Reckoning(Usage(97, 7), False, "m"),
     ),
     "a cost from nowhere": (a_call(), a_reply((97, 7), **HEADERS), Reckoning(Usage(97, 7))),
     "a bill of no counts": (
-        a_call("openrouter"), a_reply(None, "abcd", **COST), Reckoning(Usage(101, 4), True, cost=5 * 10**8),
+        a_call("openrouter"),
+        a_reply(None, "abcd", **COST),
+        Reckoning(Usage(101, 4), True, cost=5 * 10**8),
     ),
     "a bill of zeros": (a_call("openrouter"), a_reply((0, 0), "abc", **COST), Reckoning(Usage(), cost=5 * 10**8)),
     "a bill of no input": (
-        a_call("openrouter"), a_reply((0, 7), "abc", **COST), Reckoning(Usage(113, 7), True, cost=5 * 10**8),
+        a_call("openrouter"),
+        a_reply((0, 7), "abc", **COST),
+        Reckoning(Usage(113, 7), True, cost=5 * 10**8),
     ),
     # Its tier and place
     "as asked": (
-        a_call(asks=Asks(tier="priority", geo="us")), a_reply((97, 7)), Reckoning(Usage(97, 7, tier="priority", geo="us")),
+        a_call(asks=Asks(tier="priority", geo="us")),
+        a_reply((97, 7)),
+        Reckoning(Usage(97, 7, tier="priority", geo="us")),
     ),
     "as it says": (
-        a_call(asks=Asks(tier="priority", geo="us")), a_reply((97, 7), service_tier="flex"),
+        a_call(asks=Asks(tier="priority", geo="us")),
+        a_reply((97, 7), service_tier="flex"),
         Reckoning(Usage(97, 7, tier="flex", geo="us")),
     ),
     "as usual, it says": (
-        a_call(asks=Asks(tier="priority")), a_reply((97, 7), service_tier="default"), Reckoning(Usage(97, 7)),
+        a_call(asks=Asks(tier="priority")),
+        a_reply((97, 7), service_tier="default"),
+        Reckoning(Usage(97, 7)),
     ),
     "elsewhere, it says": (
         a_call(asks=Asks(geo="us")),
-        a_reply((97, 7), usage={"input_tokens": 97, "output_tokens": 7, "cache_read_input_tokens": 0, "inference_geo": "eu"}),
+        a_reply(
+            (97, 7), usage={"input_tokens": 97, "output_tokens": 7, "cache_read_input_tokens": 0, "inference_geo": "eu"}
+        ),
         Reckoning(Usage(97, 7, geo="eu")),
     ),
     "a picture": (
@@ -108,23 +126,28 @@ CASES: dict[str, tuple[Call, Any, Reckoning]] = {
     "unasked": (a_call(), a_reply((97, 7), service_tier="flex"), Reckoning(Usage(97, 7, tier="flex"))),
     # Audio
     "heard": (
-        a_call(audio=True), a_reply((97, 7), details={"input_token_details": {"cache_read": 11}}),
+        a_call(audio=True),
+        a_reply((97, 7), details={"input_token_details": {"cache_read": 11}}),
         Reckoning(Usage(97, 7, cache_read=11, input_audio=55)),
     ),
     "hardly heard": (a_call(audio=True), a_reply((30, 7)), Reckoning(Usage(30, 7))),
     "heard, as it says": (
-        a_call(audio=True), a_reply((97, 7), details={"input_token_details": {"audio": 5}}),
+        a_call(audio=True),
+        a_reply((97, 7), details={"input_token_details": {"audio": 5}}),
         Reckoning(Usage(97, 7, input_audio=5)),
     ),
     "heard at the price of text": (
-        a_call(audio=True, rates=Rates(input=2, input_audio=2)), a_reply((97, 7)), Reckoning(Usage(97, 7)),
+        a_call(audio=True, rates=Rates(input=2, input_audio=2)),
+        a_reply((97, 7)),
+        Reckoning(Usage(97, 7)),
     ),
     # Cohere
     "read, not billed": (a_call("cohere"), a_reply((597, 7)), Reckoning(Usage(101, 7), True)),
     "less than thought": (a_call("cohere"), a_reply((97, 7)), Reckoning(Usage(97, 7), True)),
     "streamed": (a_call("cohere", stream=streamed("a")), a_reply((597, 7)), Reckoning(Usage(597, 7))),
     "billed": (
-        a_call("cohere"), a_reply((597, 7), token_count={"billed_units": {"input_tokens": 89, "output_tokens": 5}}),
+        a_call("cohere"),
+        a_reply((597, 7), token_count={"billed_units": {"input_tokens": 89, "output_tokens": 5}}),
         Reckoning(Usage(89, 5)),
     ),
     # Counts that cannot be
@@ -145,7 +168,8 @@ CASES: dict[str, tuple[Call, Any, Reckoning]] = {
         Reckoning(Usage(97, len("ab" + "look{}")), True),
     ),
     "a thought": (
-        a_call(asked=None), a_reply((97, 0), "ab", more={"additional_kwargs": {"reasoning_content": "abcde"}}),
+        a_call(asked=None),
+        a_reply((97, 0), "ab", more={"additional_kwargs": {"reasoning_content": "abcde"}}),
         Reckoning(Usage(97, 7), True),
     ),
     "pieces": (a_call(asked=None, stream=streamed("abc", "d")), a_reply((97, 0), "x"), Reckoning(Usage(97, 4), True)),
@@ -153,12 +177,15 @@ CASES: dict[str, tuple[Call, Any, Reckoning]] = {
     # Told again and again
     "the last": (
         a_call(stream=streamed("a", told={"input_tokens": 89, "output_tokens": 5})),
-        a_reply((97, 7), service_tier="flex"), Reckoning(Usage(89, 5, tier="flex")),
+        a_reply((97, 7), service_tier="flex"),
+        Reckoning(Usage(89, 5, tier="flex")),
     ),
     "the last says nothing": (
-        a_call(stream=streamed("a", told={"input_tokens": 89})), a_reply((97, 7)), Reckoning(Usage(97, 7)),
+        a_call(stream=streamed("a", told={"input_tokens": 89})),
+        a_reply((97, 7)),
+        Reckoning(Usage(97, 7)),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -80,7 +80,9 @@ def test_a_charge_is_rounded_half_to_even(price: Any, given: int, made: int, cha
 @pytest.mark.parametrize(("over", "short"), [(0, True), (1, False)])
 def test_what_takes_more_than_half_its_bound_by_length_is_counted_exactly(over: int, short: bool) -> None:
     told = Short(prices={"gpt-4o": PRICES["mine"], "other": PRICES["other"]})
-    run_id = next(run_id for n in range(9) if told.under_way(run_id := told.model(101 + n, 53, "gpt-4o")).upper % 2 == 0)
+    run_id = next(
+        run_id for n in range(9) if told.under_way(run_id := told.model(101 + n, 53, "gpt-4o")).upper % 2 == 0
+    )
     told.end(run_id, told.under_way(run_id).upper // 2 + over, 41)
     assert told.ends == [short]
 
@@ -127,9 +129,7 @@ def test_a_fee_for_the_request_and_a_price_for_long_prompts_are_heeded(most: Any
     assert told.under_way(told.model(900)).terms is None  # its length would allow more than a thousand
 
 
-@pytest.mark.parametrize(
-    ("given", "made", "cacheable"), [(1_023, 41, 0), (1_024, 41, 1_024), (1_025, 53, 1_025)]
-)
+@pytest.mark.parametrize(("given", "made", "cacheable"), [(1_023, 41, 0), (1_024, 41, 1_024), (1_025, 53, 1_025)])
 @pytest.mark.parametrize("said", [{}, {"agent": "a"}, {"langgraph_node": "ask", "langgraph_checkpoint_ns": "ask:1"}])
 def test_a_call_is_counted_in_every_column(given: int, made: int, cacheable: int, said: Any) -> None:
     sums = []
@@ -235,7 +235,7 @@ def test_a_step_and_a_trace_are_told_by_where_the_call_is_made() -> None:
     told = Short(Budget(per="step", model_calls=1), Budget(per="trace", model_calls=3, output_tokens=900))
     parent = told.chain()
     for path, fits in (("ask:1", True), ("ask:2", True), ("ask:1", False), ("", True), ("", False)):
-        where = {"langgraph_node": "ask", "langgraph_checkpoint_ns": path} if path else {}
+        where: dict[str, Any] = {"langgraph_node": "ask", "langgraph_checkpoint_ns": path} if path else {}
         try:
             told.end(told.model(11, 7, parent=parent, **where), 11, 7)
             fitted = True

@@ -442,7 +442,8 @@ def calls_that_cost_nothing_or_nearly(told: Told) -> None:
     report: tool_calls=3, spent=78000000000
     """)
 def alerts_that_change_under_way(told: Told) -> None:
-    for change in ({}, {"alerts": [0.5]}, {}):
+    changes: tuple[dict[str, Any], ...] = ({}, {"alerts": [0.5]}, {})
+    for change in changes:
         told.guard.change(told.guard.budgets, **change)
         told.guard.on_tool_end("found", run_id=told.tool("a quarter"))
 
@@ -457,7 +458,7 @@ def alerts_that_change_under_way(told: Told) -> None:
     took: mine=0/0
     """)
 def calls_in_a_step(told: Told) -> None:
-    said = {"langgraph_node": "ask", "langgraph_checkpoint_ns": "ask:1"}
+    said: dict[str, Any] = {"langgraph_node": "ask", "langgraph_checkpoint_ns": "ask:1"}
     step = told.chain(tags=["graph:step:1"], metadata=said, name="ask")
     told.end(told.model(1501, 53, parent=step, **said), 1487, 41)
     told.guard.on_chain_end({}, run_id=step)
@@ -695,16 +696,18 @@ def prompts_sent_in_one_request(told: Told) -> None:
     """)
 def refusals(told: Told) -> None:
     run_id = told.model()
-    for start in (
+    dear: list[Callable[[], object]] = [
         lambda: told.model(1, 9_999_999),
         lambda: told.model(1, 9_999_999, "other"),
         lambda: told.tool("dear"),
-    ):
+    ]
+    for start in dear:
         with pytest.raises(BudgetExceededError) as refused:
             start()
         told.lines.append(str(refused.value))
     told.guard.kill(reason="enough")
-    for start in (told.model, lambda: told.tool("search"), told.chain):
+    starts: list[Callable[[], object]] = [told.model, lambda: told.tool("search"), told.chain]
+    for start in starts:
         with pytest.raises(AgentHaltedError):
             start()
     told.guard.revive()
