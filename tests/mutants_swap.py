@@ -48,7 +48,9 @@ def _replace(old: Any, new: Any, seen: set[int]) -> None:
     if isinstance(old, type) or type(old).__module__.startswith("langchain_costguard"):
         others = _parts(new)
         for key, each in _parts(old).items():
-            if key in others and not key.startswith("__doc"):
+            if key in others and isinstance(old, type) and isinstance(each, PLAIN) and not key.startswith("__"):
+                setattr(old, key, others[key])
+            elif key in others and not key.startswith("__doc"):
                 _replace(each, others[key], seen)
 
 

@@ -17,7 +17,8 @@ class Proxy:
         latency: Seconds that every packet takes, each way half of them.
         stall: Seconds that the next reply is late, of one connection alone.
         trickle: Seconds between two bytes of a reply.
-        cut: The next reply is not passed on: the connection is closed instead, when the server has done its work.
+        cut: Of the replies that follow, this one (1: the next) is not passed on: the connection is closed instead, when
+            the server has done its work.
         mute: Replies are not passed on, though the server has done its work.
         refuse: New connections are closed at once.
         trips: Requests that were passed on.
@@ -29,7 +30,7 @@ class Proxy:
         self.latency = latency
         self.stall = 0.0
         self.trickle = 0.0
-        self.cut = False
+        self.cut = 0
         self.mute = False
         self.refuse = False
         self.trips = 0
@@ -81,8 +82,9 @@ class Proxy:
 
     def _answer(self, client: socket.socket, data: bytes) -> bool:
         if self.cut:
-            self.cut = False
-            return False
+            self.cut -= 1
+            if not self.cut:
+                return False
         if self.mute:
             return True
         if self.stall:

@@ -78,7 +78,7 @@ def held(store: Any) -> int:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("fault", [{"stall": 10.0}, {"cut": True}])
+@pytest.mark.parametrize("fault", [{"stall": 10.0}, {"cut": 1}])
 def test_a_hiccup_of_one_connection_costs_no_call_and_holds_nothing_twice(
     fault: dict[str, Any], far: Callable[..., Any]
 ) -> None:
@@ -248,7 +248,7 @@ def test_a_settlement_that_was_carried_out_unheard_is_not_delivered_again_by_the
         first = CostGuard(Budget(per="all", usd="1"), store=store, spool=tmp_path / "spool")
         now = time.time()
         first.store.settle([CLAIM], [0], [1], until=int(now) + 600, now=now)
-        proxy.cut = True
+        proxy.cut = 1
         first.store.settle([CLAIM], [0], [5], until=int(now) + 600, now=now)
         assert first.close(5)
         assert CostGuard(Budget(per="all", usd="1"), store=store, spool=tmp_path / "spool").close(5)

@@ -40,7 +40,7 @@ class Outage:
             self.over()
             raise
         except failing as error:
-            raise self.failed(f"{where}: {error or type(error).__name__}") from error
+            raise self.failed(f"{where}: {str(error) or type(error).__name__}") from error
         self.over()
         return answer
 

@@ -142,12 +142,13 @@ class RedisStore(OncePerAccount):
                 replies = self._wire.execute_all((settle, reserve))
             except (RedisError, OSError, ValueError) as error:
                 raise self._failed(error) from error
-        if isinstance(replies[0], NoScriptError):
-            totals = self._settle(claims, held, actual, until, now)
-        elif isinstance(replies[0], RedisError):
-            raise self._failed(replies[0])
-        else:
-            totals = _totals(replies[0], claims, actual)
+            # Within: where the settlement fails, what was reserved with it is given back, too.
+            if isinstance(replies[0], NoScriptError):
+                totals = self._settle(claims, held, actual, until, now)
+            elif isinstance(replies[0], RedisError):
+                raise self._failed(replies[0])
+            else:
+                totals = _totals(replies[0], claims, actual)
         return totals, self._reserve(*reservation, now) if isinstance(replies[1], RedisError) else _granted(replies[1])
 
     def risks(self) -> list[str]:
@@ -218,7 +219,7 @@ class RedisStore(OncePerAccount):
 
     def _failed(self, error: Exception) -> StoreError:
         hint = "; this is a Cluster: pass a redis.cluster.RedisCluster" if isinstance(error, MovedError) else ""
-        return StoreError(f"{self._where}: {error or type(error).__name__}{hint}")
+        return StoreError(f"{self._where}: {str(error) or type(error).__name__}{hint}")
 
 
 class _Script:
