@@ -159,7 +159,10 @@ class FailoverStore:
                 self._failures = 0
                 if self._forgotten:
                     totals = self._restored(claims, actual, totals, now)
-                self._remembered.heard(claims, totals)
+                if self._forgotten:  # it could not be told again: what it says now is not what was spent
+                    self._remembered.spent(claims, actual)
+                else:
+                    self._remembered.heard(claims, totals)
                 if mirror is not None:
                     mirror.settle(claims, held, actual, until, now, totals)
                 return totals
@@ -222,8 +225,6 @@ class FailoverStore:
 
     def close(self, timeout: float = EXIT_SECONDS) -> bool:
         """Deliver what waits, ``timeout`` seconds at most; whether all of it was."""
-        if self._outbox.watches:
-            self._writer.wake(None)
         done = self._writer.close(timeout)
         return done and not self._outbox
 
@@ -239,7 +240,7 @@ class FailoverStore:
         if self._outbox:
             self._outbox.flush(now)
         if self._down:
-            self._down, self._down_until = False, 0.0
+            self._down = False
 
     def _fail(self, error: StoreError) -> None:
         self._why = str(error)

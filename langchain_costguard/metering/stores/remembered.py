@@ -24,6 +24,8 @@ class Remembered:
     def __init__(self) -> None:
         self._totals: OrderedDict[str, tuple[Claim, int]] = OrderedDict()
         self._lock = held_over_forks(RLock())
+        self._at_it_until = 0
+        """So long nobody else restores, where the store failed in the middle of it: whoever comes next begins again."""
 
     def heard(self, claims: Sequence[Claim], totals: Sequence[int]) -> None:
         """The ledger has said this."""
@@ -35,6 +37,13 @@ class Remembered:
             while len(self._totals) > _KEPT:
                 self._totals.popitem(last=False)
 
+    def spent(self, claims: Sequence[Claim], actual: Sequence[int]) -> None:
+        """This was spent in a ledger that has forgotten what it said before."""
+        with self._lock:
+            for claim, amount in zip(claims, actual, strict=True):
+                if claim.account in self._totals:
+                    self._totals[claim.account] = claim, self._totals[claim.account][1] + amount
+
     def restore(self, store: Store, since: Mapping[str, int], now: float) -> int:
         """Raise what has fallen to what was heard last and what this process has spent ``since``; how many accounts it
         were. One process at a time: the others find it done.
@@ -44,14 +53,20 @@ class Remembered:
         """
         with self._lock:
             known = dict(self._totals)
-        until = int(now) + _SECONDS
-        if isinstance(store.reserve([_RESTORING], units=(0, 0), until=until, now=now), Refusal):
-            return 0
-        fallen = []
-        for (claim, total), balance in zip(known.values(), store.read(list(known), now=now), strict=True):
-            missing = total + since.get(claim.account, 0) - balance.spent
-            if missing > 0:
-                fallen.append((claim, missing))
-        claims = [claim for claim, _ in fallen] + [_RESTORING]
-        store.settle(claims, [0] * len(fallen) + [1], [amount for _, amount in fallen] + [0], until=until, now=now)
+            until, self._at_it_until = self._at_it_until, 0
+        if now >= until:
+            until = int(now) + _SECONDS
+            if isinstance(store.reserve([_RESTORING], units=(0, 0), until=until, now=now), Refusal):
+                return 0
+        try:
+            fallen = []
+            for (claim, total), balance in zip(known.values(), store.read(list(known), now=now), strict=True):
+                missing = total + since.get(claim.account, 0) - balance.spent
+                if missing > 0:
+                    fallen.append((claim, missing))
+            claims, raised = [claim for claim, _ in fallen] + [_RESTORING], [amount for _, amount in fallen]
+            store.settle(claims, [0] * len(fallen) + [1], [*raised, 0], until=until, now=now)
+        except BaseException:
+            self._at_it_until = until
+            raise
         return len(fallen)
