@@ -89,7 +89,7 @@ class Spool:
         """All that this process kept is delivered."""
         if self._file >= 0:
             with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+                self._path.unlink()
             self._close()
         self._lines.clear()
 

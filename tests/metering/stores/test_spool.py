@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import os
+import re
 import resource
 import shutil
 import signal
@@ -123,3 +127,99 @@ def test_two_ledgers_that_share_a_folder_are_told_apart_by_their_servers(server:
             assert CostGuard(Budget(per="all", usd="1"), store=store, spool=tmp_path / "spool").close(5)
             assert spent(store) == (0, 0)
         assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+def lines(folder: Path) -> list[int]:
+    """The amounts in each of its files."""
+    return [json.loads(line)[4][0] for path in folder.glob("*.jsonl") for line in path.read_bytes().splitlines()]
+
+
+def test_what_waits_is_in_one_file_of_its_own_whatever_others_clear_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder, of="the store")
+    spool.leave_parent()  # it has nothing
+    spool.clear()
+    for amount in range(1, 7):
+        if amount == 4:
+            (path,) = folder.iterdir()
+            path.unlink()
+        if amount == 6:
+            shutil.rmtree(folder)
+        spool.write(Entry([CLAIM], [0], [amount], 60), "receipts|x|1", 0)
+        (path,) = folder.iterdir()
+        assert re.fullmatch(hashlib.sha256(b"the store").hexdigest()[:12] + r"-[0-9a-f]{32}\.jsonl", path.name)
+        assert (lines(folder), spool.behind) == ([*range(1, amount + 1)], 0)
+        assert (folder.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
+    shutil.rmtree(folder)
+    folder.write_text("somebody else's")
+    for behind in range(1, 4):
+        spool.write(Entry([CLAIM], [0], [6 + behind], 60), "receipts|x|1", 0)
+        assert spool.behind == behind
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"spool: {folder} cannot be written, and its settlements wait in memory: [Errno")
+    folder.unlink()
+    spool.catch_up()
+    assert (lines(folder), spool.behind) == ([*range(1, 10)], 0)
+    (path,) = folder.iterdir()
+    for cleared_up in (False, True):
+        if cleared_up:
+            path.unlink()
+        spool.clear()
+        assert (list(folder.iterdir()), spool.behind) == ([], 0)
+        spool.write(Entry([CLAIM], [0], [9], 60), "receipts|x|1", 0)
+        ((path,), found) = folder.iterdir(), lines(folder)
+        assert (found, spool.behind) == ([9], 0)
+
+
+def test_of_what_is_left_each_file_is_taken_by_one_and_none_keeps_another_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alive, spool = Spool(tmp_path, of="it"), Spool(tmp_path, of="it")
+    alive.write(Entry([CLAIM], [0], [1], 60), "receipts|x|1", 0)
+    mark = next(tmp_path.iterdir()).name[:13]
+    for number in range(1, 6):
+        (tmp_path / f"{mark}z{number}.jsonl").write_text(json.dumps([*GOOD[:4], [number * 10], GOOD[5]]) + "\n")
+    (tmp_path / f"{mark}z0.jsonl").mkdir()  # no file that can be read
+    lock = fcntl.flock
+
+    def faster(file: int, how: int) -> None:
+        """Another takes the second while this one has it open."""
+        lock(file, how)
+        path = tmp_path / f"{mark}z2.jsonl"
+        if path.exists() and os.path.sameopenfile(file, os.open(path, os.O_RDONLY)):
+            path.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", faster)
+    left = spool.left_behind()
+    assert next(left)[0].actual == [10]
+    (tmp_path / f"{mark}z4.jsonl").unlink()  # another was faster
+    assert [entry.actual for entry, _, _ in left] == [[30], [50]]
+    assert list(spool.left_behind()) == []
+    assert lines(tmp_path / "nowhere") == []
+    assert len(list(tmp_path.iterdir())) == 2
+    assert [record.getMessage().split(": [")[0] for record in caplog.records] == [
+        f"spool: {tmp_path / f'{mark}z0.jsonl'} is not delivered"
+    ]
+
+
+def test_a_line_is_whole_or_it_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool = Spool(tmp_path, of="it")
+    spool.write(Entry([CLAIM], [0], [1], 60), "receipts|x|1", 0)
+    (path,) = tmp_path.iterdir()
+    spool.leave_parent()
+    for at, wrong in (
+        (0, 5), (1, "0"), (1, None), (2, [[5, *CLAIM[1:]]]), (2, [[CLAIM[0], "9", *CLAIM[2:]]]), (2, []),
+        (2, [[*CLAIM, 0, 0]]), (3, ["0"]), (3, [0, 0]), (4, [7.5]), (4, []), (5, "soon"),
+    ):  # fmt: skip
+        bad = [*GOOD]
+        bad[at] = wrong
+        many = at + 1
+        path.write_text(f"{json.dumps(bad)}\n" * many + f"\n{json.dumps(GOOD)}\n")
+        assert list(spool.left_behind()) == [(Entry([CLAIM], [0], [7], GOOD[5]), "receipts|x|1", 0)], (at, wrong)
+        aside, number = path.with_suffix(".unreadable"), "1 line" if many == 1 else f"{many} lines"
+        said = f"spool: {number} of {aside} cannot be read, and may be settlements that are lost"
+        assert [record.getMessage() for record in caplog.records] == [said]
+        caplog.clear()
+        aside.unlink()
