@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ from langchain_costguard.metering.stores import StoreError, together
 from langchain_costguard.metering.stores.base import StoreBusyError
 from langchain_costguard.metering.stores.together import Job, Together
 
-PATIENT = 60.0
+PATIENT = 5.0
+"""Seconds after which nothing will come of it any more."""
 
 
 class Place:
@@ -49,7 +51,7 @@ class Place:
                 self.said[wanted] = error
 
         before = self.inside()
-        self.threads.append(threading.Thread(target=run))
+        self.threads.append(threading.Thread(target=run, daemon=True))
         self.threads[-1].start()
         wait_for(lambda: self.inside() > before or wanted in self.said)
 
@@ -72,8 +74,9 @@ class Place:
 
 
 def wait_for(it: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENT
     while not it():
-        pass
+        assert time.monotonic() < until
 
 
 def test_who_leads_takes_those_who_wait_and_are_of_its_kind_in_their_order() -> None:
