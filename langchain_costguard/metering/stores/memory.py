@@ -113,7 +113,7 @@ class MemoryStore:
         ``brief`` accounts, which last no longer than a trace. None where the long way has to decide, or where the
         amounts are ``coarse`` and there is not room for many times as much."""
         with self.lock:
-            if not self.turn_to(page) or page.stale <= now:
+            if not self.turn_to(page):
                 return None
             states = self._brief(brief, now)
             n = page.affords(fixed, per_unit, units) if states is not None else None
@@ -123,7 +123,7 @@ class MemoryStore:
                 left, rate = account.cap - account.reserve - state.spent - state.held, per_unit[measure]
                 left -= fixed[measure] * (ROOMY if coarse and measure in SHARED else 1)
                 if rate * n > left:
-                    n = left // rate if rate and left >= 0 else -1
+                    n = left // rate if rate else -1
             if n < units[0]:
                 return None
             amounts = [a + b * n for a, b in zip(fixed, per_unit, strict=True)] if n else fixed

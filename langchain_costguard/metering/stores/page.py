@@ -98,7 +98,7 @@ class Page:
         self.spent = [0] * len(self.spent)
         self.used = False
 
-    def take(self, amounts: Amounts, until: int, now: float, *, coarse: bool = False) -> bool:
+    def take(self, amounts: Amounts, until: int, now: float, *, coarse: bool) -> bool:
         """Hold these amounts, if they fit; where they are ``coarse``, only if there is room for many times as much."""
         if self.stale <= now:
             return False

@@ -99,6 +99,9 @@ def test_what_is_held_by_length_needs_room_for_many_times_as_much_of_money_and_t
     page = exact.bind([("usd", 0, "usd", ROOMY * 5, False)])
     assert page is not None
     assert [exact.take_coarsely(page, (n,), UNTIL, NOW) for n in (6, 5, 0)] == [False, True, True]
+    page = exact.bind([("usd", 2, "usd", ROOMY * 6, False)])  # input tokens
+    assert page is not None
+    assert [exact.take_coarsely(page, (0, 0, n), UNTIL, NOW) for n in (6, 5)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,25 @@ def test_a_brief_account_on_which_something_has_expired_or_that_is_on_a_page_goe
     store.reserve([Claim("b", 100, 5, ttl=600)], units=(0, 0), until=120, now=NOW)
     for name, at, taken in (("b", 119.9, True), ("b", 120.0, False), ("usd", NOW, False), ("new", NOW, True)):
         assert (store.take(page, none, none, (0, 0), UNTIL, at, [brief(name, 0, 100)]) is not None) is taken
+
+
+def test_no_more_is_released_than_is_held_and_accounts_on_an_open_page_stay() -> None:
+    store, claim = MemoryStore(), Claim("old", 100, 5, ttl=10)
+    assert not store.shared
+    store.reserve([claim], units=(0, 0), until=UNTIL, now=NOW)
+    store.settle([claim], [5], [3], until=UNTIL, now=NOW)
+    page = store.bind([("old", 0, "old", 100, False)])
+    assert page is not None
+    assert store.give(page, (9,), (1,), UNTIL, NOW) == [4]
+    assert store.read(["old"], now=NOW) == [Balance(4, 0, 100)]
+    assert store.take(page, (2,), (0,), (0, 0), 130, NOW + 10, [brief("new", 0, 50)]) is not None
+    assert dict(store.scan(now=NOW)) == {"old": Balance(4, 2, 100), "new": Balance(0, 2, 50)}
+    store.flag("halt:a", "stay")
+    store.flag("halt:b", "go")
+    store.flag("halt:b", None)
+    assert store.flags() == {"halt:a": "stay"}
+    assert store.settle([Claim("t", 9, 0, clock=True), Claim("u", 9, 0)], [0, 0], [1, 2], until=UNTIL, now=NOW) == [0, 2]
+    assert store.read(["t", "u"], now=NOW) == [Balance(0, 0), Balance(2, 0, 9)]
 
 
 def test_accounts_that_are_dropped_take_their_page_with_them_and_others_do_not() -> None:
