@@ -134,7 +134,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
 
 
 def _checked_mode(mode: int) -> int:
-    if isinstance(mode, bool) or not isinstance(mode, int) or not 0o600 <= mode <= 0o777 or mode & 0o600 != 0o600:
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0o600 <= mode <= 0o777:
         raise ValueError(f"mode: {mode!r} must be a file's permissions, such as 0o600 or 0o660")
     return mode
 

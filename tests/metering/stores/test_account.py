@@ -64,6 +64,7 @@ def test_the_tightest_of_several_accounts_decides_and_what_waiting_cannot_cure_i
 
 def test_a_clock_runs_from_the_first_claim_and_is_over_at_its_end() -> None:
     made, claim = account(), Claim("a", 5_000, 0, clock=True)
+    assert fit([account()], [claim._replace(cap=0)], (0, 0), NOW) == Refusal(0, 0, 0, 0, by_holds=False)
     assert fit([made], [claim], (0, 0), NOW) == 0
     assert hold([made], [claim], 0, 1_600, NOW) == Grant(0, (1_000_000,))
     assert hold([made], [claim], 0, 1_600, NOW + 2) == Grant(0, (1_000_000,))

@@ -137,7 +137,7 @@ def test_a_trip_that_settles_and_reserves_is_one_where_it_can_be(far: Any, polic
         assert made.far.said() == asked
     made.far.fails, made.far.does_it_first = AWAY, True
     if policy == "refuse":
-        with pytest.raises(StoreError, match="^no answer$"):
+        with pytest.raises(StoreError, match=r"^no answer$"):
             made.store.turn(settlement, reservation, now=NOW)
     else:
         assert made.store.turn(settlement, reservation, now=NOW) == ([21], Grant(0, (1_000_000,)))
@@ -232,7 +232,8 @@ def test_after_three_failures_it_is_left_alone_and_one_caller_looks_each_second(
 def test_what_is_spent_of_what_the_store_held_waits_with_it_and_arrives_by_itself(
     held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, ticks = Waited(Far()), SimpleNamespace(monotonic=lambda: ticks.at, time=lambda: 0.0, at=64.0)
+    made = Waited(Far())
+    ticks: Any = SimpleNamespace(monotonic=lambda: ticks.at, time=lambda: 0.0, at=64.0)
     monkeypatch.setattr(failover, "time", ticks)
     made.reserve()
     made.far.fails, made.far.only = AWAY, "settle"
@@ -410,7 +411,7 @@ def test_the_mirror_is_read_while_the_store_is_away_and_not_before() -> None:
             assert made.store.read([USD.account], now=NOW) == [Balance(35, 0, 10**17)]
             assert made.settle(2) == [37]
         else:
-            with pytest.raises(StoreError, match="^no answer$"):
+            with pytest.raises(StoreError, match=r"^no answer$"):
                 made.store.read([USD.account], now=NOW)
             assert made.settle(2) == [2]
         made.far.fails = None
@@ -419,8 +420,6 @@ def test_the_mirror_is_read_while_the_store_is_away_and_not_before() -> None:
         assert made.store.flags() == {"halt:a": "stay"} == MemoryStore.flags(made.far)
         receipts = [name for name, _ in MemoryStore.scan(made.far, now=NOW) if name.startswith(RECEIPTS)]
         assert 1 <= len(receipts) <= 2
-
-
 
 
 def test_what_one_process_restores_no_other_does_meanwhile_and_it_begins_again_where_it_failed() -> None:

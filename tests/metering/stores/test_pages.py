@@ -96,12 +96,12 @@ def test_what_is_held_by_length_needs_room_for_many_times_as_much_of_money_and_t
         assert [h for _, h in balances(store)] == [h + 31 * (n == "tokens") for h, n in zip(held, NAMES, strict=True)]
     exact = MemoryStore()
     exact.settle([Claim("usd", ROOMY * 5, 0)], [0], [0], until=UNTIL, now=NOW)
-    page = exact.bind([("usd", 0, "usd", ROOMY * 5, False)])
-    assert page is not None
-    assert [exact.take_coarsely(page, (n,), UNTIL, NOW) for n in (6, 5, 0)] == [False, True, True]
-    page = exact.bind([("usd", 2, "usd", ROOMY * 6, False)])  # input tokens
-    assert page is not None
-    assert [exact.take_coarsely(page, (0, 0, n), UNTIL, NOW) for n in (6, 5)] == [False, True]
+    money = exact.bind([("usd", 0, "usd", ROOMY * 5, False)])
+    assert money is not None
+    assert [exact.take_coarsely(money, (n,), UNTIL, NOW) for n in (6, 5, 0)] == [False, True, True]
+    tokens = exact.bind([("usd", 2, "usd", ROOMY * 6, False)])  # input tokens
+    assert tokens is not None
+    assert [exact.take_coarsely(tokens, (0, 0, n), UNTIL, NOW) for n in (6, 5)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,10 @@ def test_no_more_is_released_than_is_held_and_accounts_on_an_open_page_stay() ->
     store.flag("halt:b", "go")
     store.flag("halt:b", None)
     assert store.flags() == {"halt:a": "stay"}
-    assert store.settle([Claim("t", 9, 0, clock=True), Claim("u", 9, 0)], [0, 0], [1, 2], until=UNTIL, now=NOW) == [0, 2]
+    assert store.settle([Claim("t", 9, 0, clock=True), Claim("u", 9, 0)], [0, 0], [1, 2], until=UNTIL, now=NOW) == [
+        0,
+        2,
+    ]
     assert store.read(["t", "u"], now=NOW) == [Balance(0, 0), Balance(2, 0, 9)]
 
 

@@ -29,7 +29,7 @@ from tests.servers import Server
 
 ONE_CALL = 10 * 2500 + 5 * 10_000
 CLAIM = Claim("all|usd", 10**9, 0)
-GOOD = ["receipts|x|1", 0, [[*CLAIM]], [0], [7], 99_999_999_999]
+GOOD: list[Any] = ["receipts|x|1", 0, [[*CLAIM]], [0], [7], 99_999_999_999]
 
 
 def spent(store: Any) -> tuple[int, int]:

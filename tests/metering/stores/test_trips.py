@@ -45,7 +45,7 @@ def store(server: Server, tmp_path: Path) -> Iterator[RedisStore]:
 def forgetful(server: Server) -> Iterator[Callable[[], None]]:
     """Has the server forget the scripts."""
     with redis.Redis.from_url(server.url) as client:
-        yield lambda: client.script_flush()
+        yield client.script_flush
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -264,13 +264,88 @@ def test_what_a_job_raises_is_told_to_who_asked_for_it_and_what_sqlite_says_to_a
             raise LookupError("mine")
 
         spend(store)
-        with pytest.raises(LookupError, match="^'?mine'?$"):
+        with pytest.raises(LookupError, match=r"^'?mine'?$"):
             kept.run(fails)
         assert store.read([CLAIM.account], now=0.0)[0].spent == 1
         with pytest.raises(StoreError, match=f"^SQLite at {path}: no such table: nowhere$") as caught:
             kept.run(lambda connection: connection.execute("SELECT * FROM nowhere"))
         assert type(caught.value) is StoreError
-        with pytest.raises(StoreError, match="attempt to write a readonly database|no such|syntax|incomplete"):
+        with pytest.raises(StoreError, match=r"attempt to write a readonly database|no such|syntax|incomplete"):
             kept.run(lambda connection: connection.execute("INSERT"), write=False)
         assert not kept._connection.in_transaction
         assert spend(store) == 2
+
+
+def rows(path: Path, query: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as file:
+        return [first for first, *_ in file.execute(query).fetchall()]
+
+
+def test_what_a_file_is_given_is_checked_and_kept(path: Path) -> None:
+    for mode in (True, "0o600", None, 400.0, 0o577, 0o1000):
+        with pytest.raises(ValueError, match=f"^mode: {mode!r} must be a file's permissions, such as 0o600 or 0o660$"):
+            SQLiteStore(path, mode=mode)  # type: ignore[arg-type]
+    assert not path.exists()
+    for mode in (None, 0o777):
+        store = SQLiteStore(path) if mode is None else SQLiteStore(path, mode=mode)
+        assert (store.shared, store.timeout, store.risks()) == (True, 0.25, [])
+        assert path.stat().st_mode & 0o777 == (mode or 0o600)
+        path.unlink()
+        assert store.risks() == ["the file was deleted or replaced while in use"]
+        store.close()
+
+
+def test_a_file_is_read_while_another_writes_and_figures_too_large_to_add_are_none(
+    other: sqlite3.Connection, path: Path
+) -> None:
+    with closing(SQLiteStore(path)) as store:
+        spend(store)
+        store.flag("halt:a", "stay")
+        commits(other)
+        assert store.read(["a|usd"], now=0.0) == [Balance(1, 0, 100)]
+        assert list(store.scan(now=0.0)) == [("a|usd", Balance(1, 0, 100))]
+        assert store.flags() == {"halt:a": "stay"}
+        other.execute("COMMIT")
+        for spent, readable in ((2**62 - 1, True), (1 - 2**62, True), (2**62, False), (-(2**62), False)):
+            other.execute("UPDATE costguard_account SET spent = ?", (spent,))
+            if readable:
+                assert store.read(["a|usd"], now=0.0) == [Balance(spent, 0, 100)]
+            else:
+                with pytest.raises(StoreError) as caught:
+                    store.read(["a|usd"], now=0.0)
+                row = f"spent {spent}, cap 100, holds ''"
+                assert str(caught.value) == (
+                    f"the account 'a|usd' cannot be read ({row}): mend the file, or delete that row"
+                )
+
+
+def test_each_new_account_looks_at_some_by_name_whether_they_are_idle(path: Path) -> None:
+    def make(store: SQLiteStore, names: list[str], now: float, verb: str) -> None:
+        claims = [Claim(name, 9, 0, ttl=10) for name in names]
+        if verb == "settle":
+            store.settle(claims, [0] * len(claims), [1] * len(claims), until=60, now=now)
+        else:
+            store.reserve(claims, units=(0, 0), until=60, now=now)
+
+    old = [f"a{number:02}" for number in range(30)]
+    for verb in ("settle", "reserve"):
+        for many, at, left, position in ((1, 109.9, 31, "a15"), (1, 110.0, 15, "a15"), (20, 110.0, 20, "z09")):
+            path.unlink(missing_ok=True)
+            with closing(SQLiteStore(path)) as store:
+                make(store, old, 100.0, verb)
+                with closing(sqlite3.connect(path)) as file, file:
+                    file.execute("DELETE FROM costguard_sweep")
+                make(store, old[:1], 100.0, verb)  # not new
+                assert rows(path, "SELECT position FROM costguard_sweep") == []
+                make(store, [f"z{number:02}" for number in range(many)], at, verb)
+                assert len(rows(path, "SELECT name FROM costguard_account")) == left, (verb, many, at)
+                assert rows(path, "SELECT position FROM costguard_sweep") == [position]
+
+
+def test_a_settlement_that_does_not_move_a_clock_leaves_it_as_it_is(path: Path) -> None:
+    with closing(SQLiteStore(path)) as store:
+        clock = Claim("t", 9_000, 0, clock=True)
+        store.reserve([clock], units=(0, 0), until=60, now=5.0)
+        for amount, cap in ((0, 9_000), (1, 7_000)):
+            assert store.settle([clock._replace(cap=7_000)], [0], [amount], until=60, now=5.0) == [0]
+            assert store.read(["t"], now=5.0) == [Balance(5_000 - amount, 0, cap)]
