@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -93,10 +93,13 @@ class Turning(Far):
 class Waited:
     """A store with what may fail behind it, by a clock that is set."""
 
+    made: ClassVar[list[Waited]] = []
+
     def __init__(self, far: Far, policy: Any = "refuse", **options: Any) -> None:
         self.far, self.at, self.failed = far, 0.0, list[str]()
         self.store = FailoverStore(far, policy, self.failed.append, clock=lambda: self.at, **options)
         self.forgot: list[bool] = []
+        self.made.append(self)
         self.store.forgot = lambda: self.forgot.append(True)
 
     def reserve(self, claim: Claim = USD) -> Grant | Refusal:
@@ -117,8 +120,11 @@ class Waited:
 
 
 @pytest.fixture(autouse=True)
-def no_thread(no_more_threads: Callable[[str], None]) -> None:
+def no_thread(no_more_threads: Callable[[str], None]) -> Iterator[None]:
     no_more_threads("costguard-settlements")
+    yield
+    while Waited.made:  # else they would say at the end of the process what is not delivered
+        Waited.made.pop().store.close(0)
 
 
 AWAY = StoreError("no answer")
