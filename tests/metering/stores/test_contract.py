@@ -240,6 +240,8 @@ def test_an_account_that_appears_twice_is_counted_together(store: Store) -> None
     twice = [amount("a", 10, 6), amount("b", 99, 1), amount("a", 9, 5)]
     assert reserve(store, *twice) == Refusal(index=2, needed=11, spent=0, held=0, by_holds=False)
     assert store.read(["a", "b"], now=NOW) == [Balance(0, 0), Balance(0, 0)]
+    alike = [amount("b", 99, 1), amount("a", 10, 6), amount("a", 10, 5)]  # of equal caps the first one is named
+    assert reserve(store, *alike) == Refusal(index=1, needed=11, spent=0, held=0, by_holds=False)
     assert reserve(store, amount("a", 10, 2, 1), amount("a", 10, 2, 2), units=(1, 9)) == Grant(2)
     assert balance(store, "a").held == 10
     claims = [amount("a", 10, 0), amount("b", 99, 0), amount("a", 10, 0)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from langchain_costguard.metering.stores import Balance, Claim, MemoryStore, StoreError
-from langchain_costguard.metering.stores.outbox import RECEIPTS, Entry, Outbox
+from langchain_costguard.metering.stores.outbox import RECEIPTS, WATCHED, Entry, Outbox
 from langchain_costguard.metering.stores.remembered import Remembered
 from langchain_costguard.metering.stores.spool import Spool
 
@@ -144,6 +144,42 @@ def test_of_settlements_in_doubt_each_is_carried_out_once(heard: bool, spooled: 
     assert forgotten == []
     lasts = {claim.ttl for claims in store.claims for claim in claims if claim.account.startswith(RECEIPTS)}
     assert lasts == {(30 if spooled else 2) * 86_400}
+
+
+@pytest.mark.parametrize("spooled", [False, True])
+@pytest.mark.parametrize("carried_out", [0, 1])
+def test_what_is_carried_out_again_and_late_is_taken_back_and_nothing_of_what_others_hold(
+    carried_out: int, spooled: bool, tmp_path: Path
+) -> None:
+    store = Counted(carried_out, heard=False)
+    outbox = Outbox(store, Spool(tmp_path, of="store") if spooled else None, lambda: None)
+
+    def balance() -> tuple[int, int]:
+        return store.read(["all|usd"], now=NOW)[0][:2]
+
+    store.reserve([USD._replace(fixed=100)], units=(0, 0), until=UNTIL, now=NOW)
+    with pytest.raises(StoreError):
+        outbox.send([USD], [10], [7], UNTIL, NOW)
+    asked, held = store.claims[-1], 90
+    store.carries_out, store.heard = 99, True
+    if carried_out:  # and twice more, before anybody looks
+        for _ in range(2):
+            store.settle(asked, [10, 0], [7, 1], until=UNTIL, now=NOW)
+        held = 70
+    for _ in range(2):
+        outbox.flush(NOW)
+        assert balance() == (7, held)
+    if not carried_out:
+        assert outbox.watches
+        for now in (NOW, NOW + WATCHED - 1):
+            store.settle(asked, [10, 0], [7, 1], until=UNTIL, now=NOW)
+            held -= 10
+            outbox.flush(now)
+            assert balance() == (7, held)
+    outbox.flush(NOW + WATCHED)
+    assert outbox.watches == (spooled and not carried_out)  # what was taken back late can come late, too
+    outbox.flush(NOW + 2 * WATCHED)
+    assert not outbox.watches
 
 
 def test_a_ledger_that_begins_again_is_noticed_at_the_next_settlement_and_what_it_was_not_told_is_not_lost() -> None:
