@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from langchain_costguard.metering.stores import Balance, Claim, MemoryStore, StoreError
-from langchain_costguard.metering.stores.outbox import RECEIPTS, WATCHED, Entry, Outbox
+from langchain_costguard.metering.stores.outbox import RECEIPTS, WATCHED, Outbox
 from langchain_costguard.metering.stores.remembered import Remembered
-from langchain_costguard.metering.stores.spool import Spool
+from langchain_costguard.metering.stores.spool import Entry, Spool
 
 NOW, UNTIL = 1_000.0, 1_060
 USD, CALLS = Claim("all|usd", 100, 10), Claim("all|model_calls", 100, 1)
@@ -182,6 +182,26 @@ def test_what_is_carried_out_again_and_late_is_taken_back_and_nothing_of_what_ot
     assert not outbox.watches
 
 
+def test_what_is_carried_out_while_it_is_sent_again_is_taken_back(tmp_path: Path) -> None:
+    class Overtaken(Counted):
+        late: Any = None
+
+        def settle(self, claims: Any, *args: Any, **kwargs: Any) -> list[int]:
+            if self.late is not None:
+                late, self.late = self.late, None
+                super().settle(late, [10, 0], [7, 1], **kwargs)
+            return super().settle(claims, *args, **kwargs)
+
+    store = Overtaken(0)
+    outbox = Outbox(store, Spool(tmp_path, of="store"), lambda: None)
+    with pytest.raises(StoreError):
+        outbox.send([USD], [10], [7], UNTIL, NOW)
+    store.late, store.carries_out = store.claims[-1], 99
+    outbox.flush(NOW)
+    outbox.flush(NOW)
+    assert store.read(["all|usd"], now=NOW)[0].spent == 7
+
+
 def test_a_ledger_that_begins_again_is_noticed_at_the_next_settlement_and_what_it_was_not_told_is_not_lost() -> None:
     store, forgotten = Counted(1), []
     outbox = Outbox(store, None, lambda: forgotten.append(True))
@@ -217,7 +237,7 @@ def test_what_another_process_left_is_carried_out_unless_it_was() -> None:
         assert store.read(["all|usd"], now=NOW)[0].spent == spent
 
 
-def test_what_a_ledger_forgot_is_raised_to_what_was_heard_of_it_by_one_process() -> None:
+def test_what_a_ledger_forgot_is_raised_to_what_was_heard_of_it_once() -> None:
     store, memory = MemoryStore(), Remembered()
     names = ["a|usd", "b|usd", "c|usd", "t|seconds"]
     memory.heard([*(Claim(name, 100, 0) for name in names[:3]), Claim("t|seconds", 9, 0, clock=True)], [5, 7, 9, 11])
@@ -242,7 +262,7 @@ def test_what_is_restored_is_what_was_heard_and_holds_stay_what_they_are() -> No
     assert store.read(["a|usd"], now=NOW)[0] == Balance(7, 99, 1_000)
 
 
-def test_while_one_process_restores_another_finds_it_at_it() -> None:
+def test_while_one_restores_another_finds_it_at_it() -> None:
     found: list[int] = []
 
     class Looked(MemoryStore):

@@ -209,7 +209,7 @@ def test_a_cluster_settles_and_reserves_as_any_server(cluster_client: RedisClust
     assert store.risks() == []
 
 
-def test_a_store_is_sent_to_another_process_as_it_is() -> None:
+def test_a_store_is_sent_elsewhere_as_it_is() -> None:
     for bad in ("", "{", "a}", None, 5):
         with pytest.raises(ValueError, match=f"^namespace must be a name without braces, not {re.escape(repr(bad))}$"):
             RedisStore("redis://h", namespace=bad)  # type: ignore[arg-type]
