@@ -24,6 +24,8 @@ _LOCAL = (TEXT, "number", "name")
 """Changes that, in a message of a conversation, make it another conversation: only the rest of the message is lost."""
 _SHOWN = 60
 _JSON = json.JSONDecoder()
+_IN_VAIN = 20
+"""How many times its own length of a text is read for objects that are none: Python 3.14 nests as deep as they go."""
 
 
 class Break(NamedTuple):
@@ -162,13 +164,16 @@ def _settled(part: Part, places: Sequence[tuple[int, Part]], changes: list[_Chan
 
 def _objects(text: str) -> Iterator[tuple[int, int, Any]]:
     """The JSON objects and lists in a text: where each is, and what it says."""
-    at = text.find("{")
+    at, vain = text.find("{"), 0
     while at >= 0:
         try:
             value, end = _JSON.raw_decode(text, at)
-        except ValueError:
+        except ValueError as error:
             end = at + 1
-        except RecursionError:  # and so it would be a thousand times, from each inner one on
+            vain += getattr(error, "pos", at) - at
+            if vain > _IN_VAIN * len(text):  # what is left open is read to the end from each inner one on
+                return
+        except RecursionError:  # and so it would be a thousand times
             return
         else:
             yield at, end, value
