@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from langchain_costguard.caching.base import CacheError
+from langchain_costguard.vocabulary.urls import worded
 
 T = TypeVar("T")
 REST = 5.0
@@ -40,7 +41,7 @@ class Outage:
             self.over()
             raise
         except failing as error:
-            raise self.failed(f"{where}: {str(error) or type(error).__name__}") from error
+            raise self.failed(f"{where}: {worded(error)}") from error
         self.over()
         return answer
 

@@ -26,6 +26,11 @@ def place_of(url: Any) -> tuple[Place, str] | None:
     return ("redis", "") if scheme in ("redis", "rediss", "unix") else None
 
 
+def worded(error: BaseException) -> str:
+    """What an error says; its name, where it says nothing."""
+    return str(error).strip() or type(error).__name__
+
+
 def without_password(url: Any) -> Any:
     """A URL as it may be shown: what may be a user's name or password is left out, also where the URL is malformed."""
     if not isinstance(url, str):

@@ -38,6 +38,12 @@ TOOLS: dict[str, Any] = {
 }
 
 
+class Answered(Exception):
+    """An error status of a provider."""
+
+    status_code = 429
+
+
 def counted(messages: Any) -> int:
     """The tokens of a prompt: it says them itself."""
     return int(messages[0].content.split()[0])

@@ -15,7 +15,7 @@ from langchain_costguard import AgentHaltedError, Budget, BudgetExceededError, P
 from langchain_costguard.metering.pricing import catalog
 from langchain_costguard.metering.pricing.rates import Rates
 from langchain_costguard.testing import ScriptedChatModel
-from tests.metering.stories import START, Told
+from tests.metering.stories import START, Answered, Told
 
 STORIES: dict[Callable[[Told], None], str] = {}
 
@@ -28,12 +28,6 @@ def story(text: str) -> Callable[[Callable[[Told], None]], Callable[[Told], None
         return act
 
     return keep
-
-
-class Answered(Exception):
-    """An error status of a provider."""
-
-    status_code = 429
 
 
 class Unsent(RuntimeError):

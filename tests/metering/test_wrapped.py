@@ -16,7 +16,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from langchain_costguard import Budget, BudgetExceededError
 from langchain_costguard.testing import ScriptedChatModel
-from tests.metering.stories import Told
+from tests.metering.stories import Answered, Told
 
 ROADS = ["invoke", "ainvoke", "stream", "astream"]
 
@@ -77,12 +77,6 @@ def raising(error: BaseException) -> Callable[[Any], None]:
         raise error
 
     return do
-
-
-class Answered(Exception):
-    """An error status of a provider."""
-
-    status_code = 429
 
 
 STARTED = "CallStarted run_id=A, name=mine, held=5034742"

@@ -12,7 +12,7 @@ from langchain_costguard.metering.stores.base import StoreError
 from langchain_costguard.metering.stores.session import OURS, Session, rows
 from langchain_costguard.metering.stores.together import Job, Together
 from langchain_costguard.vocabulary.driver import conninfo_to_dict, psycopg
-from langchain_costguard.vocabulary.urls import told, without_password
+from langchain_costguard.vocabulary.urls import told, without_password, worded
 
 Statements = tuple[tuple[str, ...], ...]
 CONNECTIONS = 4
@@ -82,7 +82,7 @@ class Pool:
         try:
             answer: Any = self._together.do(Job(statements, again))
         except (psycopg.Error, OSError) as error:
-            why = str(error).strip() or type(error).__name__
+            why = worded(error)
             if isinstance(error, psycopg.OperationalError):  # that of a connection speaks of what is in the URL
                 why = told(why, self._url)
             raise StoreError(f"{self.where}: {why}") from error

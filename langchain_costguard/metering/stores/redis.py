@@ -29,6 +29,7 @@ from langchain_costguard.metering.stores.repeats import OncePerAccount
 from langchain_costguard.metering.stores.unheard import Unheard
 from langchain_costguard.metering.stores.wire import Wire
 from langchain_costguard.vocabulary.money import Money
+from langchain_costguard.vocabulary.urls import worded
 
 ACCOUNTS_AT_ONCE = 500
 
@@ -219,7 +220,7 @@ class RedisStore(OncePerAccount):
 
     def _failed(self, error: Exception) -> StoreError:
         hint = "; this is a Cluster: pass a redis.cluster.RedisCluster" if isinstance(error, MovedError) else ""
-        return StoreError(f"{self._where}: {str(error) or type(error).__name__}{hint}")
+        return StoreError(f"{self._where}: {worded(error)}{hint}")
 
 
 class _Script:
