@@ -31,10 +31,12 @@ from langchain_costguard.testing import Recorder, ScriptedChatModel
 from tests.conftest import PRICES
 from tests.proxy import Proxy, proxied
 from tests.servers import Server, postgres_program, redis_server
+from tests.waits import waits_less_than
 
 CLAIM = Claim("all|usd", 10**12, 10)
 NOW, UNTIL = 2_000_000_000.0, 2_000_000_600
 ONE_CALL = 10 * 2500 + 5 * 10_000
+SOON = 2.5
 
 
 def reserve(store: Any, **changes: Any) -> Any:
@@ -86,9 +88,8 @@ def test_a_hiccup_of_one_connection_costs_no_call_and_holds_nothing_twice(
     assert reserve(store) == Grant(0)
     for name, value in fault.items():
         setattr(proxy, name, value)
-    began = time.monotonic()
-    assert reserve(store) == Grant(0)
-    assert time.monotonic() - began < 2 + 0.5
+    with waits_less_than(5):
+        assert reserve(store) == Grant(0)
     assert store.read([CLAIM.account], now=NOW)[0].held == 2 * CLAIM.fixed
 
 
@@ -130,10 +131,8 @@ def test_a_greeting_that_trickles_in_has_one_deadline(path: str, tmp_path: Path)
         client.config_set("requirepass", "secret")
         store = RedisStore(proxy.url.replace("//", "//:secret@") + path, namespace=tmp_path.name, timeout=0.3)
         proxy.trickle = 0.25
-        began = time.monotonic()
-        with pytest.raises(StoreError, match="imeout"):
+        with waits_less_than(SOON), pytest.raises(StoreError, match="imeout"):
             reserve(store)
-        assert time.monotonic() - began < 1.0 + 0.5
         proxy.trickle = 0.0
         assert reserve(store) == Grant(0)
         store.close()
@@ -144,10 +143,8 @@ def test_a_reply_that_trickles_in_does_not_outlast_the_time_of_a_call(server: Se
         store = RedisStore(proxy.url, namespace=tmp_path.name, timeout=0.4)
         reserve(store)
         proxy.trickle = 0.2
-        began = time.monotonic()
-        with pytest.raises(StoreError):
+        with waits_less_than(SOON), pytest.raises(StoreError):
             store.read([f"account {n}" for n in range(50)], now=0)
-        assert time.monotonic() - began < 3
         store.close()
 
 

@@ -38,11 +38,10 @@ def test_a_kill_stops_running_processes_within_five_seconds_until_a_revive(
     for child in (halted, other):
         assert child.stdout is not None
         assert child.stdout.readline() == "call 1\n"
-    killed = time.monotonic()
     assert main(["kill", "--agent", "research", "--reason", "too dear", "--store", store]) == 0
     done = shell.finish(halted)
-    assert time.monotonic() - killed < 6.0
     assert done.returncode == 75
+    assert len(done.stdout.splitlines()) < 60  # a call each tenth of a second, of a thousand
     assert "agent 'research' is halted: too dear" in done.stderr
     assert other.poll() is None
     other.kill()

@@ -18,6 +18,7 @@ from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSett
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, SQLiteStore
 from langchain_costguard.events import CallSettled
+from langchain_costguard.observe.background import EXIT_SECONDS
 from langchain_costguard.observe.telemetry import Telemetry
 from langchain_costguard.testing import FakeProvider, ScriptedChatModel
 from langchain_costguard.vocabulary.scope import Scope
@@ -196,7 +197,7 @@ def test_a_script_ends_in_time_whatever_the_collector_does(silent: str) -> None:
     for process in started:
         printed, said = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert float(printed.split()[-1]) < 2.5
+        assert float(printed.split()[-1]) < 3 * EXIT_SECONDS  # a collector is given ten by its exporter
         assert "Traceback" not in said
 
 

@@ -23,6 +23,7 @@ from langchain_costguard.metering.budgets.switch import ALL, halt, halted, reviv
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 from tests.loopback import Answering, Listener
+from tests.waits import waits_less_than
 
 UNREADABLE = {ALL: "the kill switch cannot be read"}
 
@@ -262,11 +263,10 @@ def test_a_source_that_hangs_for_ever_keeps_one_thread_and_nobody_waiting() -> N
     source, clock = Source(), Ticks()
     source.open.clear()
     switch = KillSwitch(source, timeout=0.1, clock=clock)
-    start = time.monotonic()
-    for _ in range(50):
-        assert switch.halts() == UNREADABLE
-        clock.now += 2
-    assert time.monotonic() - start < 0.5
+    with waits_less_than(2.5):  # half of what fifty time-outs take
+        for _ in range(50):
+            assert switch.halts() == UNREADABLE
+            clock.now += 2
     assert source.asked == 1
     assert [thread.name for thread in threading.enumerate()].count("costguard-switch") == 1
     source.open.set()
@@ -279,9 +279,8 @@ def test_a_source_that_turns_slow_does_not_delay_calls_while_the_answer_is_good(
     assert switch.halts() == {}
     source.open.clear()
     clock.now += 3
-    start = time.monotonic()
-    assert switch.halts() == {}
-    assert time.monotonic() - start < 1
+    with waits_less_than(2.5):
+        assert switch.halts() == {}
     source.open.set()
 
 
@@ -480,22 +479,20 @@ def test_nobody_is_no_agent() -> None:
 
 def test_a_slow_switch_does_not_block_the_event_loop() -> None:
     source = Source()
-    switch = KillSwitch(source, timeout=0.05)
+    switch = KillSwitch(source, timeout=5)
     guard = CostGuard(prices=PRICES, switch=switch)
     model = ScriptedChatModel(usage=(1, 1))
 
-    async def main() -> float:
+    async def main() -> None:
         await model.ainvoke("hi", {"callbacks": [guard]})
         source.open.clear()
         switch.expire()
-        start = time.monotonic()
         for _ in range(20):
             await model.ainvoke("hi", {"callbacks": [guard]})
-        return time.monotonic() - start
 
-    took = asyncio.run(main())
+    with waits_less_than(2.5):
+        asyncio.run(main())
     source.open.set()
-    assert took < 2
     assert json.dumps(switch.halts()) == "{}"
 
 
