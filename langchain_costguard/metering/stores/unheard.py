@@ -70,6 +70,8 @@ class Unheard:
         except StoreError:
             if self._writer.seconds_left < math.inf:  # the process is ending, and need not wait for this
                 asked.clear()
+            else:  # the error may be of its accounts alone, and last: it keeps nobody waiting
+                self._writer.put(asked.pop(0))
             raise
 
     def _return(self, claims: Sequence[Claim], units: int, until: int, now: float) -> None:
