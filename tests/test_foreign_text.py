@@ -59,7 +59,7 @@ JSON = valid_json({"type": "object"})
 def _linted(text: str) -> object:
     systems = [f"{text}{i}{text[: SIZE // 2]}" for i in range(2)]
     return lint_prompts(
-        [{"model": "claude-sonnet-4-5", "messages": [{"role": "system", "content": s}]} for s in systems]
+        [{"model": "claude-sonnet-4-6", "messages": [{"role": "system", "content": s}]} for s in systems]
     )
 
 

@@ -47,7 +47,7 @@ def test_a_wrapped_stream_is_charged_by_the_iterations_that_its_client_drops(cas
     asked, iterations, charge = ITERATIONS[case]
     usage = {"input_tokens": 23_000, "output_tokens": 1_000, "iterations": iterations}
     with FakeProvider(Reply("hi", usage=usage)) as provider:
-        event = wrapped(provider.anthropic("claude-sonnet-4-5", max_tokens=2_000, **asked), stream)
+        event = wrapped(provider.anthropic("claude-sonnet-4-6", max_tokens=2_000, **asked), stream)
     assert (event.charge, event.estimated) == (charge, False)
 
 
@@ -62,7 +62,7 @@ WRITTEN = {"input_tokens": 100, "output_tokens": 4, "cache_creation_input_tokens
 def test_a_wrapped_stream_is_charged_by_how_long_the_cache_keeps_each_part(stream: Caller) -> None:
     with FakeProvider(Reply("hi", usage=WRITTEN)) as provider:
         prompt = [SystemMessage(marked("1h", 9)), HumanMessage(marked("5m", 9))]
-        event = wrapped(provider.anthropic("claude-sonnet-4-5", max_tokens=50), stream, prompt)
+        event = wrapped(provider.anthropic("claude-sonnet-4-6", max_tokens=50), stream, prompt)
     assert (event.usage.cache_write_1h, event.estimated) == (2_000, False)
     assert event.charge == 100 * 3_000 + 1_000 * 3_750 + 2_000 * 6_000 + 4 * 15_000
 

@@ -36,7 +36,7 @@ from tests.waits import waits_less_than
 
 QUESTION: Any = {"messages": [("user", "hello there")]}
 ONE_CALL = 2 * 2500 + 4 * 10_000
-ANTHROPIC = {"claude-sonnet-4-5": Price(input="3", output="15")}
+ANTHROPIC = {"claude-sonnet-4-6": Price(input="3", output="15")}
 
 
 def empty(guard: CostGuard) -> bool:

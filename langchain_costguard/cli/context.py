@@ -31,7 +31,7 @@ def command() -> None:
 @command.command()
 @click.argument("file", metavar="FILE")
 @click.option("--agent", metavar="NAME", help="of whom (default: of all)")
-@click.option("--model", default="anthropic:claude-sonnet-4-5", show_default=True, help="whose prices and tokens")
+@click.option("--model", default="anthropic:claude-sonnet-4-6", show_default=True, help="whose prices and tokens")
 @click.option(
     "--trigger", type=int, metavar="N", help="tokens at which LangChain's policies set in (default: half of the median)"
 )
@@ -46,7 +46,7 @@ def plan(file: str, agent: str | None, model: str, trigger: int | None, as_json:
     ref, estimator = ModelRef(provider, name), Estimator()
     rates = PriceBook().rates(ref, datetime.now(UTC).timestamp())
     if rates is None:
-        raise ValueError(f"--model: no price is known of {model!r}; name it like anthropic:claude-sonnet-4-5")
+        raise ValueError(f"--model: no price is known of {model!r}; name it like anthropic:claude-sonnet-4-6")
     empty = estimator.estimate(ref, []).tokens
     measure = Measure(conversations, lambda message: max(1, estimator.estimate(ref, [message]).tokens - empty))
     lengths = sorted(sum(map(measure.size, each)) for each in conversations)

@@ -17,7 +17,7 @@ _UNIT = " per 1M tokens"
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--at", metavar="YYYY-MM-DD", help="the day to price for (default: today)")
 def command(models: tuple[str, ...], at: str | None) -> None:
-    """Show what models would be charged at, and where that is from: gpt-4o, anthropic:claude-sonnet-4-5, ..."""
+    """Show what models would be charged at, and where that is from: gpt-4o, anthropic:claude-sonnet-4-6, ..."""
     moment, book = _at(at), PriceBook()
     found = {name: dict(explain(book, name, moment)) for name in models}
     labels = list(dict.fromkeys(label for facts in found.values() for label in facts))

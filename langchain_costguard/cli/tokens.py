@@ -30,7 +30,7 @@ _VOCABULARY = 10.0
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option("--model", "models", multiple=True, default=("gpt-4o", "claude-sonnet-4-5"), show_default=True)
+@click.option("--model", "models", multiple=True, default=("gpt-4o", "claude-sonnet-4-6"), show_default=True)
 @click.option("--tokenizer", metavar="PATH", help="a tokenizer.json of the models")
 @click.option("--online", is_flag=True, help="ask what needs the network, too: count_tokens, Gemini's vocabulary")
 def command(file: str, models: tuple[str, ...], tokenizer: str | None, online: bool) -> None:

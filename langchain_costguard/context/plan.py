@@ -11,7 +11,7 @@ from langchain_costguard.context.rivals import Ours, clearing, sharing, summaris
 from langchain_costguard.context.timing import Prices
 
 SONNET = Prices(write=3_750_000, read=300_000, output=15_000_000)
-"""Claude Sonnet 4.5's list price."""
+"""Claude Sonnet 4.5's and 4.6's list price."""
 DEARER = 1.01
 """A conversation counts as dearer from one percent on."""
 

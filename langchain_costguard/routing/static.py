@@ -15,7 +15,7 @@ class StaticRouter:
     A name may say which it is: ``"agent:research"`` means no step of that name, and goes before a plain ``"research"``.
 
     Args:
-        table: ``{"classify": "openai:gpt-5-mini", "agent:research": "anthropic:claude-sonnet-4-5"}``.
+        table: ``{"classify": "openai:gpt-5-mini", "agent:research": "anthropic:claude-sonnet-4-6"}``.
         default: The model of everything else.
 
     Raises:

@@ -107,7 +107,7 @@ class FakeProvider:
         """A real ``ChatOpenAI`` that talks to this provider; no retries, and usage in streams, unless given."""
         return clients.openai(self.url, model, kwargs)
 
-    def anthropic(self, model: str = "claude-sonnet-4-5", **kwargs: Any) -> ChatAnthropic:
+    def anthropic(self, model: str = "claude-sonnet-4-6", **kwargs: Any) -> ChatAnthropic:
         """A real ``ChatAnthropic`` that talks to this provider; no retries unless given."""
         return clients.anthropic(self.anthropic_url, model, kwargs)
 

@@ -17,7 +17,7 @@ from langchain_costguard.observe.log.entry import entry_of
 from langchain_costguard.observe.log.sink import SpendLog
 
 DAYS = 30
-MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5")
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-6")
 
 
 def calls(number: int, start: float) -> Iterator[CallSettled]:

@@ -27,10 +27,10 @@ def counted(shown: str) -> dict[tuple[str, str], list[str]]:
 def test_a_text_is_counted_for_each_model_by_its_family(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "prompt.txt"
     path.write_text("The quick brown fox jumps over the lazy dog. " * 100, "utf-8")
-    assert main(["tokens", str(path), "--model", "gpt-4o", "--model", "anthropic:claude-sonnet-4-5"]) == 0
+    assert main(["tokens", str(path), "--model", "gpt-4o", "--model", "anthropic:claude-sonnet-4-6"]) == 0
     rows = counted(capsys.readouterr().out)
     models = {model for model, _ in rows if model != "model"}
-    assert models == {"gpt-4o", "anthropic:claude-sonnet-4-5"}
+    assert models == {"gpt-4o", "anthropic:claude-sonnet-4-6"}
     for (model, counter), (tokens, error) in rows.items():
         if model in models:
             assert 800 < int(tokens.replace(",", "")) < 2_000

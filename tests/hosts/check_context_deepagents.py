@@ -62,7 +62,7 @@ def test_a_deep_agent_s_thread_is_sent_short_once_with_its_task_and_every_call_m
     recorder = Recorder()
     guard = CostGuard(sinks=[recorder])
     middleware: Any = steer(guard, context=Context(cap=cap), loops=None, breaker=None)
-    agent = create_deep_agent(provider.anthropic(model="claude-sonnet-4-5"), [search], middleware=middleware)
+    agent = create_deep_agent(provider.anthropic(model="claude-sonnet-4-6"), [search], middleware=middleware)
     state = call(agent, {"messages": [HumanMessage(TASK)]}, {"recursion_limit": 300})
     assert state["messages"][-1].text == "It is berth 7."
     assert faults(state["messages"][:-1]) == []
@@ -82,7 +82,7 @@ def test_where_a_deep_agent_summarises_itself_its_calls_are_metered_and_its_requ
 ) -> None:
     guard = CostGuard()
     middleware: Any = steer(guard, context=Context(cap=1_500), loops=None, breaker=None)
-    model = provider.anthropic(model="claude-sonnet-4-5", max_tokens=1_000, profile={"max_input_tokens": 32_000})
+    model = provider.anthropic(model="claude-sonnet-4-6", max_tokens=1_000, profile={"max_input_tokens": 32_000})
     agent = create_deep_agent(model, [search], middleware=middleware)
     state = call(agent, {"messages": [HumanMessage(TASK)]}, {"recursion_limit": 300})
     assert state["messages"][-1].text == "It is berth 7."

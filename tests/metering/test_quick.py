@@ -52,7 +52,7 @@ TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type"
 
 
 @pytest.mark.parametrize(
-    "name", ["gpt-4o", "o3-mini", "claude-sonnet-4-5", "claude-opus-4-8", "gemini-2.5-pro", "mistral-large", "unheard"]
+    "name", ["gpt-4o", "o3-mini", "claude-sonnet-4-6", "claude-opus-4-8", "gemini-2.5-pro", "mistral-large", "unheard"]
 )
 @settings(max_examples=60, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=6), called)

@@ -257,7 +257,7 @@ def test_a_reply_that_names_its_provider_is_priced_as_of_that_one(recorder: Reco
         said = {"ls_provider": "a-gateway", "ls_model_name": "its-router", "ls_max_tokens": 50}
         guard.on_chat_model_start({}, [[HumanMessage("hello there")]], run_id=run_id, metadata=said)
         reply = replied((12, 3))
-        facts = {"model_name": "claude-sonnet-4-5", "model_provider": "anthropic"}
+        facts = {"model_name": "claude-sonnet-4-6", "model_provider": "anthropic"}
         reply.generations[0][0].message.response_metadata = facts  # type: ignore[union-attr]
         guard.on_llm_end(reply, run_id=run_id)
         spent.append(guard.report().total.spent)

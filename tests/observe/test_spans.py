@@ -234,17 +234,17 @@ def test_an_agent_that_is_steered_alone_has_a_span_however_its_run_ends(ends: st
 def test_names_and_units_are_those_of_the_conventions(semconv: Any, written: str, lens: Lens, call: Caller) -> None:
     reply = Reply("Hello there.", usage={"input_tokens": 2000, "cache_creation_input_tokens": 1000, "output_tokens": 5})
     guard = CostGuard(
-        prices={"claude-sonnet-4-5": Price(input="3", output="15")}, telemetry=lens.telemetry(semconv=semconv)
+        prices={"claude-sonnet-4-6": Price(input="3", output="15")}, telemetry=lens.telemetry(semconv=semconv)
     )
     with FakeProvider(lambda request: reply) as provider:
         model = provider.anthropic()
         call(model, "hello", {"callbacks": [guard]}, temperature=0.5)
     (span,) = lens.spans()
     found = dict(span.attributes)
-    assert (span.name, span.kind.name) == ("chat claude-sonnet-4-5", "CLIENT")
+    assert (span.name, span.kind.name) == ("chat claude-sonnet-4-6", "CLIENT")
     assert found["gen_ai.operation.name"] == "chat"
     assert found["gen_ai.provider.name"] == "anthropic"
-    assert found["gen_ai.request.model"] == "claude-sonnet-4-5"
+    assert found["gen_ai.request.model"] == "claude-sonnet-4-6"
     assert found["gen_ai.request.temperature"] == 0.5
     assert found["gen_ai.usage.output_tokens"] == 5
     assert found["gen_ai.response.finish_reasons"] == ("end_turn",)

@@ -20,7 +20,7 @@ def _event(kind: str, **said: Any) -> str:
 def anthropic(texts: list[str], end: str) -> str:
     """A stream of the Messages API; ``end`` is whole, cut or error."""
     usage = {"input_tokens": 20, "output_tokens": 1}
-    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": []}
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "content": []}
     out = [_event("message_start", message={**message, "stop_reason": None, "usage": usage})]
     out += [_event("content_block_start", index=0, content_block={"type": "text", "text": ""})]
     out += [_event("content_block_delta", index=0, delta={"type": "text_delta", "text": text}) for text in texts]
@@ -70,7 +70,7 @@ def breaking(kind: str, end: str) -> Iterator[tuple[Any, list[str]]]:
     model: Any
     with Listener(Handler) as server:
         if kind == "anthropic":
-            model = ChatAnthropic(model="claude-sonnet-4-5", base_url=server.url, **given)
+            model = ChatAnthropic(model="claude-sonnet-4-6", base_url=server.url, **given)
         else:
             model = ChatOpenAI(model="gpt-4o", base_url=f"{server.url}/v1", stream_usage=True, **given)
         yield model, asked

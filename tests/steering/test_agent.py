@@ -32,7 +32,7 @@ from tests.steering.seams import valid
 
 GO: Any = {"messages": [HumanMessage("go")]}
 THREAD: Any = {"configurable": {"thread_id": "t1"}}
-CLAUDE = {"claude-sonnet-4-5": Price(input="3.00", output="15.00")}
+CLAUDE = {"claude-sonnet-4-6": Price(input="3.00", output="15.00")}
 
 
 @tool

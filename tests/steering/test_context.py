@@ -29,7 +29,7 @@ from langchain_costguard.testing.requests import Request
 from tests.conftest import Caller
 from tests.steering.seams import hand_written
 
-CLAUDE = "claude-sonnet-4-5"
+CLAUDE = "claude-sonnet-4-6"
 PRICES = {
     CLAUDE: Price(input="3", output="15", cache_read="0.30", cache_write="3.75", cache_write_1h="6"),
     "gpt-4o": Price(input="2.50", output="10", cache_read="1.25"),

@@ -109,7 +109,7 @@ def test_where_the_provider_clears_results_none_is_referred_to(
     edits = {"edits": [{"type": "clear_tool_uses_20250919"}]}
     own: Any = {} if asked else {"context_management": edits, "betas": ["context-management-2025-06-27"]}
     steering = steer(CostGuard(), context=Context(**asked), **QUIET)
-    model = provider.anthropic(model="claude-sonnet-4-5", **own)
+    model = provider.anthropic(model="claude-sonnet-4-6", **own)
     call(SteeredModel(model.bind_tools([look, steering.fetch_result]), steering), thread("a", "a"))
     assert str(provider.requests[-1].messages).count("Berth 59 is") == 2
 

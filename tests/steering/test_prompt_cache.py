@@ -25,7 +25,7 @@ from tests.steering.seams import hand_written
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")
 
-CLAUDE = "claude-sonnet-4-5"
+CLAUDE = "claude-sonnet-4-6"
 PRICES = {
     CLAUDE: Price(input="3", output="15", cache_read="0.30", cache_write="3.75", cache_write_1h="6"),
     "gpt-4o": Price(input="2.50", output="10", cache_read="1.25"),
@@ -394,7 +394,7 @@ def test_what_changes_in_a_prompt_is_told_once_without_a_word_of_it(
     assert broken.per_day > 0
     assert "Quentin" not in broken.why
     (line,) = [r.getMessage() for r in caplog.records if "is not cached" in r.getMessage()]
-    assert line.startswith("The prompt of search to claude-sonnet-4-5 is not cached: timestamp in system message")
+    assert line.startswith("The prompt of search to claude-sonnet-4-6 is not cached: timestamp in system message")
     assert "Quentin" not in line
 
 

@@ -27,7 +27,7 @@ from tests.conftest import Caller
 PRICES = {
     "gpt-4o": Price(input="2.50", output="10.00", cache_read="1.25"),
     "gpt-4o-mini": Price(input="0.15", output="0.60"),
-    "claude-sonnet-4-5": Price(input="3.00", output="15.00"),
+    "claude-sonnet-4-6": Price(input="3.00", output="15.00"),
 }
 GO: Any = {"messages": [HumanMessage("go")]}
 
@@ -57,7 +57,7 @@ def always(model: Any, dearest: Any = None) -> Choosing:
 
 def cost(model: str, provider: FakeProvider) -> int:
     """Nano-USD that the provider billed for one model."""
-    price = {"gpt-4o": (2_500, 10_000), "gpt-4o-mini": (150, 600), "claude-sonnet-4-5": (3_000, 15_000)}[model]
+    price = {"gpt-4o": (2_500, 10_000), "gpt-4o-mini": (150, 600), "claude-sonnet-4-6": (3_000, 15_000)}[model]
     served = [r.usage for r in provider.requests if r.usage is not None and r.body["model"] == model]
     return sum(usage.input_tokens * price[0] + usage.output_tokens * price[1] for usage in served)
 
@@ -89,33 +89,33 @@ def test_an_agent_asks_the_model_the_router_chose_and_tells_what_it_saved(call: 
 
 def test_the_steps_of_one_conversation_go_to_different_providers_with_their_tools(call: Caller) -> None:
     with FakeProvider(tool_then_answer) as provider:
-        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-5", max_tokens=100)
+        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-6", max_tokens=100)
         router = Choosing(
             lambda request: Route(openai if len(request.messages) > 1 else claude, "by turns"), [openai, claude]
         )
         guard = CostGuard(Budget(usd="1.00"), prices=PRICES)
         agent = create_agent(openai, [look_up], middleware=steer(guard, router=router))
         assert call(agent, GO)["messages"][-1].text == "done"
-        assert [request.body["model"] for request in provider.requests] == ["claude-sonnet-4-5", "gpt-4o"]
-        assert guard.report().total.spent == cost("claude-sonnet-4-5", provider) + cost("gpt-4o", provider)
+        assert [request.body["model"] for request in provider.requests] == ["claude-sonnet-4-6", "gpt-4o"]
+        assert guard.report().total.spent == cost("claude-sonnet-4-6", provider) + cost("gpt-4o", provider)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_routed_model_is_a_drop_in_for_a_chain(call: Caller, stream: Caller, streamed: bool) -> None:
     with FakeProvider("four little words here") as provider:
-        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-5", max_tokens=100)
+        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-6", max_tokens=100)
         guard = CostGuard(Budget(usd="1.00"), prices=PRICES)
         chain = ChatPromptTemplate.from_template("{x}") | RoutedModel(guard, always(claude), default=openai)
         text = chain | StrOutputParser()
         got = "".join(stream(text, {"x": "hi"})) if streamed else call(text, {"x": "hi"})
         assert got == "four little words here"
-        assert [request.body["model"] for request in provider.requests] == ["claude-sonnet-4-5"]
-        assert guard.report().total.spent == cost("claude-sonnet-4-5", provider)
+        assert [request.body["model"] for request in provider.requests] == ["claude-sonnet-4-6"]
+        assert guard.report().total.spent == cost("claude-sonnet-4-6", provider)
 
 
 def test_tools_bound_to_a_routed_model_are_offered_in_the_words_of_the_one_chosen(call: Caller) -> None:
     with FakeProvider(Reply(tool_calls=[("look_up", {"key": "x"})])) as provider:
-        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-5", max_tokens=100)
+        openai, claude = provider.openai("gpt-4o"), provider.anthropic("claude-sonnet-4-6", max_tokens=100)
         guard = CostGuard(prices=PRICES)
         bound = RoutedModel(guard, always(claude), default=openai).bind_tools([look_up], tool_choice="look_up")
         reply = call(bound, "hi")

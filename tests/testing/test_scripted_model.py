@@ -54,11 +54,11 @@ def test_max_tokens_cuts_it_and_is_told_to_callbacks(caller):
 
 
 def test_it_reports_the_provider_and_model_it_is_told_to_be(caller):
-    model, starts = ScriptedChatModel(provider="anthropic", model="claude-sonnet-4-5"), Starts()
+    model, starts = ScriptedChatModel(provider="anthropic", model="claude-sonnet-4-6"), Starts()
 
     caller.ask(model, "hi", config={"callbacks": [starts]})
     assert starts.metadata[0]["ls_provider"] == "anthropic"
-    assert starts.metadata[0]["ls_model_name"] == "claude-sonnet-4-5"
+    assert starts.metadata[0]["ls_model_name"] == "claude-sonnet-4-6"
 
 
 def test_its_tool_calls_drive_a_real_agent(caller):

@@ -29,7 +29,7 @@ class Record:
     Attributes:
         at: Epoch seconds; None where nobody says.
         feature: What it was made for.
-        model: The model's name, its provider in front where that is known (``anthropic:claude-sonnet-4-5``).
+        model: The model's name, its provider in front where that is known (``anthropic:claude-sonnet-4-6``).
         tools, messages: The prompt, the system message first among the messages.
     """
 

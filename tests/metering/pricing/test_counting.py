@@ -16,7 +16,7 @@ from langchain_costguard import CostGuard, ModelRef
 from langchain_costguard.metering.pricing.tokenizers import AnthropicCounter
 from tests.loopback import Answering, Listener
 
-CLAUDE = "claude-sonnet-4-5"
+CLAUDE = "claude-sonnet-4-6"
 ASKED: list[BaseMessage] = [SystemMessage("Be brief."), HumanMessage("Which berth is free?")]
 Answer = Callable[[int], tuple[int, Any]]
 

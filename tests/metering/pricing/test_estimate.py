@@ -75,7 +75,7 @@ def test_the_bound_is_never_below_the_guess() -> None:
 def test_another_family_makes_more_tokens_of_the_same_text() -> None:
     words = [HumanMessage("word " * 1_000)]
     guesses = [
-        Estimator().estimate(ModelRef("", n), words).tokens for n in ("gpt-4o", "claude-sonnet-4-5", "claude-opus-4-8")
+        Estimator().estimate(ModelRef("", n), words).tokens for n in ("gpt-4o", "claude-sonnet-4-6", "claude-opus-4-8")
     ]
     assert guesses[0] < guesses[1] < guesses[2]
 

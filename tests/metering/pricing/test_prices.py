@@ -304,7 +304,7 @@ def test_many_threads_and_many_models_get_right_prices_and_the_memo_stays_small(
     [
         ("openai", "gpt-4o"),
         ("openai", "gpt-5"),
-        ("anthropic", "claude-sonnet-4-5"),
+        ("anthropic", "claude-sonnet-4-6"),
         ("google", "gemini-2.5-pro"),
     ],
 )

@@ -202,7 +202,7 @@ def test_a_cache_hit_is_told_by_a_total_cost_of_zero() -> None:
 
 def test_the_reported_model_is_found_wherever_it_is() -> None:
     assert reported_model(reply(response_metadata={"model_name": "gpt-4o-2024-08-06"})) == "gpt-4o-2024-08-06"
-    assert reported_model(reply(llm_output={"model": "claude-sonnet-4-5"})) == "claude-sonnet-4-5"
+    assert reported_model(reply(llm_output={"model": "claude-sonnet-4-6"})) == "claude-sonnet-4-6"
     assert reported_model(reply(response_metadata={"model_id": "us.amazon.nova"})) == "us.amazon.nova"
     assert reported_model(reply(response_metadata={"model_name": None, "model": 4})) is None
     assert reported_model(object()) is None
