@@ -19,6 +19,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import Field
 
 from langchain_costguard import Budget, CostGuard, Price
+from langchain_costguard.events import Routed
 from langchain_costguard.routing import BudgetRouter, Examples, Route, RouteRequest, SemanticRouter, StaticRouter
 from langchain_costguard.steering import Retry, RoutedModel, RouterNode, SteeredModel, steer
 from langchain_costguard.testing import FakeProvider, Recorder, Reply, Request
@@ -78,7 +79,7 @@ def test_an_agent_asks_the_model_the_router_chose_and_tells_what_it_saved(call: 
         assert {request.body["model"] for request in provider.requests} == {"gpt-4o-mini"}
         assert all(request.tools for request in provider.requests)
         assert guard.report().total.spent == cost("gpt-4o-mini", provider)
-        routed = [event for event in recorder.events if type(event).__name__ == "Routed"]
+        routed = recorder.of(Routed)
         served = provider.usage()
         dear = served.input_tokens * 2_500 + served.output_tokens * 10_000
         assert sum(event.saved for event in routed) == dear - guard.report().total.spent
@@ -124,7 +125,7 @@ def test_tools_bound_to_a_routed_model_are_offered_in_the_words_of_the_one_chose
         assert provider.requests[0].body["tool_choice"] == {"type": "tool", "name": "look_up"}
 
 
-class Routed(TypedDict):
+class Directed(TypedDict):
     messages: list[Any]
     model: str
     model_why: str
@@ -134,7 +135,7 @@ def test_a_router_node_writes_its_choice_and_picks_the_edge(call: Caller, provid
     guard = CostGuard(prices=PRICES)
     strong, weak = provider.openai("gpt-4o"), provider.openai("gpt-4o-mini")
     node = RouterNode(guard, always(weak, strong), default=strong, goto={"gpt-4o": "think", "gpt-4o-mini": "talk"})
-    builder = StateGraph(Routed)
+    builder = StateGraph(Directed)
     builder.add_node("route", node, destinations=("think", "talk"))
     builder.add_node("think", lambda state: {"messages": [*state["messages"], AIMessage("thought")]})
     builder.add_node("talk", lambda state: {"messages": [*state["messages"], AIMessage("talked")]})
@@ -194,13 +195,17 @@ def test_a_model_that_cannot_do_what_is_asked_is_not_chosen(call: Caller) -> Non
         assert {request.body["model"] for request in provider.requests} == {"gpt-4o"}
 
 
-def test_a_budget_downgrades_before_it_refuses(call: Caller) -> None:
+@pytest.mark.parametrize("choose", [lambda models: Route(models[0], "it will do"), lambda models: models["no such"]])
+def test_a_budget_downgrades_before_it_refuses_and_says_so(choose: Any, call: Caller) -> None:
+    recorder = Recorder()
     with FakeProvider("done") as provider:
         strong, weak = provider.openai("gpt-4o", max_tokens=200), provider.openai("gpt-4o-mini", max_tokens=200)
-        guard = CostGuard(Budget(usd="0.0010", on_exceeded="downgrade"), prices=PRICES)
-        agent = create_agent(strong, [], middleware=steer(guard, router=always(strong, weak)))
+        guard = CostGuard(Budget(usd="0.0010", on_exceeded="downgrade"), prices=PRICES, sinks=[recorder])
+        router = Choosing(lambda request: choose([strong, weak]), [strong, weak])
+        agent = create_agent(strong, [], middleware=steer(guard, router=router))
         assert call(agent, GO)["messages"][-1].text == "done"
         assert [request.body["model"] for request in provider.requests] == ["gpt-4o-mini"]
+        assert [event.why for event in recorder.of(Routed)] == ["a budget has no room for gpt-4o"]
         refusing = CostGuard(Budget(usd="0.0010"), prices=PRICES)
         agent = create_agent(strong, [], middleware=steer(refusing, router=always(strong, weak)))
         assert "more would be needed" in call(agent, GO)["messages"][-1].text
@@ -292,7 +297,7 @@ def test_models_made_from_names_try_again_by_themselves_where_steering_does_not(
 
 
 def picking(node: RouterNode, *places: str) -> Any:
-    builder = StateGraph(Routed)
+    builder = StateGraph(Directed)
     builder.add_node("route", node, destinations=places)
     builder.add_edge(START, "route")
     for place in places:

@@ -44,6 +44,7 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
     chosen, why = (request.model, "") if route is None else _fit(fleet, route, asked, request.model)
     dearest = request.model if route is None or route.dearest is None else route.dearest
     turn = _in_turn(fleet, here, chosen, asked)
+    why = why if turn[0] is chosen else _no_room(chosen)
     broken, tried = None, list[Any]()
     while True:
         model = turn.pop(0)
@@ -73,6 +74,10 @@ def routing(router: Router, fleet: Fleet, runs: RunLog | None, here: Here, ask: 
         return reply
 
 
+def _no_room(model: Any) -> str:
+    return f"a budget has no room for {ref_of(model).name}"
+
+
 def _after(
     error: Exception, fleet: Fleet, here: Here, asked: RouteRequest, tried: list[Any], turn: list[Any], default: Any
 ) -> tuple[str, list[Any]]:
@@ -81,7 +86,7 @@ def _after(
     if here.paid or here.out:
         return "", []
     if isinstance(error, BudgetExceededError):
-        return f"a budget has no room for {name}", turn if _downgrades(here.guard, error) else []
+        return _no_room(tried[-1]), turn if _downgrades(here.guard, error) else []
     down = isinstance(error, CircuitOpenError) or classify(error) in _DOWN or status_of(error) == _GONE
     if default is None or isinstance(error, CostGuardError) or not down:
         return "", []
