@@ -116,7 +116,7 @@ class Waited:
 
     def bring(self) -> None:
         """As the thread does that brings what waits."""
-        self.store._writer.flush(0.01)
+        self.store._writer._deliver_some()
 
 
 @pytest.fixture(autouse=True)

@@ -73,7 +73,7 @@ def test_what_was_reserved_unheard_is_given_back_when_the_server_is_back(ticks: 
     server.refused.add(names[2])
     for passed in (1.0, 2.0):  # it is away for a while
         ticks.at += passed
-        back._writer.flush(0.01)
+        back._writer._deliver_some()
     assert ({now for _, now in server.asked}, len(back._writer)) == ({NOW + 1.0, NOW + 3.0}, 4)
     server.away, ticks.at = False, ticks.at + 5.0
     server.asked.clear()
@@ -90,8 +90,8 @@ def test_one_whose_error_lasts_keeps_nobody_behind_it_waiting(ticks: Any) -> Non
     back = Unheard(server.make, server.settle)
     names = [ask(back, until, StoreError("no answer")) for until in (1_009, 1_900, 1_900)]
     server.corrupt.add(names[0])
-    back.flush(0.01)
-    back.flush(0.01)
+    back._writer._deliver_some()
+    back._writer._deliver_some()
     assert ([name for name, _ in server.asked[:3]], len(server.given), len(back._writer)) == (names, 2, 1)
     ticks.at += 9.0  # its hold has ended
     back.flush(1.0)
