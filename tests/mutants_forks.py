@@ -33,6 +33,7 @@ class Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run none of them here: what a test leaves behind would be in every fork."""
         self.items = {item.nodeid: item for item in session.items}
+        gc.unfreeze()
         functions()
         gc.collect()
         gc.freeze()  # else a collection in a fork touches, and so copies, half a gigabyte

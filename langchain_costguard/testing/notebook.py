@@ -58,7 +58,8 @@ def show(state: Mapping[str, Any], width: int = 96) -> None:
     """Print a conversation, a line a message."""
     for message in state["messages"]:
         calls = [f"{call['name']}{tuple(call['args'].values())}" for call in getattr(message, "tool_calls", ())]
-        " ".join((", ".join(calls) or message.text).split()).replace(",)", ")")
+        said = " ".join((", ".join(calls) or message.text).split()).replace(",)", ")")
+        print(f"{message.type:>5} │ {said if len(said) <= width else said[: width - 1] + '…'}")
 
 
 def spending(recorder: Recorder) -> list[float]:

@@ -219,8 +219,8 @@ def stream_row(blocks: int) -> list[str]:
     return [
         "astream, a token",
         f"{base:.1f} us",
-        f"+{low:.1f} us",
-        f"+{statistics.median(added):.1f} us",
+        f"{low:+.1f} us",
+        f"{statistics.median(added):+.1f} us",
         f"{low / base:.2f} x",
         "<= 0.55 x",
     ]
@@ -243,7 +243,7 @@ def row(name: str, bare: list[float], guarded: list[float], target: str) -> list
     """One row: base, what is added at p10 and median, and the ratio."""
     low, mid = p10(guarded) - p10(bare), statistics.median(g - b for g, b in zip(guarded, bare, strict=True))
     ratio = low / p10(bare)
-    return [name, f"{p10(bare) * 1e6:.0f} us", f"+{low * 1e6:.1f} us", f"+{mid * 1e6:.1f} us", f"{ratio:.2f} x", target]
+    return [name, f"{p10(bare) * 1e6:.0f} us", f"{low * 1e6:+.1f} us", f"{mid * 1e6:+.1f} us", f"{ratio:.2f} x", target]
 
 
 def import_row() -> list[str]:
@@ -266,7 +266,7 @@ print(lazy * 1000, full * 1000, ",".join(unwanted) or "-")
     ]
     parts = [run.stdout.split() for run in runs]
     lazy, full = (statistics.median(float(p[i]) for p in parts) for i in (0, 1))
-    return ["import", "", f"+{lazy:.1f} ms", f"+{full:.1f} ms with CostGuard", f"unwanted: {parts[0][2]}", "<= 45 ms"]
+    return ["import", "", f"{lazy:+.1f} ms", f"{full:+.1f} ms with CostGuard", f"unwanted: {parts[0][2]}", "<= 45 ms"]
 
 
 def main() -> None:
