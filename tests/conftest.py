@@ -27,8 +27,8 @@ PRICES = {"gpt-4o": Price(input="2.50", output="10.00")}
 
 Caller = Callable[..., Any]
 
-gc.disable()  # until all is imported; and then it leaves that alone: a third of the time in which pytest collects, and a
-# fifth of the tests' own, went into looking through half a gigabyte that is never garbage.
+gc.disable()  # until all is imported; and then it leaves that alone. A third of the time in which pytest collects, and
+# a fifth of the tests' own, went into looking through half a gigabyte that is never garbage.
 
 
 def pytest_collection_finish() -> None:
