@@ -44,6 +44,7 @@ def _program(folder: Path) -> str:
 COMMANDS: dict[str, tuple[Callable[[Path], str], Callable[[str, str], list[str]]]] = {
     "run": (_program, lambda given, out: ["run", "--quiet", "--json", out, given]),
     "report": (_log, lambda given, out: ["report", given, "--html", out]),
+    "demo": (lambda folder: "cache", lambda given, out: ["demo", "--scene", given, "--svg", out]),
     "router": (_records, lambda given, out: ["router", "train", given, "-o", out]),
 }
 
@@ -73,7 +74,7 @@ def test_a_command_replaces_its_own_file_and_no_other(
     assert (tmp_path / "thesis").read_text("utf-8") == "my thesis"
     (tmp_path / "link").symlink_to(out)
     (tmp_path / "loose").symlink_to(tmp_path / "nowhere")
-    for name in ("link", "loose", "no/such", "."):
+    for name in ("link", "loose", "no/such", ".", "é" * 300, "d/" * 3_000):
         assert main(forced(line(given, name))) == 2
     assert not (tmp_path / "ran").exists()  # it was said before anything ran
     assert not (tmp_path / "nowhere").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import socket
+from contextlib import suppress
 
 import rich_click as click
 
@@ -19,7 +21,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 @click.command()
 @click.option("--log", metavar="LOG", envvar="COSTGUARD_LOG", help="the spend log (default: $COSTGUARD_LOG)")
 @options.store
-@click.option("--port", metavar="N", type=int, default=8042, help="default: 8042")
+@click.option("--port", metavar="N", type=click.IntRange(0, 65_535), default=8042, help="default: 8042; 0: any")
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="who may ask: by default, this machine alone")
 @click.option("--since", metavar="WHEN", default="7d", help="what is shown at first (default: 7d)")
 @click.option("--tz", metavar="ZONE", default="UTC", help="of days and dates (default: UTC)")
@@ -48,8 +50,21 @@ def command(log: str | None, store: str | None, port: int, host: str, since: str
                 writing.write([entry])
 
         acts = Acts(shared(store, create=False), tell)
+    listening = _listening(host, port)
     token = secrets.token_urlsafe(24)
     hosts = [*_LOOPBACK, "[::1]"] if host in _LOOPBACK else ["*"]
-    print(f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}", flush=True)
+    where = f"{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    print(f"http://{where}/?token={token}", flush=True)
     print("Whoever has this address can see everything" + (" and stop agents." if acts else "."), flush=True)
-    uvicorn.run(app(spend, acts, since=since, token=token, hosts=hosts), host=host, port=port, log_level="warning")
+    config = uvicorn.Config(app(spend, acts, since=since, token=token, hosts=hosts), log_level="warning")
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"--host {host}, --port {port}: nobody can listen there: {why}; name another") from None

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from langchain_costguard.vocabulary.checks import filed
+
 WITHIN = 4_096
 """Bytes at a file's beginning in which the mark of those that we wrote stands."""
 
@@ -21,19 +23,22 @@ def may_write(field: str, path: str | os.PathLike[str], mark: str, *, force: boo
         ValueError: there is no such directory, or what stands in the place is a link, no file, or (unless ``force``)
             a file without the ``mark`` of those that we wrote.
     """
-    place, shown = Path(path), repr(str(path))
-    if not place.parent.is_dir():
-        raise ValueError(f"{field}: there is no directory {str(place.parent)!r}")
-    if place.is_symlink():
-        raise ValueError(f"{field}: {shown} is a link to another file; name that file itself")
-    if not os.access(place.parent, os.W_OK):
-        raise ValueError(f"{field}: {shown} cannot be written")
-    if not place.exists():
-        return
-    if not place.is_file() or not os.access(place, os.W_OK):
-        raise ValueError(f"{field}: {shown} cannot be written")
-    with place.open("rb") as file:
-        start = file.read(WITHIN)
+    place, shown = Path(filed(field, path)), repr(str(path))
+    try:
+        if not place.parent.is_dir():
+            raise ValueError(f"{field}: there is no directory {str(place.parent)!r}")
+        if place.is_symlink():
+            raise ValueError(f"{field}: {shown} is a link to another file; name that file itself")
+        if not os.access(place.parent, os.W_OK):
+            raise ValueError(f"{field}: {shown} cannot be written")
+        if not place.exists():
+            return
+        if not place.is_file() or not os.access(place, os.W_OK):
+            raise ValueError(f"{field}: {shown} cannot be written")
+        with place.open("rb") as file:
+            start = file.read(WITHIN)
+    except OSError as error:
+        raise ValueError(f"{field}: {shown} cannot be written: {error.strerror}") from None
     if not force and start.strip() and mark.encode() not in start:
         raise ValueError(
             f"{field}: {shown} was not written by costguard, and would be lost; name another file, or give "

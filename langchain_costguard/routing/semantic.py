@@ -46,7 +46,7 @@ class Examples:
             if not isinstance(each, str) or not each.strip():
                 raise ValueError(f"utterances: {each!r} must be a text, and not empty")
         if len({each.strip().lower() for each in said}) < 2:
-            raise ValueError(f"utterances: {list(said)!r} are too few: give two different ones at least, better ten")
+            raise ValueError(f"utterances: {said!r} are too few: give two different ones at least, better ten")
 
 
 class SemanticRouter:

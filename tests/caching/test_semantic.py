@@ -406,6 +406,8 @@ def test_a_log_forgets_the_oldest_and_takes_only_labels(tmp_path: Path) -> None:
     path.write_text("Dear diary\n")
     with pytest.raises(ValueError, match="is no shadow log"):
         ShadowLog(path)
+    with pytest.raises(ValueError, match=r"path: .* cannot be read: Is a directory"):
+        ShadowLog(tmp_path)
     for wrong in ({"least": 2}, {"most": 0}):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
             ShadowLog(**wrong)  # type: ignore[arg-type]

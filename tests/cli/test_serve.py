@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from langchain_costguard import AgentHaltedError, Budget, CostGuard, Spend, SQLiteStore
+from langchain_costguard.cli import main
 from langchain_costguard.observe.log.entry import NAMES
 from langchain_costguard.testing import ScriptedChatModel
 from tests.cli.conftest import Shell
@@ -66,29 +67,27 @@ def ask(guard: CostGuard) -> None:
 def browser(fleet: CostGuard, shared_shell: Shell) -> Iterator[Browser]:
     assert fleet.log is not None
     fleet.log.flush()
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
     folder = Path(fleet.log.place).parent
     store, log = f"sqlite:{folder / 'budgets.db'}", fleet.log.place
-    child = shared_shell.costguard("serve", "--log", log, "--store", store, "--port", str(port))
+    child = shared_shell.costguard("serve", "--log", log, "--store", store, "--port", "0")
     assert child.stdout is not None
-    found = Browser(child.stdout.readline().strip())
-    _wait(port)
-    yield found
+    yield Browser(child.stdout.readline().strip())
     child.terminate()
 
 
-def _wait(port: int) -> None:
-    import time
-
-    for _ in range(600):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError("costguard serve does not listen")
+def test_where_nobody_can_listen_no_address_is_told(fleet: CostGuard, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fleet.log is not None
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        number = str(taken.getsockname()[1])
+        for words, said in (
+            (["--port", number], f"--host 127.0.0.1, --port {number}: nobody can listen there: Address already in use"),
+            (["--host", "h h"], "--host h h, --port 8042: nobody can listen there: .*; name another"),
+            (["--port", "70000"], "Invalid value for '--port': 70000 is not in the range"),
+        ):
+            assert main(["serve", "--log", fleet.log.place, *words]) == 2
+            printed = capsys.readouterr()
+            assert printed.out == ""
+            assert re.match(f"costguard: {said}", printed.err)
 
 
 def test_nothing_is_shown_or_done_without_the_token(browser: Browser) -> None:

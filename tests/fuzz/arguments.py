@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -246,7 +247,8 @@ def _fault(said: str, name: str, field: str, value: Any) -> str | None:
     if DOORS[name].secret or value is None:
         return None
     parts = [value, *value] if isinstance(value, Collection) else [value]
-    texts = [text for part in parts for text in (repr(part)[:12], str(part)[:12])]
+    texts = [text for part in parts for text in (repr(part)[:12], str(part)[:12])] + [f"a {type(value).__name__} "]
+    texts += [os.path.abspath(value)] if isinstance(value, os.PathLike) else []
     if SECRET not in str(value) and not any(text in said for text in texts):
         return f"the error does not name the value: {said[:200]}"
     return None

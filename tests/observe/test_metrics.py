@@ -201,7 +201,7 @@ def test_a_script_ends_in_time_whatever_the_collector_does(silent: str) -> None:
         assert "Traceback" not in said
 
 
-def test_arguments_that_cannot_be_are_named() -> None:
+def test_arguments_that_cannot_be_are_named(silent: str) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"semconv": "2"}, "semconv: '2'"),
         ({"preset": "datadog"}, "preset: 'datadog'"),
@@ -209,6 +209,12 @@ def test_arguments_that_cannot_be_are_named() -> None:
         ({"redact": "all"}, "redact: 'all'"),
         ({"otlp": "127.0.0.1:4318"}, "otlp: '127.0.0.1:4318'"),
         ({"prometheus": "nowhere"}, "prometheus: 'nowhere'"),
+        (
+            {"prometheus": silent.removeprefix("http://")},
+            "prometheus: '127.0.0.1:.*Address already in use; name another",
+        ),
+        ({"prometheus": "u:secret@h h:1"}, "prometheus: '[^s]*h h:1' cannot be listened on"),
+        ({"prometheus": "127.0.0.1:70000"}, "prometheus: '127.0.0.1:70000' cannot be listened on"),
     ]
     for options, said in cases:
         with pytest.raises(ValueError, match=said):

@@ -68,7 +68,10 @@ class ShadowLog:
         self._lock = Lock()
         self._rows: dict[str, Shadow] = {}
         if self.path is not None and self.path.exists():
-            self._read(self.path)
+            try:
+                self._read(self.path)
+            except OSError as error:
+                raise ValueError(f"path: {str(self.path)!r} cannot be read: {error.strerror}") from None
 
     def __len__(self) -> int:
         return len(self._rows)

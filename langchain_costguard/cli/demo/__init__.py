@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from langchain_costguard.cli.screen import console
 from langchain_costguard.metering.seams.quiet import quiet_refusals
+from langchain_costguard.observe.files import may_write, written
 
 if TYPE_CHECKING:
     from langchain_costguard.cli.demo.stage import Stage
@@ -37,7 +37,8 @@ SCENES = {
     help="; ".join(f"{name}: {what}" for name, what in SCENES.items()),
 )
 @click.option("--svg", metavar="FILE", type=click.Path(dir_okay=False), help="save what is seen as a picture, too")
-def command(scene: str, svg: str | None) -> int:
+@click.option("--force", is_flag=True, help="replace a file that costguard has not written")
+def command(scene: str, svg: str | None, force: bool) -> int:
     """Watch a stuck agent being stopped: no key, no network.
 
     Agents and clients are the real ones, the provider is a fake on this machine. The exit status is 1 where what the
@@ -46,20 +47,25 @@ def command(scene: str, svg: str | None) -> int:
     for package in ("langchain", "langchain_openai"):
         if find_spec(package) is None:
             raise ValueError(f"the demo needs {package}: pip install 'langchain-costguard[agents,openai]'")
+    from langchain_costguard.cli.demo.picture import MARK
+
+    if svg is not None:
+        may_write("--svg", svg, MARK, force=force)
     _stay_home()
     play = import_module(f"{__name__}.{scene}").play
-    return 0 if _shown(play, "costguard demo" if scene == "budget" else f"costguard demo --scene {scene}", svg) else 1
+    title = "costguard demo" if scene == "budget" else f"costguard demo --scene {scene}"
+    return 0 if _shown(play, title, svg, force) else 1
 
 
-def _shown(play: Callable[[Stage], bool], title: str, svg: str | None) -> bool:
-    from langchain_costguard.cli.demo.picture import draw, recorder
+def _shown(play: Callable[[Stage], bool], title: str, svg: str | None, force: bool) -> bool:
+    from langchain_costguard.cli.demo.picture import MARK, draw, recorder
     from langchain_costguard.cli.demo.stage import Stage
 
     if svg is None:
         return play(Stage(console()))
     recorded = recorder(title)
     good = play(Stage(recorded))
-    Path(svg).write_text(draw(recorded, title), "utf-8")
+    written(svg, draw(recorded, title), mark=MARK, field="--svg", force=force)
     return good
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
+MARK = "<!-- costguard demo -->"
+"""By which a picture is known for one of ours."""
 WIDTH = 60
 """Columns: a phone shows them all, each letter ten pixels high."""
 
 _FORMAT = """\
 <svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg">
+<!-- costguard demo -->
 <style>
 .{unique_id}-matrix {{ font: {char_height}px/{line_height}px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }}
 .{unique_id}-title {{ font: 16px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }}

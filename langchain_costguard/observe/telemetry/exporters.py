@@ -111,14 +111,19 @@ def _place(base: str, signal: str) -> str | None:
 
 def _prometheus(address: str, closing: list[Any]) -> Any:
     host, _, port = address.rpartition(":")
+    shown = without_password(address)
     if not port.isdigit():
-        raise ValueError(f"prometheus: {address!r} must be an address such as 127.0.0.1:9464")
+        raise ValueError(f"prometheus: {shown!r} must be an address such as 127.0.0.1:9464")
     try:
         from opentelemetry.exporter.prometheus import PrometheusMetricReader
         from prometheus_client import start_http_server
     except ImportError:
         raise ImportError(_needs("prometheus")) from None
-    server, _ = start_http_server(int(port), host or "127.0.0.1")
+    try:
+        server, _ = start_http_server(int(port), host or "127.0.0.1")
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"prometheus: {shown!r} cannot be listened on: {why}; name another port or address") from None
     closing.append(_Server(server))
     return PrometheusMetricReader()
 
