@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,9 @@ class MemoryStash(Stash):
         super().__init__(MemoryCache(max_entries=max_entries))
 
 
+_SERVER = re.compile(r"[^/\\]*@[^/\\@]+:\d+(/\d*)?")
+
+
 def opened(store: Any) -> Stash:
     """The stash that was meant.
 
@@ -76,10 +80,13 @@ def opened(store: Any) -> Stash:
     if not isinstance(store, str) or not store:
         raise ValueError(f"store: {store!r} is no stash: give a Stash, a path of a SQLite file, or a Redis URL")
     from langchain_costguard.caching import open_cache
-    from langchain_costguard.vocabulary.urls import place_of
+    from langchain_costguard.vocabulary.urls import place_of, without_password
 
+    place = place_of(store)
+    if not place and _SERVER.fullmatch(store):  # else its password would be the name of a file
+        raise ValueError(f"store: {without_password(store)!r} is no path and no URL: a server's begins with redis://")
     try:
-        return Stash(open_cache(store if place_of(store) else f"sqlite:{store}"))
+        return Stash(open_cache(store if place else f"sqlite:{store}"))
     except ValueError as error:
         raise ValueError(f"store: {error}") from None
 

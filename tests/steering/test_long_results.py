@@ -132,3 +132,14 @@ def test_a_stash_keeps_texts_by_owner_until_their_time_is_over(
     assert other.get("user\0anna", "r1", now=now + 61) is None
     assert isinstance(stash, Stash)
     assert stash.quick is (kind == "memory")
+
+
+@pytest.mark.parametrize("address", ["u:hunter2@host:6379", "u:hunter2@host:6379/0"])
+def test_an_address_without_its_scheme_makes_no_file_of_a_password(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="store: .*begins with redis://") as caught:
+        Context(store=address)
+    assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from langchain_costguard.cli.demo.picture import MARK, draw, recorder
 from langchain_costguard.cli.screen import console
 from langchain_costguard.metering.seams.quiet import quiet_refusals
 from langchain_costguard.observe.files import may_write, written
@@ -47,8 +48,6 @@ def command(scene: str, svg: str | None, force: bool) -> int:
     for package in ("langchain", "langchain_openai"):
         if find_spec(package) is None:
             raise ValueError(f"the demo needs {package}: pip install 'langchain-costguard[agents,openai]'")
-    from langchain_costguard.cli.demo.picture import MARK
-
     if svg is not None:
         may_write("--svg", svg, MARK, force=force)
     _stay_home()
@@ -58,7 +57,6 @@ def command(scene: str, svg: str | None, force: bool) -> int:
 
 
 def _shown(play: Callable[[Stage], bool], title: str, svg: str | None, force: bool) -> bool:
-    from langchain_costguard.cli.demo.picture import MARK, draw, recorder
     from langchain_costguard.cli.demo.stage import Stage
 
     if svg is None:

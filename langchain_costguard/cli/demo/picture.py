@@ -12,7 +12,7 @@ WIDTH = 60
 
 _FORMAT = """\
 <svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg">
-<!-- costguard demo -->
+MARK
 <style>
 .{unique_id}-matrix {{ font: {char_height}px/{line_height}px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }}
 .{unique_id}-title {{ font: 16px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }}
@@ -29,7 +29,7 @@ _FORMAT = """\
 </g>
 </g>
 </svg>
-"""
+""".replace("MARK", MARK)
 """Rich's own, without the fonts that it fetches from elsewhere: a page's pictures may not fetch anything.
 https://rich.readthedocs.io/en/stable/reference/console.html#rich.console.Console.export_svg"""
 
