@@ -139,7 +139,7 @@ def test_an_address_without_its_scheme_makes_no_file_of_a_password(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="store: .*begins with redis://") as caught:
+    with pytest.raises(ValueError, match=r"store: .*begins with redis://") as caught:
         Context(store=address)
     assert "hunter2" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
