@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from langchain_core.tools import tool
 
-from langchain_costguard import Budget, BudgetExceededError, CostGuard, ToolFee
-from langchain_costguard.testing import FakeProvider, ManualClock, Reply
+from langchain_costguard import Budget, BudgetExceededError, CostGuard, SQLiteStore, ToolFee
+from langchain_costguard.events import CallSettled
+from langchain_costguard.testing import FakeProvider, ManualClock, Recorder, Reply, ScriptedChatModel
 from tests.conftest import PRICES, Caller
 
 
@@ -99,3 +101,16 @@ def test_a_call_is_priced_before_it_is_made(provider: FakeProvider) -> None:
     assert guard.estimate("openai:gpt-4o", "hello there", max_tokens=100).most == quote.most
     assert not provider.requests
     assert guard.report().rows == []
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_settled_call_tells_of_the_same_accounts_each_time_and_of_no_clock(
+    kind: str, call: Caller, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    store = SQLiteStore(tmp_path / "budgets.db") if kind == "sqlite" else None
+    guard = CostGuard(Budget(per="session", usd="1", seconds=60), store=store, prices=PRICES, sinks=[recorder])
+    with guard.scope(session="a"):
+        for _ in range(3):
+            call(ScriptedChatModel(), "hi", {"callbacks": [guard]})
+    assert [[name for name, *_ in event.balances] for event in recorder.of(CallSettled)] == [["session|a|usd"]] * 3

@@ -19,7 +19,8 @@ class Event:
 
 
 Standing = tuple[str, int, int]
-"""An account's name in the store, what is spent of it, and the budget's cap, in the account's own unit."""
+"""An account's name in the store, what is spent of it, and the budget's cap, in the account's own unit. Of time nothing
+is spent: ``headroom()`` says what is left of it."""
 
 
 @dataclass(frozen=True, slots=True)

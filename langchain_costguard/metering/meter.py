@@ -16,7 +16,7 @@ from langchain_costguard.metering.alerting import Alerting
 from langchain_costguard.metering.amounts import amounts, cacheable, wait_of
 from langchain_costguard.metering.aside import Aside
 from langchain_costguard.metering.books import Books
-from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, USD, Amounts, Denial, Hold, Ledger
+from langchain_costguard.metering.budgets.ledger import INPUT, NONE, OUTPUT, SECONDS, USD, Amounts, Denial, Hold, Ledger
 from langchain_costguard.metering.budgets.line import Lines
 from langchain_costguard.metering.calls import OPEN, PROVISIONAL, Call, Stream
 from langchain_costguard.metering.pricing.estimate import Estimator
@@ -376,7 +376,8 @@ class Meter:
         self.wake(hold)
         if not self._voice.sinks:
             return ()
-        return tuple([(a.name, total, a.base) for a, total in zip(hold.accounts, totals, strict=True)])
+        standing = zip(hold.accounts, totals, strict=True)
+        return tuple([(a.name, total, a.base) for a, total in standing if a.measure != SECONDS])
 
     def wake(self, hold: Hold) -> None:
         """Something settled: whoever waits for one of its accounts may try again."""

@@ -134,7 +134,7 @@ class Told:
         facts = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
         facts["at"] -= START
         balances = {name.partition("|")[2]: rest for name, *rest in facts.pop("balances", ())}
-        facts["accounts"], facts["clock"] = len(balances), balances.pop("seconds", (0,))[0]  # a clock is read, not told
+        facts["accounts"] = len(balances)
         stand = self.guard.store.read([f"all|{name}" for name in balances], now=self.clock())
         if [*balances.values()] != [[each.spent, each.cap] for each in stand]:
             facts["but"] = balances

@@ -41,7 +41,7 @@ class Unsent(RuntimeError):
 @story("""
     CallStarted run_id=A, name=mine, held=5034742
     CallSettled at=3, run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, seconds=3,
-        answered=mine, cacheable=1487, accounts=7
+        answered=mine, cacheable=1487, accounts=6
     CallStarted at=3, run_id=B, name=mine, held=2750999
     CallSettled at=3, run_id=B, model=openai:mine, usage=903+7, charge=2330311, held=2750999, accounts=6
     CallStarted at=3, run_id=C, name=mine, held=2750999
@@ -78,7 +78,7 @@ def replies(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=mine, held=5034742
     CallSettled run_id=A, model=openai:mine, usage=1487+41 cache_read:1025 cache_write:267 cache_write_1h:67
-        reasoning:13, charge=3115516, held=5034742, saved=1283710, cacheable=1487, accounts=7
+        reasoning:13, charge=3115516, held=5034742, saved=1283710, cacheable=1487, accounts=6
     CallStarted run_id=B, name=mine, held=3600216
     CallSettled run_id=B, model=openai:mine, usage=1023+9 cache_read:7, charge=2641920, held=3600216, saved=8766,
         cacheable=1023, accounts=6
@@ -106,7 +106,7 @@ def replies_from_the_providers_cache(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=mine, held=5034742
     CallSettled at=5, run_id=A, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
-        seconds=5, source=estimated, cacheable=1501, accounts=7
+        seconds=5, source=estimated, cacheable=1501, accounts=6
     UsageMissing at=5, run_id=A, model=openai:mine, charge=5034742
     CallStarted at=5, run_id=B, name=mine, held=5034742
     CallSettled at=10, run_id=B, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
@@ -133,7 +133,7 @@ def replies_that_say_nothing(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=heard of nowhere, held=309020
     CallSettled run_id=A, model=openai:heard of nowhere, usage=12+2, charge=248018, held=309020, rated=a stand-in,
-        accounts=7
+        accounts=6
     Unpriced scope=A, model=openai:heard of nowhere, source=a stand-in
     CallStarted run_id=B, name=heard of nowhere, held=309020
     CallSettled run_id=B, model=openai:heard of nowhere, usage=11+3, charge=309020, held=309020, estimated=True,
@@ -161,7 +161,7 @@ def replies_of_a_model_without_a_price(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=mine, held=5034742
     CallStarted run_id=B, name=other, held=514356
-    CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=6
     CallSettled run_id=B, model=openai:other, usage=1487+41, charge=495750, held=514356, accounts=6
     CallStarted run_id=C, name=mine, held=10985099
     CallSettled run_id=C, model=openai:mine, usage=1487+41, charge=10779078, held=10985099, accounts=6
@@ -182,14 +182,14 @@ def a_price_that_changes_under_way(told: Told) -> None:
     CallStarted scope=A, run_id=B, name=mine, held=5034742, parent=A
     CallSettled at=5, scope=A, run_id=B, model=openai:mine, usage=1501+11, charge=3867172, held=5034742,
         estimated=True, seconds=5, first_token_seconds=2, source=estimated, parent=A, status=cancelled,
-        cacheable=1501, accounts=7
+        cacheable=1501, accounts=6
     spent: usd=3867172, tokens=1512, input_tokens=1501, output_tokens=11, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1501, output_tokens=11, spent=3867172, estimated=1, cacheable=1501
     dearest: s=5034742
     took: mine=5/5/2
     open: B=provisional
     CallSettled at=10, scope=A, run_id=B, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, seconds=10,
-        first_token_seconds=2, parent=A, cacheable=-14, charged_before=3867172, usage_before=1501+11, accounts=7
+        first_token_seconds=2, parent=A, cacheable=-14, charged_before=3867172, usage_before=1501+11, accounts=6
     spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1487, output_tokens=41, spent=4132179, cacheable=1487
     dearest: s=5034742
@@ -210,7 +210,7 @@ def a_reply_that_is_heard_of_after_its_parent_ended(told: Told) -> None:
 @story("""
     CallStarted scope=A, run_id=B, name=mine, held=5034742, parent=A
     CallSettled at=2, scope=A, run_id=B, model=openai:mine, usage=1501+53, charge=5034742, held=5034742,
-        estimated=True, seconds=2, source=estimated, parent=A, status=cancelled, cacheable=1501, accounts=7
+        estimated=True, seconds=2, source=estimated, parent=A, status=cancelled, cacheable=1501, accounts=6
     spent: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1501, output_tokens=53, spent=5034742, estimated=1, cacheable=1501
     dearest: s=5034742
@@ -218,7 +218,7 @@ def a_reply_that_is_heard_of_after_its_parent_ended(told: Told) -> None:
     open: B=provisional
     CallSettled at=7, scope=A, run_id=B, model=openai:mine, usage=1501+53, charge=5034742, held=5034742,
         estimated=True, seconds=7, source=estimated, parent=A, charged_before=5034742, usage_before=1501+53,
-        accounts=7
+        accounts=6
     UsageMissing at=7, scope=A, run_id=B, model=openai:mine, charge=5034742
     spent: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1501, output_tokens=53, spent=5034742, estimated=1, cacheable=1501
@@ -237,26 +237,26 @@ def a_silent_reply_that_is_heard_of_after_its_parent_ended(told: Told) -> None:
 
 @story("""
     CallStarted scope=A, run_id=B, name=search, kind=tool, held=20300000, parent=A
-    ToolSettled at=2, scope=A, run_id=B, tool=search, charge=20300000, seconds=2, failed=True, parent=A, accounts=3
+    ToolSettled at=2, scope=A, run_id=B, tool=search, charge=20300000, seconds=2, failed=True, parent=A, accounts=2
     spent: usd=20300000, tool_calls=1, seconds=1000000000
     report: tool_calls=1, spent=20300000
     open: B=provisional
     ToolSettled at=7, scope=A, run_id=B, tool=search, charge=20300000, seconds=7, parent=A, charged_before=20300000,
-        accounts=3
+        accounts=2
     CallStarted at=7, scope=C, run_id=D, name=slow, kind=tool, held=10000000, parent=C
-    ToolSettled at=9, scope=C, run_id=D, tool=slow, charge=10000000, seconds=2, failed=True, parent=C, accounts=3
+    ToolSettled at=9, scope=C, run_id=D, tool=slow, charge=10000000, seconds=2, failed=True, parent=C, accounts=2
     spent: usd=30300000, tool_calls=2, seconds=1000000000
     report: tool_calls=2, spent=30300000
     open: D=provisional
     ToolSettled at=14, scope=C, run_id=D, tool=slow, charge=17000000, seconds=7, parent=C, charged_before=10000000,
-        accounts=3
+        accounts=2
     CallStarted at=14, scope=E, run_id=F, name=by length, kind=tool, held=1, parent=E
-    ToolSettled at=16, scope=E, run_id=F, tool=by length, charge=1, seconds=2, failed=True, parent=E, accounts=3
+    ToolSettled at=16, scope=E, run_id=F, tool=by length, charge=1, seconds=2, failed=True, parent=E, accounts=2
     spent: usd=37300001, tool_calls=3, seconds=1000000000
     report: tool_calls=3, spent=37300001
     open: F=provisional
     ToolSettled at=21, scope=E, run_id=F, tool=by length, charge=5000000, seconds=7, parent=E, charged_before=1,
-        accounts=3
+        accounts=2
     spent: usd=42300000, tool_calls=3, seconds=1000000000
     report: tool_calls=3, spent=42300000
     """)
@@ -273,15 +273,15 @@ def tools_that_end_after_what_called_them(told: Told) -> None:
 
 @story("""
     CallStarted scope=tools/A, run_id=A, name=search, kind=tool, held=20300000
-    ToolSettled at=2, scope=tools/A, run_id=A, tool=search, charge=20300000, seconds=2, accounts=3
+    ToolSettled at=2, scope=tools/A, run_id=A, tool=search, charge=20300000, seconds=2, accounts=2
     CallStarted at=2, scope=tools/B, run_id=B, name=slow, kind=tool, held=10000000
-    ToolSettled at=4, scope=tools/B, run_id=B, tool=slow, charge=12000000, seconds=2, accounts=3
+    ToolSettled at=4, scope=tools/B, run_id=B, tool=slow, charge=12000000, seconds=2, accounts=2
     CallStarted at=4, scope=tools/C, run_id=C, name=by length, kind=tool, held=1
-    ToolSettled at=6, scope=tools/C, run_id=C, tool=by length, charge=5000000, seconds=2, accounts=3
+    ToolSettled at=6, scope=tools/C, run_id=C, tool=by length, charge=5000000, seconds=2, accounts=2
     CallStarted at=6, scope=tools/D, run_id=D, name=free, kind=tool
-    ToolSettled at=8, scope=tools/D, run_id=D, tool=free, seconds=2, accounts=3
+    ToolSettled at=8, scope=tools/D, run_id=D, tool=free, seconds=2, accounts=2
     CallStarted at=8, run_id=E, name=slow, kind=tool, held=10000000
-    ToolSettled at=10, run_id=E, tool=slow, charge=12000000, seconds=2, failed=True, accounts=3
+    ToolSettled at=10, run_id=E, tool=slow, charge=12000000, seconds=2, failed=True, accounts=2
     CallStarted at=10, run_id=F, name=slow, kind=tool, held=10000000
     spent: usd=49300000, tool_calls=5, seconds=1000000000
     report: tool_calls=5, spent=49300000
@@ -315,7 +315,7 @@ def replies_of_a_cache(told: Told) -> None:
 
 @story("""
     CallStarted run_id=A, name=search, kind=tool, held=20300000
-    ToolSettled run_id=A, tool=search, charge=20300000, accounts=3
+    ToolSettled run_id=A, tool=search, charge=20300000, accounts=2
     CallStarted run_id=B, name=mine, held=5034742
     CallVoided at=3, run_id=B, name=mine, held=5034742, seconds=3
     CallFailed at=3, run_id=B, model=openai:mine, kind=unbilled, error=Answered, status=429, seconds=3
@@ -358,7 +358,7 @@ def calls_that_fail(told: Told) -> None:
 @story("""
     CallStarted run_id=B, name=mine, held=5034742
     CallStarted scope=A, run_id=C, name=free, kind=tool, parent=A
-    ToolSettled scope=A, run_id=C, tool=free, failed=True, parent=A, accounts=3
+    ToolSettled scope=A, run_id=C, tool=free, failed=True, parent=A, accounts=2
     spent: tool_calls=1, seconds=1000000000
     held: usd=5034742, tokens=1554, input_tokens=1501, output_tokens=53, model_calls=1, steps=1
     report: tool_calls=1
@@ -387,9 +387,9 @@ def a_call_that_is_never_heard_of_again(told: Told) -> None:
     spent: seconds=1000000000
     held: usd=26605194, tokens=1961, input_tokens=1901, output_tokens=60, model_calls=2, tool_calls=1, steps=2
     open: A=open, B=open, C=open
-    CallSettled run_id=A, model=openai:mine, usage=411+5, charge=1078783, held=5034742, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=411+5, charge=1078783, held=5034742, accounts=6
     CallSettled run_id=B, model=openai:mine, usage=411+5, charge=1078783, held=1270452, accounts=6
-    ToolSettled run_id=C, tool=search, charge=20300000, accounts=3
+    ToolSettled run_id=C, tool=search, charge=20300000, accounts=2
     spent: usd=22457566, tokens=832, input_tokens=822, output_tokens=10, model_calls=2, tool_calls=1, steps=2,
         seconds=1000000000
     report: calls=2, tool_calls=1, input_tokens=822, output_tokens=10, spent=22457566
@@ -407,7 +407,7 @@ def calls_under_way_at_once(told: Told) -> None:
 
 @story("""
     CallStarted run_id=A, name=free
-    CallSettled run_id=A, model=openai:free, usage=1+1, accounts=7
+    CallSettled run_id=A, model=openai:free, usage=1+1, accounts=6
     spent: tokens=2, input_tokens=1, output_tokens=1, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1, output_tokens=1
     took: free=0/0
@@ -426,12 +426,12 @@ def calls_that_cost_nothing_or_nearly(told: Told) -> None:
 
 @story("""
     CallStarted run_id=A, name=a quarter, kind=tool, held=26000000000
-    ToolSettled run_id=A, tool=a quarter, charge=26000000000, accounts=3
+    ToolSettled run_id=A, tool=a quarter, charge=26000000000, accounts=2
     CallStarted run_id=B, name=a quarter, kind=tool, held=26000000000
     Alert scope=B, budget=all, measure=usd, account=all|usd, threshold=0.5, spent=52000000000, cap=100000000000
-    ToolSettled run_id=B, tool=a quarter, charge=26000000000, accounts=3
+    ToolSettled run_id=B, tool=a quarter, charge=26000000000, accounts=2
     CallStarted run_id=C, name=a quarter, kind=tool, held=26000000000
-    ToolSettled run_id=C, tool=a quarter, charge=26000000000, accounts=3
+    ToolSettled run_id=C, tool=a quarter, charge=26000000000, accounts=2
     spent: usd=78000000000, tool_calls=3, seconds=1000000000
     report: tool_calls=3, spent=78000000000
     """)
@@ -445,7 +445,7 @@ def alerts_that_change_under_way(told: Told) -> None:
 @story("""
     CallStarted scope=ask/ask/A, run_id=B, name=mine, held=5034742, parent=A
     CallSettled scope=ask/ask/A, run_id=B, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, parent=A,
-        cacheable=1487, accounts=6
+        cacheable=1487, accounts=5
     spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1487, output_tokens=41, spent=4132179, cacheable=1487
     dearest: s=5034742
@@ -461,7 +461,7 @@ def calls_in_a_step(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=mine, held=536093
     CallSettled run_id=A, model=openai:mine, usage=2+53, charge=536093, held=536093, estimated=True, source=estimated,
-        accounts=7
+        accounts=6
     UsageMissing run_id=A, model=openai:mine, charge=536093
     spent: usd=536093, tokens=55, input_tokens=2, output_tokens=53, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=2, output_tokens=53, spent=536093, estimated=1
@@ -477,7 +477,7 @@ def a_router_models_answer(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=mine, held=6094922
     CallSettled at=1, run_id=A, model=openai:mine, usage=1501+8, charge=3837167, held=6094922, estimated=True,
-        seconds=1, source=estimated, status=failed, cacheable=1501, accounts=7
+        seconds=1, source=estimated, status=failed, cacheable=1501, accounts=6
     UsageMissing at=1, run_id=A, model=openai:mine, charge=3837167
     CallFailed at=1, run_id=A, model=openai:mine, kind=partly, error=ConnectionResetError, seconds=1
     CallStarted at=1, run_id=B, name=mine, held=6094922
@@ -515,7 +515,7 @@ def several_replies_at_once(told: Told) -> None:
     spent: seconds=1000000000
     held: usd=7595254, tokens=1810, input_tokens=1501, output_tokens=309, model_calls=1, steps=1
     open: A=open
-    CallSettled run_id=A, model=openai:mine, usage=1487+310, charge=6822637, held=7595254, cacheable=1487, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=1487+310, charge=6822637, held=7595254, cacheable=1487, accounts=6
     CallStarted run_id=B, name=mine, held=4834708
     30 came, look at 33, may be 11
     33 came, look at 41, may be 11
@@ -564,7 +564,7 @@ def calls_that_are_taken_back(told: Told) -> None:
 @story("""
     CallStarted run_id=A, name=mine, held=5034742
     CallSettled run_id=A, model=openai:mine, usage=1501+53, charge=5034742, held=5034742, estimated=True,
-        source=estimated, status=cancelled, cacheable=1501, accounts=7
+        source=estimated, status=cancelled, cacheable=1501, accounts=6
     UsageMissing run_id=A, model=openai:mine, charge=5034742
     CallStarted run_id=B, name=mine, held=5034742
     CallSettled run_id=B, model=openai:mine, usage=1501+3, charge=3787158, held=5034742, estimated=True,
@@ -630,7 +630,7 @@ def models_around_others(told: Told) -> None:
     CallStarted run_id=A, name=mine, held=536093
     CallStarted run_id=B, name=mine, held=536093
     CallStarted run_id=C, name=mine, held=536093
-    CallSettled run_id=A, model=openai:mine, usage=703+11, charge=1869698, held=1608279, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=703+11, charge=1869698, held=1608279, accounts=6
     Overrun run_id=A, model=openai:mine, held=1608279, charge=1869698
     CallSettled run_id=B, model=openai:mine, usage=0+0, accounts=6
     CallSettled run_id=C, model=openai:mine, usage=0+0, accounts=6
@@ -682,7 +682,7 @@ def prompts_sent_in_one_request(told: Told) -> None:
     Refused run_id=F, kind=tool, name=search, error=AgentHaltedError, message=Refused tool search: all agents are
         halted: enough.
     Refused run_id=G, kind=chain, error=AgentHaltedError, message=Refused chain: all agents are halted: enough.
-    CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=7
+    CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, cacheable=1487, accounts=6
     spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000
     report: calls=1, input_tokens=1487, output_tokens=41, spent=4132179, refused=6, cacheable=1487
     dearest: s=5034742
