@@ -59,6 +59,12 @@ def test_an_error_says_what_to_write(slip: str) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_from_ten_on_an_alert_is_taken_for_per_cent() -> None:
+    CostGuard(alerts=[9.5])
+    with pytest.raises(ValueError, match=r"write 0\.1 for 10 %"):
+        CostGuard(alerts=[10])
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_what_steer_returns_is_a_middleware_among_others(beside: bool) -> None:
     guard = CostGuard(Budget(model_calls=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,6 +125,7 @@ def test_who_waits_leaves_where_those_before_got_no_answer(
 ) -> None:
     if late:
         monkeypatch.setattr(together, "QUEUEING", 0.0)
+        monkeypatch.setattr(together, "time", SimpleNamespace(monotonic=lambda: 64.0))
     place = Place(patience=PATIENT if late else 0.001)
     place.ask(first, "a")
     place.ask("second", "b")
@@ -159,6 +161,17 @@ def test_where_who_leads_is_interrupted_those_with_it_are_told_and_those_behind_
     assert said["second"] is ends
     assert str(said.pop("third")) == "here: the thread that was at it was interrupted"
     assert (said["first"], said["fourth"]) == ("first", "fourth")
+
+
+def test_who_was_handed_the_lead_and_is_still_in_the_queue_does_its_own_job_once() -> None:
+    place = Place()
+    place.turns.release()
+    own, other = Job("own"), Job("other")
+    place.queue._leading[own.thread] = own  # and whoever put it there was interrupted before it took it off
+    place.queue._waiting.extend((own, other))
+    place.queue._do_with_others(own)
+    assert place.done == [["own", "other"]]
+    assert not place.queue._waiting
 
 
 def test_a_thread_in_the_middle_of_a_job_is_told_that_it_is() -> None:
