@@ -163,6 +163,23 @@ def test_where_who_leads_is_interrupted_those_with_it_are_told_and_those_behind_
     assert (said["first"], said["fourth"]) == ("first", "fourth")
 
 
+def test_the_lead_is_handed_on_though_whoever_does_so_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, wake, interrupted = Place(), together._wake, list[Job[Any]]()
+
+    def interrupts(job: Job[Any]) -> None:
+        if not interrupted:
+            interrupted.append(job)
+            raise KeyboardInterrupt
+        wake(job)
+
+    monkeypatch.setattr(together, "_wake", interrupts)
+    for wanted in ("first", "second", "third"):
+        place.ask(wanted, wanted)
+    said = place.end()
+    assert isinstance(said.pop("first"), KeyboardInterrupt)
+    assert said == {"second": "second", "third": "third"}
+
+
 def test_who_was_handed_the_lead_and_is_still_in_the_queue_does_its_own_job_once() -> None:
     place = Place()
     place.turns.release()
