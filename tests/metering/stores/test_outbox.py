@@ -300,7 +300,7 @@ def test_a_settlement_waits_where_nobody_can_say_whether_it_was_carried_out(erro
 
 
 @pytest.mark.parametrize("spooled", [False, True])
-def test_a_forked_child_brings_what_is_its_own(spooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_brings_what_is_its_own(spooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore()
     outbox = Outbox(store, Spool(tmp_path, of="store") if spooled else None, lambda: None)
     outbox.keep([USD], [0], [1], UNTIL)
