@@ -138,9 +138,10 @@ def test_of_settlements_in_doubt_each_is_carried_out_once(heard: bool, spooled: 
     for amount in (1, 2, 4, 8):  # two that it carries out, and two that it does not
         send(amount)
     assert (outbox.count, outbox.nano) == ((2, 12) if heard else (4, 15))
-    store.carries_out, store.heard = 9, True
+    store.carries_out, store.heard, sent = 9, True, len(store.claims)
     outbox.flush(NOW)
     assert (store.read(["all|usd"], now=NOW)[0].spent, outbox.count, outbox.nano) == (15, 0, 0)
+    assert len(store.claims) - sent == (2 if spooled else 1)  # added up, unless each is a file of its own
     assert forgotten == []
     lasts = {claim.ttl for claims in store.claims for claim in claims if claim.account.startswith(RECEIPTS)}
     assert lasts == {(30 if spooled else 2) * 86_400}
