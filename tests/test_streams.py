@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_costguard import Budget, BudgetExceededError, CostGuard, CostGuardError
@@ -218,3 +219,17 @@ def test_a_protocol_stream_is_counted_once_and_can_be_stopped(world: str) -> Non
             asyncio.run(read())
     total = guard.report().total
     assert (total.calls, total.output_tokens) == (1, WORDS)
+
+
+def test_a_stream_of_several_replies_asks_for_no_more_than_each_of_them_needs() -> None:
+    guard, run_id = CostGuard(Budget(per="all", output_tokens=66), prices=PRICES), uuid4()
+    guard.on_chat_model_start(
+        {},
+        [[HumanMessage("hi")]],
+        run_id=run_id,
+        metadata={"ls_model_name": "gpt-4o", "ls_max_tokens": 11},
+        invocation_params={"n": 3},
+    )
+    for _ in range(60):  # 33 are held
+        guard.on_llm_new_token("a", run_id=run_id)
+    assert 33 < guard.headroom().rows[0].held <= 66
