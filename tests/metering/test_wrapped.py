@@ -82,7 +82,7 @@ def raising(error: BaseException) -> Callable[[Any], None]:
 STARTED = "CallStarted run_id=A, name=mine, held=5034742"
 SETTLED = (
     "CallSettled run_id=A, model=openai:mine, usage=1487+41, charge=4132179, held=5034742, answered=mine, "
-    "cacheable=1487, accounts=7"
+    "cacheable=1487, accounts=6"
 )
 SPENT = (
     "spent: usd=4132179, tokens=1528, input_tokens=1487, output_tokens=41, model_calls=1, steps=1, seconds=1000000000"
@@ -126,7 +126,7 @@ def broken(
 ) -> list[str]:
     settled = (
         f"CallSettled run_id=A, model=openai:mine, usage={given}+{output}, charge={charge}, held=5034742, "
-        f"estimated=True, source=estimated, status={status}, cacheable=1501, accounts=7"
+        f"estimated=True, source=estimated, status={status}, cacheable=1501, accounts=6"
     )
     missing = f"UsageMissing run_id=A, model=openai:mine, charge={charge}"
     return [
