@@ -276,7 +276,10 @@ def test_grants_and_changes_of_budgets_are_heard(give: Any, guards: Callable[...
     else:
         for guard in (one, other):
             guard.change([Budget(per="all", model_calls=30)])
-        assert 8 <= spend(one, 500) + spend(other, 500) <= 10
+        used, until = 0, time.monotonic() + 10
+        while used < 10 and time.monotonic() < until:  # what is on its way back is nobody's for a moment
+            used += spend(one, 500) + spend(other, 500)
+        assert used + spend(one, 500) + spend(other, 500) == 10
 
 
 @pytest.mark.parametrize(
