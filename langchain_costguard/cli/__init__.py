@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", words)
+        from langchain_costguard.vocabulary.urls import reason
+
+        return _complain(f"{reason(error)}{f': {error.filename}' if error.filename else ''}", words)
     return status if isinstance(status, int) else 0
 
 

@@ -9,6 +9,7 @@ import rich_click as click
 from langchain_costguard.caching.prompt.linter import lint
 from langchain_costguard.caching.prompt.records import read_lines
 from langchain_costguard.cli.skipped import tell_skipped
+from langchain_costguard.vocabulary.urls import reason
 
 
 @click.command()
@@ -25,7 +26,7 @@ def command(records: str) -> int:
     try:
         lines = Path(records).read_text("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
-        raise ValueError(f"{records}: {error.strerror or error}") from None
+        raise ValueError(f"{records}: {reason(error)}") from None
     requests, skipped = read_lines(lines)
     tell_skipped(skipped)
     if not requests:

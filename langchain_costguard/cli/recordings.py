@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from langchain_core.load import load
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, messages_from_dict
 
+from langchain_costguard.vocabulary.urls import reason
+
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -33,7 +35,7 @@ def read(path: str, agent: str | None = None) -> list[Recorded]:
         with Path(path).open("rb") as file:
             checkpoints = file.read(len(_SQLITE)) == _SQLITE
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+        raise ValueError(f"{path}: {reason(error)}") from None
     found = list(_checkpoints(path) if checkpoints else _lines(path))
     found = [each for each in found if any(isinstance(m, AIMessage) for m in each.messages)]
     if not found:

@@ -15,6 +15,7 @@ from langchain_costguard.observe.page.render import MARK, page
 from langchain_costguard.observe.report import Report, Tally
 from langchain_costguard.observe.spend import Spend
 from langchain_costguard.observe.statement import statement
+from langchain_costguard.vocabulary.urls import reason
 
 _FORMATS = ("table", "csv", "json", "markdown")
 
@@ -76,7 +77,7 @@ def _page(spend: Spend, file: str, title: str, *, force: bool) -> None:
     try:
         written(file, text, mark=MARK, field="--html", force=force)
     except OSError as error:
-        raise ValueError(f"--html: {file!r} cannot be written: {error.strerror}") from None
+        raise ValueError(f"--html: {file!r} cannot be written: {reason(error)}") from None
     print(f"{file}: {len(text) / 1000:,.0f} kB, with all that it needs in it.")
 
 

@@ -19,6 +19,7 @@ from langchain_costguard.routing.calibration import Point
 from langchain_costguard.routing.choice import ChoiceRouter
 from langchain_costguard.routing.classifier import ClassifierRouter
 from langchain_costguard.routing.records import Record, read
+from langchain_costguard.vocabulary.urls import reason
 
 _SHARES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 
@@ -79,7 +80,7 @@ def train(
     try:
         router.save(output, force=True)
     except OSError as error:
-        raise ValueError(f"{output}: {error.strerror or error}") from None
+        raise ValueError(f"{output}: {reason(error)}") from None
     show(*_told(router), f"\nWritten to {output}; {type(router).__name__}.load() reads it.")
 
 

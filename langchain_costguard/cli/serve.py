@@ -14,6 +14,7 @@ from langchain_costguard.events.metered import Event
 from langchain_costguard.observe.log import open_log
 from langchain_costguard.observe.log.entry import entry_of
 from langchain_costguard.observe.spend import Spend
+from langchain_costguard.vocabulary.urls import reason
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -66,5 +67,5 @@ def _listening(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ValueError(f"--host {host}, --port {port}: nobody can listen there: {why}; name another") from None
+        said = f"--host {host}, --port {port}: nobody can listen there: {reason(error)}; name another"
+        raise ValueError(said) from None

@@ -19,6 +19,7 @@ from langchain_costguard.metering.pricing.tokenizers import (
     huggingface_counter,
     mistral_counter,
 )
+from langchain_costguard.vocabulary.urls import reason
 from langchain_costguard.vocabulary.usage import ModelRef
 
 Counter = Callable[[Sequence[BaseMessage]], int]
@@ -65,7 +66,7 @@ def _prompts(file: str) -> list[Sequence[BaseMessage]]:
         try:
             return [[HumanMessage(Path(file).read_text("utf-8"))]]
         except (OSError, UnicodeError) as error:
-            raise ValueError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+            raise ValueError(f"{file}: {reason(error)}") from None
 
 
 def _counters(model: str, tokenizer: str | None, online: bool) -> list[tuple[str, Callable[[], Counter], str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from langchain_costguard.vocabulary.checks import filed
+from langchain_costguard.vocabulary.urls import reason
 
 WITHIN = 4_096
 """Bytes at a file's beginning in which the mark of those that we wrote stands."""
@@ -38,7 +39,7 @@ def may_write(field: str, path: str | os.PathLike[str], mark: str, *, force: boo
         with place.open("rb") as file:
             start = file.read(WITHIN)
     except OSError as error:
-        raise ValueError(f"{field}: {shown} cannot be written: {error.strerror}") from None
+        raise ValueError(f"{field}: {shown} cannot be written: {reason(error)}") from None
     if not force and start.strip() and mark.encode() not in start:
         raise ValueError(
             f"{field}: {shown} was not written by costguard, and would be lost; name another file, or give "

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from langchain_costguard.vocabulary.urls import reason
+
 
 @contextmanager
 def saved(path: str | Path, kind: str, version: int) -> Iterator[Any]:
@@ -23,6 +25,6 @@ def saved(path: str | Path, kind: str, version: int) -> Iterator[Any]:
             raise ValueError(f"version {told[kind]!r} is not {version}; train again")
         yield told
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+        raise ValueError(f"{path}: {reason(error)}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: no router that can be read ({type(error).__name__}: {error})") from None

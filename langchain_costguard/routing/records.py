@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_costguard.vocabulary.checks import filed
+from langchain_costguard.vocabulary.urls import reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def read(path: str | Path, *, strict: bool = False) -> Reading:
     try:
         lines = Path(filed("path", path)).read_text("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
-        raise ValueError(f"path: {str(path)!r}: {error.strerror or error}") from None
+        raise ValueError(f"path: {str(path)!r}: {reason(error)}") from None
     file = _File()
     for number, line in enumerate(lines, 1):
         if line.strip():

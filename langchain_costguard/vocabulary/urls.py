@@ -31,6 +31,11 @@ def worded(error: BaseException) -> str:
     return str(error).strip() or type(error).__name__
 
 
+def reason(error: BaseException) -> str:
+    """What the system says is wrong, without its number and its file, which whoever tells of it names."""
+    return getattr(error, "strerror", None) or worded(error)
+
+
 def without_password(url: Any) -> Any:
     """A URL as it may be shown: what may be a user's name or password is left out, also where the URL is malformed."""
     if not isinstance(url, str):

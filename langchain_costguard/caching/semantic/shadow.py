@@ -13,6 +13,7 @@ from uuid import uuid4
 from langchain_costguard.caching.base import CacheError
 from langchain_costguard.observe.files import appended
 from langchain_costguard.vocabulary.checks import filed
+from langchain_costguard.vocabulary.urls import reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class ShadowLog:
             try:
                 self._read(self.path)
             except OSError as error:
-                raise ValueError(f"path: {str(self.path)!r} cannot be read: {error.strerror}") from None
+                raise ValueError(f"path: {str(self.path)!r} cannot be read: {reason(error)}") from None
 
     def __len__(self) -> int:
         return len(self._rows)

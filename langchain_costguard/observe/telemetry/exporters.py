@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from langchain_costguard.vocabulary.urls import without_password
+from langchain_costguard.vocabulary.urls import reason, without_password
 
 TIMEOUT = 2.0
 """Seconds an export may take, and all that is done at exit together."""
@@ -122,8 +122,8 @@ def _prometheus(address: str, closing: list[Any]) -> Any:
     try:
         server, _ = start_http_server(int(port), host or "127.0.0.1")
     except (OSError, OverflowError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ValueError(f"prometheus: {shown!r} cannot be listened on: {why}; name another port or address") from None
+        said = f"prometheus: {shown!r} cannot be listened on: {reason(error)}; name another port or address"
+        raise ValueError(said) from None
     closing.append(_Server(server))
     return PrometheusMetricReader()
 
