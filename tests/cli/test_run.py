@@ -263,19 +263,8 @@ def test_spans_and_metrics_of_a_run_go_where_they_are_asked_to(shell: Shell) -> 
 
 def test_runs_with_the_same_store_and_scope_share_one_account_and_others_do_not(shell: Shell) -> None:
     script = shell.write("agent.py", programs.SPENDS)
-    shared = [
-        "run",
-        "--quiet",
-        "--store",
-        "sqlite:b.db",
-        "--scope",
-        "user=u1",
-        "--usd",
-        "1",
-        "--model-calls",
-        "10",
-        script,
-    ]
+    shared = ["run", "--quiet", "--store", "sqlite:b.db", "--scope", "user=u1", "--usd", "1"]
+    shared += ["--model-calls", "10", script]
     own = ["run", "--quiet", "--usd", "1", "--model-calls", "1", script]
     one, two, other = map(
         shell.finish,

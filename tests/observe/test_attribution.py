@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -15,6 +16,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, Send
 
 from langchain_costguard import Budget, CostGuard, Price
+from langchain_costguard.observe import spend
 from langchain_costguard.observe.attribution import Attribution
 from langchain_costguard.observe.report import Report
 from langchain_costguard.observe.spend import Spend
@@ -157,16 +159,19 @@ def test_a_tree_rolls_up_to_the_bill_in_every_form(call: Caller) -> None:
         told.tree(team="a")
 
 
-def test_a_report_says_why_whether_calls_are_kept_are_in_a_log_or_are_sums(call: Caller, tmp_path: Path) -> None:
-    path = str(tmp_path / "spend.db")
+def test_a_report_says_why_whether_calls_are_kept_are_in_a_log_or_are_sums(
+    call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = str(tmp_path / "spend.db"), ManualClock(1_800_000_000.0)  # at eight: by six the day's budget is spent
+    monkeypatch.setattr(spend, "time", SimpleNamespace(time=clock))
     ways: dict[str, dict[str, Any]] = {
-        "sums": {}, "kept": {"sinks": [Attribution()]}, "a log": {"log": str(tmp_path / "plain.db")},
-        "both": {"sinks": [Attribution()], "log": path},
+        "sums": {}, "kept": {"sinks": [Attribution(clock=clock)]}, "a log": {"log": str(tmp_path / "plain.db")},
+        "both": {"sinks": [Attribution(clock=clock)], "log": path},
     }  # fmt: skip
     told = {}
     for way, options in ways.items():
-        budget = Budget(per="user", usd="1")  # not of a day: what is forecast of it depends on the hour
-        guard = CostGuard(budget, prices=PRICES, tool_prices={"ask_researcher": "0.001"}, **options)
+        budget = Budget(per="user", usd="1", window="day")
+        guard = CostGuard(budget, prices=PRICES, tool_prices={"ask_researcher": "0.001"}, clock=clock, **options)
         with FakeProvider(answer) as provider, guard.scope(session="s1", user="u1", feature="mills"):
             for made in (in_a_tool, quoted):
                 call(made(provider.openai()), {"messages": [HumanMessage("What happened?")]}, {"callbacks": [guard]})
@@ -179,7 +184,7 @@ def test_a_report_says_why_whether_calls_are_kept_are_in_a_log_or_are_sums(call:
             why = report.why(session="s1")
             assert sum(why.parts.values()) == why.spent == guard.report().total.spent, way
             assert why.parts["tools"] == 1_000_000
-            assert (report.forecast().budget, report.forecast().feature) == ("user", "mills"), way
+            assert (report.forecast().budget, report.forecast().feature) == ("user.day", "mills"), way
             if way in ("sums", "a log"):
                 assert "sinks=[Attribution()]" in str(why)
                 with pytest.raises(ValueError, match=r"handoffs: .*sinks=\[Attribution\(\)\]"):
